@@ -1,0 +1,3 @@
+//! The Tieline daemon.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The RIB: declared objects, import by route target, and their compilation into forwarding tables.

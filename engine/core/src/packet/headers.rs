@@ -1,0 +1,1 @@
+//! Field positions and protocol numbers.

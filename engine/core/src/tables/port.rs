@@ -1,0 +1,52 @@
+//! Ports: devices, and which VLAN of them is which interface.
+
+use std::sync::Arc;
+
+use crate::types::{InterfaceId, MacAddr};
+
+/// What a port faces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortRole {
+    /// The underlay.
+    Fabric,
+    /// Workloads.
+    Tenant,
+    /// The host's own network stack.
+    Host,
+}
+
+/// The VLAN tags of a frame: outer and inner VLAN ID, 0 for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct VlanTags {
+    /// Outer (or only) VLAN ID.
+    pub outer: u16,
+    /// Inner VLAN ID of QinQ.
+    pub inner: u16,
+}
+
+/// A port.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// What it faces.
+    pub role: PortRole,
+    /// Its own MAC.
+    pub mac: MacAddr,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// The untagged interface.
+    pub untagged: Option<InterfaceId>,
+    /// The tagged interfaces, sorted.
+    pub tagged: Arc<[(VlanTags, InterfaceId)]>,
+}
+
+impl Port {
+    /// The interface of frames with these tags.
+    #[inline]
+    pub fn interface(&self, tags: VlanTags) -> Option<InterfaceId> {
+        if tags == VlanTags::default() {
+            return self.untagged;
+        }
+        let at = self.tagged.binary_search_by_key(&tags, |entry| entry.0).ok()?;
+        Some(self.tagged[at].1)
+    }
+}

@@ -1,0 +1,1 @@
+//! DPDK ports, queues and buffers for the engine.

@@ -1,0 +1,25 @@
+//! Generates the messages, the clients and the servers from `tieline/v1`.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+const FILES: [&str; 3] =
+    ["tieline/v1/objects.proto", "tieline/v1/control.proto", "tieline/v1/operations.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in FILES {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
+    let mut config = tonic_prost_build::Config::new();
+    prost_reflect_build::Builder::new()
+        .file_descriptor_set_path(&descriptors)
+        .file_descriptor_set_bytes("crate::DESCRIPTORS")
+        .configure(&mut config, &FILES, &["."])?;
+    tonic_prost_build::configure().file_descriptor_set_path(&descriptors).compile_with_config(
+        config,
+        &FILES,
+        &["."],
+    )?;
+    Ok(())
+}

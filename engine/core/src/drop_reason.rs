@@ -63,6 +63,7 @@ drop_reasons! {
     UnknownVni = "unknown_vni", "VNI that no VRF has.";
     NotOurRouterMac = "not_our_router_mac", "VXLAN inner frame that is not for the router's MAC.";
     BadOuterChecksum = "bad_outer_checksum", "UDP or GRE checksum of the tunnel is wrong.";
+    EcnNotCapable = "ecn_not_capable", "The underlay marked congestion on a packet whose ends do not understand it (RFC 6040).";
     OuterFragment = "outer_fragment", "Tunnel packet that the underlay fragmented; raise the underlay's MTU.";
     NestedTunnel = "nested_tunnel", "Tunnel packet addressed to a gateway address inside a tenant's VRF.";
 

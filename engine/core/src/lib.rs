@@ -9,11 +9,13 @@
 //! - [`tables`]: what workers read: FIBs, next hops, interfaces, neighbours
 //! - [`policy`]: security groups
 //! - [`session`]: what workers remember of flows
+//! - [`local`]: ARP and ND, answered beside the pipeline
 //! - [`io`]: where packets come from and go to
 //! - [`types`], [`drop_reason`]: the vocabulary
 
 pub mod drop_reason;
 pub mod io;
+pub mod local;
 pub mod packet;
 pub mod policy;
 pub mod session;

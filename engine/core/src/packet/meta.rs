@@ -49,6 +49,35 @@ impl PacketMeta {
             scratch: 0,
         }
     }
+
+    /// The IP packet without Ethernet header and padding, or `None` if the
+    /// metadata is not of these bytes.
+    #[inline]
+    pub fn ip_packet<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let start = usize::from(self.l3_offset);
+        bytes.get(start..start + usize::from(self.ip_length))
+    }
+
+    /// The transport header and what follows it, without Ethernet padding.
+    /// `None` for later fragments, which have no such header.
+    #[inline]
+    pub fn segment<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        if self.flags.contains(PacketFlags::LATER_FRAGMENT) {
+            return None;
+        }
+        let end = usize::from(self.l3_offset) + usize::from(self.ip_length);
+        bytes.get(usize::from(self.l4_offset)..end)
+    }
+
+    /// The same bytes as [`segment`](Self::segment), to change.
+    #[inline]
+    pub fn segment_mut<'a>(&self, bytes: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        if self.flags.contains(PacketFlags::LATER_FRAGMENT) {
+            return None;
+        }
+        let end = usize::from(self.l3_offset) + usize::from(self.ip_length);
+        bytes.get_mut(usize::from(self.l4_offset)..end)
+    }
 }
 
 /// A set of facts about a packet.

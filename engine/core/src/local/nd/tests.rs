@@ -1,0 +1,169 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::packet::buffer::IpChecksum;
+use crate::packet::checksum::transport_checksum;
+use crate::packet::flow_key::Family;
+use crate::packet::parse::parse_ip;
+use crate::types::InterfaceId;
+
+const OURS: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
+const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
+
+fn address(text: &str) -> Ipv6Addr {
+    text.parse().expect("an address")
+}
+
+fn parse(packet: &[u8]) -> Option<NdMessage> {
+    let mut meta = PacketMeta::new(InterfaceId(0));
+    parse_ip(packet, 0, Family::V6, IpChecksum::Unknown, &mut meta).ok()?;
+    parse_nd(packet, &meta)
+}
+
+/// Gives the ICMPv6 message in a packet without extension headers its right
+/// checksum.
+fn fix_checksum(packet: &mut [u8]) {
+    let mut meta = PacketMeta::new(InterfaceId(0));
+    parse_ip(packet, 0, Family::V6, IpChecksum::Unknown, &mut meta).expect("well-formed");
+    packet[42..44].fill(0);
+    let sum = transport_checksum(&meta.key, &packet[40..]);
+    packet[42..44].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn solicitation() -> [u8; ND_LENGTH] {
+    let mut bytes = [0xee; ND_LENGTH];
+    let target = address("2001:db8::1:2:3");
+    assert!(write_solicitation(PEER, address("2001:db8::a"), target, solicited_node(target), &mut bytes));
+    bytes
+}
+
+#[test]
+fn a_solicitation_has_the_bytes_of_rfc_4861() {
+    #[rustfmt::skip]
+    let mut expected = [
+        0x60, 0, 0, 0, 0, 32, 58, 255,
+        0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a,
+        0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 2, 0, 3,
+        135, 0, 0, 0, 0, 0, 0, 0,
+        0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 3,
+        1, 1, 2, 0, 0, 0, 0, 0x0a,
+    ];
+    fix_checksum(&mut expected);
+    let bytes = solicitation();
+    assert_eq!(bytes, expected);
+    let group = solicited_node(address("2001:db8::1:2:3"));
+    assert_eq!(multicast_mac(group), MacAddr([0x33, 0x33, 0xff, 2, 0, 3]));
+    let expected = NeighbourSolicitation {
+        source: address("2001:db8::a"),
+        target: address("2001:db8::1:2:3"),
+        source_mac: Some(PEER),
+    };
+    assert_eq!(parse(&bytes), Some(NdMessage::NeighbourSolicitation(expected)));
+    let short = &mut [0; ND_LENGTH - 1];
+    assert!(!write_solicitation(PEER, expected.source, expected.target, group, short));
+}
+
+#[test]
+fn an_advertisement_answers_the_asker_or_all_nodes() {
+    let mut asked = NeighbourSolicitation {
+        source: address("fe80::a"),
+        target: address("fe80::1"),
+        source_mac: Some(PEER),
+    };
+    let mut bytes = [0; ND_LENGTH];
+    assert_eq!(write_advertisement(&asked, OURS, &mut bytes), Some(asked.source));
+    let mut expected = NeighbourAdvertisement {
+        source: asked.target,
+        target: asked.target,
+        target_mac: Some(OURS),
+        router: true,
+        solicited: true,
+        overrides: true,
+    };
+    assert_eq!(parse(&bytes), Some(NdMessage::NeighbourAdvertisement(expected)));
+    assert_eq!(bytes[44], 0xe0);
+    assert_eq!(bytes[64..72], [2, 1, 2, 0, 0, 0, 0, 0x0b]);
+    // etherparse agrees on the checksum.
+    let (ip, _) = etherparse::Ipv6Header::from_slice(&bytes).expect("a header");
+    let sliced = etherparse::Icmpv6Slice::from_slice(&bytes[40..]).expect("a message");
+    assert!(sliced.is_checksum_valid(ip.source, ip.destination));
+
+    asked.source = Ipv6Addr::UNSPECIFIED;
+    assert_eq!(write_advertisement(&asked, OURS, &mut bytes), Some(ALL_NODES));
+    expected.solicited = false;
+    assert_eq!(parse(&bytes), Some(NdMessage::NeighbourAdvertisement(expected)));
+    assert_eq!(write_advertisement(&asked, OURS, &mut bytes[1..]), None);
+}
+
+#[test]
+fn what_rfc_4861_forbids_is_refused() {
+    let good = solicitation();
+    // Hop limit 254, code 1, multicast target, option length 0, option beyond
+    // the message, option with a group MAC.
+    for (at, value) in [(7, 254), (41, 1), (48, 0xff), (65, 0), (65, 2), (66, 1)] {
+        let mut bad = good;
+        bad[at] = value;
+        fix_checksum(&mut bad);
+        assert_eq!(parse(&bad), None, "byte {at} = {value}");
+    }
+    let mut bad = good;
+    bad[63] ^= 1;
+    assert_eq!(parse(&bad), None, "wrong checksum");
+
+    // Duplicate address detection brings no MAC ...
+    let mut unspecified = good;
+    unspecified[8..24].fill(0);
+    fix_checksum(&mut unspecified);
+    assert_eq!(parse(&unspecified), None);
+    // ... and goes to the solicited-node group.
+    let mut probe = unspecified[..64].to_vec();
+    probe[5] = 24;
+    fix_checksum(&mut probe);
+    assert!(matches!(parse(&probe), Some(NdMessage::NeighbourSolicitation(_))));
+    probe[39] ^= 1;
+    fix_checksum(&mut probe);
+    assert_eq!(parse(&probe), None);
+}
+
+#[test]
+fn an_unasked_advertisement_to_a_group_must_say_so() {
+    let asked =
+        NeighbourSolicitation { source: Ipv6Addr::UNSPECIFIED, target: address("fe80::1"), source_mac: None };
+    let mut bytes = [0; ND_LENGTH];
+    write_advertisement(&asked, OURS, &mut bytes).expect("room");
+    bytes[44] |= SOLICITED;
+    fix_checksum(&mut bytes);
+    assert_eq!(parse(&bytes), None);
+}
+
+#[test]
+fn router_solicitations_are_read() {
+    let mut packet = solicitation()[..56].to_vec();
+    packet[5] = 16;
+    packet[40] = icmp::ND_ROUTER_SOLICITATION;
+    packet[48..56].copy_from_slice(&[1, 1, 2, 0, 0, 0, 0, 0x0a]);
+    fix_checksum(&mut packet);
+    let expected = NdMessage::RouterSolicitation { source: address("2001:db8::a"), source_mac: Some(PEER) };
+    assert_eq!(parse(&packet), Some(expected));
+    packet[8..24].fill(0);
+    fix_checksum(&mut packet);
+    assert_eq!(parse(&packet), None, "a MAC without a source");
+}
+
+proptest! {
+    #[test]
+    fn mutated_messages_never_panic_and_agree_with_smoltcp(
+        changes in proptest::collection::vec((40usize..ND_LENGTH, any::<u8>()), 0..4), kind in 133u8..138,
+    ) {
+        let mut packet = solicitation();
+        packet[40] = kind;
+        for (at, value) in changes {
+            packet[at] = value;
+        }
+        fix_checksum(&mut packet);
+        if parse(&packet).is_some() {
+            let message = Icmpv6Packet::new_checked(&packet[40..]).expect("long enough");
+            prop_assert!(NdiscRepr::parse(&message).is_ok());
+        }
+    }
+}

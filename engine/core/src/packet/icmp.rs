@@ -1,1 +1,0 @@
-//! ICMP and ICMPv6 messages that the engine makes.

@@ -16,6 +16,7 @@ pub mod drop_reason;
 pub mod io;
 pub mod packet;
 pub mod policy;
+mod prefetch;
 pub mod session;
 pub mod tables;
 pub mod types;

@@ -84,6 +84,7 @@ drop_reasons! {
     SgDeniedEgress = "sg_denied_egress", "No security group rule allows it out of the source's interface.";
     SessionTableFull = "session_table_full", "The worker's session table is full.";
     SessionQuota = "session_quota", "The VRF has used up its quota of sessions.";
+    SessionConflict = "session_conflict", "Its replies could not be told from those of another session.";
     TcpInvalidState = "tcp_invalid_state", "TCP segment that belongs to no session and opens none.";
     IcmpNoSession = "icmp_no_session", "ICMP error or reply that belongs to no session.";
     FragmentBeforeFirst = "fragment_before_first", "Fragment whose first fragment was not seen in the last two seconds.";

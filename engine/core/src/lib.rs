@@ -18,6 +18,7 @@ pub mod io;
 pub mod local;
 pub mod packet;
 pub mod policy;
+mod prefetch;
 pub mod session;
 pub mod tables;
 pub mod types;

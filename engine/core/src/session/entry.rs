@@ -1,0 +1,261 @@
+//! What is kept of one session.
+//!
+//! Each direction has a cache line of its own, a [`Flow`], with all that a
+//! packet in this direction needs and counts. What both share is a [`Record`]
+//! in a table beside it, two to a cache line.
+
+use crate::packet::flow_key::FlowKey;
+use crate::session::state::State;
+use crate::session::tick::Tick;
+use crate::types::{InterfaceId, NextHopId};
+
+/// Which way a packet of a session goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Direction {
+    /// As the session's first packet.
+    Forward = 0,
+    /// As the replies.
+    Reverse = 1,
+}
+
+impl Direction {
+    /// The other one.
+    #[inline]
+    #[must_use]
+    pub fn opposite(self) -> Direction {
+        match self {
+            Direction::Forward => Direction::Reverse,
+            Direction::Reverse => Direction::Forward,
+        }
+    }
+}
+
+/// A session of one table, and a direction in it.
+///
+/// It is good until a session is removed from the table. Whoever keeps one
+/// over a removal asks [`SessionTable::holds`](super::SessionTable::holds)
+/// before using it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionRef(u32);
+
+impl SessionRef {
+    #[inline]
+    pub(super) fn new(index: u32, direction: Direction) -> Self {
+        Self(index << 1 | direction as u32)
+    }
+
+    /// The session's number in its table.
+    #[inline]
+    pub fn index(self) -> u32 {
+        self.0 >> 1
+    }
+
+    /// The direction.
+    #[inline]
+    pub fn direction(self) -> Direction {
+        if self.0 & 1 == 0 { Direction::Forward } else { Direction::Reverse }
+    }
+
+    /// As a number that is never zero.
+    #[inline]
+    pub(super) fn to_bits(self) -> u32 {
+        self.0 + 1
+    }
+
+    /// From [`to_bits`](Self::to_bits); zero is none.
+    #[inline]
+    pub(super) fn from_bits(bits: u32) -> Option<Self> {
+        bits.checked_sub(1).map(Self)
+    }
+}
+
+/// What was decided for one direction of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Where its packets go.
+    pub next_hop: NextHopId,
+    /// The generation of its VRF at the time.
+    pub generation: u32,
+    /// The interface that its packets come in on.
+    pub ingress: InterfaceId,
+}
+
+/// What a session begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSession {
+    /// For packets like the first one.
+    pub forward: Decision,
+    /// For replies. `None`: decided when the first of them comes.
+    pub reverse: Option<Decision>,
+    /// Flags of the first packet's TCP header, if it has one.
+    pub tcp_flags: Option<u8>,
+}
+
+/// One direction of a session: one cache line.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub struct Flow {
+    pub(super) key: FlowKey,
+    next_hop: NextHopId,
+    generation: u32,
+    packets: u64,
+    bytes: u64,
+}
+
+/// Stands in a flow for which nothing has been decided. The next-hop table
+/// never grows to this entry.
+const UNDECIDED: NextHopId = NextHopId(u32::MAX);
+
+impl Flow {
+    pub(super) fn new(key: FlowKey, decision: Option<&Decision>) -> Self {
+        let (next_hop, generation) = decision.map_or((UNDECIDED, 0), |d| (d.next_hop, d.generation));
+        Self { key, next_hop, generation, packets: 0, bytes: 0 }
+    }
+
+    /// Addresses and ports of the packets in this direction.
+    #[inline]
+    pub fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
+    /// Where the packets go, if that was decided under this generation of the
+    /// VRF. `None`: decide (again).
+    #[inline]
+    pub fn next_hop(&self, generation: u32) -> Option<NextHopId> {
+        (self.generation == generation && self.next_hop != UNDECIDED).then_some(self.next_hop)
+    }
+
+    /// Packets seen.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Bytes of the IP packets seen.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    #[inline]
+    pub(super) fn decide(&mut self, decision: &Decision) {
+        self.next_hop = decision.next_hop;
+        self.generation = decision.generation;
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, packet_length: u32) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(u64::from(packet_length));
+    }
+
+    pub(super) fn reset_counters(&mut self) {
+        (self.packets, self.bytes) = (0, 0);
+    }
+}
+
+/// What both directions of a session share, or a free place.
+#[derive(Debug, Clone)]
+#[repr(align(32))]
+pub(super) struct Record {
+    /// `None`: the place is free.
+    pub state: Option<State>,
+    pub last_seen: Tick,
+    pub created: Tick,
+    /// By direction; `None` until the direction is decided.
+    pub ingress: [Option<InterfaceId>; 2],
+    /// Of a free place: the next free one, or [`NO_PLACE`].
+    pub next_free: u32,
+}
+
+/// Ends the list of free places.
+pub(super) const NO_PLACE: u32 = u32::MAX;
+
+impl Record {
+    pub(super) fn new(state: State, init: &NewSession, now: Tick) -> Self {
+        Self {
+            state: Some(state),
+            last_seen: now,
+            created: now,
+            ingress: [Some(init.forward.ingress), init.reverse.map(|reverse| reverse.ingress)],
+            next_free: NO_PLACE,
+        }
+    }
+}
+
+/// A look at one live session.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'a> {
+    pub(super) index: u32,
+    pub(super) flows: &'a [Flow; 2],
+    pub(super) record: &'a Record,
+    pub(super) state: State,
+    /// Idle timeout of the state, in ticks.
+    pub(super) timeout: u32,
+}
+
+impl<'a> Session<'a> {
+    /// Its number in the table.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// One direction of it.
+    pub fn flow(&self, direction: Direction) -> &'a Flow {
+        &self.flows[direction as usize]
+    }
+
+    /// Its protocol state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The interface that packets of one direction come in on, once known.
+    pub fn ingress(&self, direction: Direction) -> Option<InterfaceId> {
+        self.record.ingress[direction as usize]
+    }
+
+    /// When it began.
+    pub fn created(&self) -> Tick {
+        self.record.created
+    }
+
+    /// When its latest packet passed.
+    pub fn last_seen(&self) -> Tick {
+        self.record.last_seen
+    }
+
+    /// Ticks until it ends without traffic.
+    pub fn expires_in(&self, now: Tick) -> u32 {
+        self.last_seen().after(self.timeout).since(now)
+    }
+}
+
+const _: () = assert!(size_of::<Flow>() == 64);
+const _: () = assert!(size_of::<Record>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_keeps_its_parts() {
+        for index in [0, 1, 77, super::super::table::MAX_CAPACITY as u32 - 1] {
+            for direction in [Direction::Forward, Direction::Reverse] {
+                let reference = SessionRef::new(index, direction);
+                assert_eq!((reference.index(), reference.direction()), (index, direction));
+                assert_eq!(SessionRef::from_bits(reference.to_bits()), Some(reference));
+            }
+        }
+        assert_eq!(SessionRef::from_bits(0), None);
+    }
+
+    #[test]
+    fn a_decision_counts_only_under_its_generation() {
+        let decision = Decision { next_hop: NextHopId(7), generation: 3, ingress: InterfaceId(1) };
+        let mut flow = Flow::new(FlowKey::ZERO, None);
+        assert_eq!(flow.next_hop(0), None, "nothing was decided");
+        flow.decide(&decision);
+        assert_eq!(flow.next_hop(3), Some(NextHopId(7)));
+        assert_eq!(flow.next_hop(4), None);
+    }
+}

@@ -1,0 +1,369 @@
+//! The sessions of one worker.
+//!
+//! Both keys of a session, that of its packets and that of the replies, lead
+//! to it. A burst is looked up in passes, so that the cache misses of its
+//! packets overlap:
+//!
+//! 1. [`hash`](SessionTable::hash) and [`prefetch`](SessionTable::prefetch)
+//!    for each packet,
+//! 2. [`prefetch_session`](SessionTable::prefetch_session) for each,
+//! 3. [`lookup`](SessionTable::lookup) and [`touch`](SessionTable::touch).
+//!
+//! All memory is reserved at the start and none of it is used before it is
+//! needed: places are handed out in order, and again once they are free.
+
+use crate::DropReason;
+use crate::packet::flow_key::FlowKey;
+use crate::prefetch::prefetch;
+use crate::session::entry::{Decision, Direction, Flow, NO_PLACE, NewSession, Record, Session, SessionRef};
+use crate::session::hash::{KeyHash, KeyedHash};
+use crate::session::index::{BYTES_PER_KEY, Index};
+use crate::session::state::{State, Transition};
+use crate::session::tick::Tick;
+use crate::session::timeouts::{TimeoutTicks, Timeouts};
+use crate::session::wheel::{BYTES_PER_TIMER, Wheel};
+use crate::types::VrfId;
+
+/// The largest capacity of one table.
+pub const MAX_CAPACITY: usize = 1 << 28;
+
+/// Bytes that one session takes, its share of the index included.
+pub const BYTES_PER_SESSION: usize =
+    size_of::<[Flow; 2]>() + size_of::<Record>() + BYTES_PER_TIMER + 2 * BYTES_PER_KEY;
+
+const _: () = assert!(BYTES_PER_SESSION <= 192);
+
+/// What a table is made for.
+#[derive(Debug, Clone)]
+pub struct SessionLimits {
+    /// Most sessions, 1 to [`MAX_CAPACITY`]; what is outside is brought in.
+    pub capacity: usize,
+    /// VRFs: numbers from 0 to one below this can have sessions.
+    pub vrfs: usize,
+    /// Idle timeouts.
+    pub timeouts: Timeouts,
+    /// Accept TCP sessions that begin in their middle, as after a restart of
+    /// the gateway or a failover to it.
+    pub tcp_pickup: bool,
+    /// Secret random number that the hash depends on. Whoever knows it can
+    /// make keys collide.
+    pub seed: u64,
+}
+
+impl SessionLimits {
+    /// The defaults: a million sessions, any VRF number, no pickup.
+    pub fn with_seed(seed: u64) -> Self {
+        Self { capacity: 1_000_000, vrfs: 1 << 16, timeouts: Timeouts::default(), tcp_pickup: false, seed }
+    }
+}
+
+/// What a session says to one of its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It belongs to the session and has been counted there.
+    Pass,
+    /// It does not belong to the session, which is gone now: treat it as the
+    /// first packet of a new one, policy included. So it is with a TCP SYN
+    /// from the answering end after the connection has ended.
+    FirstPacket,
+}
+
+/// The sessions of one worker.
+pub struct SessionTable {
+    hash: KeyedHash,
+    index: Index,
+    /// By session number and direction.
+    flows: Vec<[Flow; 2]>,
+    /// By session number.
+    records: Vec<Record>,
+    wheel: Wheel,
+    timeouts: TimeoutTicks,
+    tcp_pickup: bool,
+    capacity: usize,
+    live: usize,
+    /// The first of the places that have been used and are free again.
+    first_free: u32,
+    /// Sessions by the VRF of their first packet.
+    vrf_sessions: Box<[u32]>,
+}
+
+impl SessionTable {
+    /// An empty table. Reserves all its memory.
+    pub fn new(limits: SessionLimits) -> Self {
+        let capacity = limits.capacity.clamp(1, MAX_CAPACITY);
+        Self {
+            hash: KeyedHash::new(limits.seed),
+            index: Index::new(2 * capacity),
+            flows: Vec::with_capacity(capacity),
+            records: Vec::with_capacity(capacity),
+            wheel: Wheel::new(capacity),
+            timeouts: TimeoutTicks::new(&limits.timeouts),
+            tcp_pickup: limits.tcp_pickup,
+            capacity,
+            live: 0,
+            first_free: NO_PLACE,
+            vrf_sessions: vec![0; limits.vrfs].into(),
+        }
+    }
+
+    /// Live sessions.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Most sessions.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Live sessions whose first packet was in this VRF.
+    pub fn vrf_len(&self, vrf: VrfId) -> u32 {
+        self.vrf_sessions.get(vrf.index()).copied().unwrap_or(0)
+    }
+
+    /// The hash of a key in this table.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> KeyHash {
+        self.hash.of(key)
+    }
+
+    /// First pass: starts to fetch what [`lookup`](Self::lookup) reads first.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        self.index.prefetch(hash);
+    }
+
+    /// Second pass: starts to fetch the session that `hash` most likely leads
+    /// to.
+    #[inline]
+    pub fn prefetch_session(&self, hash: KeyHash) {
+        if let Some(at) = self.index.likely(hash) {
+            prefetch(self.flow(at));
+            prefetch(&self.records[at.index() as usize]);
+        }
+    }
+
+    /// The session of a key. `hash` is [`hash`](Self::hash) of it.
+    #[inline]
+    pub fn lookup(&self, key: &FlowKey, hash: KeyHash) -> Option<SessionRef> {
+        self.index.find(hash, |at| self.flow(at).key.words() == key.words())
+    }
+
+    /// Whether `at`, found earlier, still leads to a session with this key.
+    #[inline]
+    pub fn holds(&self, at: SessionRef, key: &FlowKey) -> bool {
+        self.records[at.index() as usize].state.is_some() && self.flow(at).key == *key
+    }
+
+    /// One direction of a session.
+    ///
+    /// # Panics
+    /// If `at` is from a larger table.
+    #[inline]
+    pub fn flow(&self, at: SessionRef) -> &Flow {
+        &self.flows[at.index() as usize][at.direction() as usize]
+    }
+
+    /// A live session by its number.
+    pub fn session(&self, index: u32) -> Option<Session<'_>> {
+        let record = self.records.get(index as usize)?;
+        let state = record.state?;
+        let timeout = self.timeouts.of(state);
+        Some(Session { index, flows: &self.flows[index as usize], record, state, timeout })
+    }
+
+    /// Adds a session. Its first packet is not counted yet: touch it.
+    ///
+    /// If `forward` has a session already, which happens when two packets of
+    /// it come in one burst, that session is returned as it is.
+    ///
+    /// # Errors
+    /// - [`DropReason::TcpInvalidState`]: a TCP segment that opens nothing
+    /// - [`DropReason::SessionConflict`]: replies would be taken for those of
+    ///   another session
+    /// - [`DropReason::SessionQuota`]: the VRF of `forward` has `vrf_quota`
+    ///   sessions, or its number is beyond the limit
+    /// - [`DropReason::SessionTableFull`]: there is no place
+    pub fn insert(
+        &mut self,
+        forward: FlowKey,
+        reverse: FlowKey,
+        init: &NewSession,
+        vrf_quota: u32,
+        now: Tick,
+    ) -> Result<SessionRef, DropReason> {
+        let (forward_hash, reverse_hash) = (self.hash(&forward), self.hash(&reverse));
+        if let Some(existing) = self.lookup(&forward, forward_hash) {
+            return Ok(existing);
+        }
+        let state = State::first(forward.protocol, init.tcp_flags, self.tcp_pickup)
+            .ok_or(DropReason::TcpInvalidState)?;
+        if self.lookup(&reverse, reverse_hash).is_some() {
+            return Err(DropReason::SessionConflict);
+        }
+        if self.vrf_sessions.get(forward.vrf.index()).is_none_or(|count| *count >= vrf_quota) {
+            return Err(DropReason::SessionQuota);
+        }
+        let place = self.free_place().ok_or(DropReason::SessionTableFull)?;
+        let flows = [Flow::new(forward, Some(&init.forward)), Flow::new(reverse, init.reverse.as_ref())];
+        self.occupy(place, flows, Record::new(state, init, now));
+        if !self.add_to_index(place, forward_hash, reverse_hash) {
+            self.free(place);
+            return Err(DropReason::SessionTableFull);
+        }
+        self.vrf_sessions[forward.vrf.index()] += 1;
+        self.live += 1;
+        self.wheel.arm(place, now.after(self.timeouts.of(state)), now);
+        Ok(SessionRef::new(place, Direction::Forward))
+    }
+
+    /// Records what was decided for one direction.
+    #[inline]
+    pub fn decide(&mut self, at: SessionRef, decision: &Decision) {
+        let (index, direction) = (at.index() as usize, at.direction() as usize);
+        self.flows[index][direction].decide(decision);
+        self.records[index].ingress[direction] = Some(decision.ingress);
+    }
+
+    /// Counts a packet of `packet_length` bytes from the IP header on, moves
+    /// the protocol state and starts the idle time anew. `tcp_flags` is
+    /// `None` for packets without a TCP header.
+    #[inline]
+    pub fn touch(&mut self, at: SessionRef, packet_length: u32, tcp_flags: Option<u8>, now: Tick) -> Verdict {
+        let index = at.index() as usize;
+        let Some(state) = self.records[index].state else { return Verdict::FirstPacket };
+        match state.next(at.direction(), tcp_flags) {
+            Transition::To(next) if next == state => {}
+            Transition::To(next) => self.enter(at.index(), next, now),
+            Transition::Reopen => self.reopen(at.index(), now),
+            Transition::Opposite => {
+                self.remove(at.index());
+                return Verdict::FirstPacket;
+            }
+        }
+        self.records[index].last_seen = now;
+        self.flows[index][at.direction() as usize].count(packet_length);
+        Verdict::Pass
+    }
+
+    /// Ends a session. Returns whether there was one.
+    pub fn remove(&mut self, index: u32) -> bool {
+        if self.session(index).is_none() {
+            return false;
+        }
+        self.wheel.disarm(index);
+        self.release(index);
+        true
+    }
+
+    /// Ends sessions that have been idle for their timeout, and returns how
+    /// many. Looks at no more than `budget` sessions. Call it often, even
+    /// when there is nothing to do: it is then a matter of a few instructions.
+    pub fn expire(&mut self, now: Tick, budget: usize) -> usize {
+        let mut ended = 0;
+        for _ in 0..budget {
+            let Some(index) = self.wheel.take_due(now) else { break };
+            let Some(session) = self.session(index) else { continue };
+            let deadline = session.last_seen().after(session.timeout);
+            if now.has_reached(deadline) {
+                self.release(index);
+                ended += 1;
+            } else {
+                self.wheel.arm(index, deadline, now);
+            }
+        }
+        ended
+    }
+
+    /// Shows the live sessions among the next `max` places from `cursor` on,
+    /// and moves `cursor`. Returns whether there is more. A session that
+    /// lives from the first call to the last is shown exactly once.
+    pub fn dump(&self, cursor: &mut u32, max: usize, visit: &mut dyn FnMut(Session<'_>)) -> bool {
+        let end = (*cursor as usize).saturating_add(max).min(self.records.len());
+        for index in *cursor..end as u32 {
+            if let Some(session) = self.session(index) {
+                visit(session);
+            }
+        }
+        *cursor = (*cursor).max(end as u32);
+        end < self.records.len()
+    }
+
+    fn enter(&mut self, index: u32, state: State, now: Tick) {
+        self.records[index as usize].state = Some(state);
+        self.wheel.advance(index, now.after(self.timeouts.of(state)), now);
+    }
+
+    fn reopen(&mut self, index: u32, now: Tick) {
+        self.enter(index, State::TcpSynSent, now);
+        self.records[index as usize].created = now;
+        for flow in &mut self.flows[index as usize] {
+            flow.reset_counters();
+        }
+    }
+
+    /// A place for a new session, which stays free until it is occupied.
+    fn free_place(&self) -> Option<u32> {
+        match self.first_free {
+            NO_PLACE if self.records.len() < self.capacity => Some(self.records.len() as u32),
+            NO_PLACE => None,
+            place => Some(place),
+        }
+    }
+
+    fn occupy(&mut self, place: u32, flows: [Flow; 2], record: Record) {
+        let index = place as usize;
+        if index == self.records.len() {
+            self.flows.push(flows);
+            self.records.push(record);
+        } else {
+            self.first_free = self.records[index].next_free;
+            self.flows[index] = flows;
+            self.records[index] = record;
+        }
+    }
+
+    fn free(&mut self, place: u32) {
+        let record = &mut self.records[place as usize];
+        record.state = None;
+        record.next_free = std::mem::replace(&mut self.first_free, place);
+    }
+
+    /// Enters both keys of an occupied place, or none. A flow to itself has
+    /// only one key.
+    fn add_to_index(&mut self, place: u32, forward_hash: KeyHash, reverse_hash: KeyHash) -> bool {
+        let (hash, flows) = (&self.hash, &self.flows);
+        let hash_of = |at: SessionRef| hash.of(&flows[at.index() as usize][at.direction() as usize].key);
+        let [forward, reverse] = [Direction::Forward, Direction::Reverse].map(|d| SessionRef::new(place, d));
+        if !self.index.insert(forward_hash, forward, hash_of) {
+            return false;
+        }
+        let to_itself = flows[place as usize][0].key == flows[place as usize][1].key;
+        if to_itself || self.index.insert(reverse_hash, reverse, hash_of) {
+            return true;
+        }
+        self.index.remove(forward_hash, forward);
+        false
+    }
+
+    /// Frees the place of a session that is not in the wheel any more.
+    fn release(&mut self, index: u32) {
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let at = SessionRef::new(index, direction);
+            self.index.remove(self.hash(&self.flow(at).key), at);
+        }
+        let vrf = self.flows[index as usize][0].key.vrf;
+        self.vrf_sessions[vrf.index()] -= 1;
+        self.live -= 1;
+        self.free(index);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What is kept of one session.
 //!
 //! Each direction has a cache line of its own, a [`Flow`], with all that a
-//! packet in this direction needs and counts. What both share is a [`Record`]
+//! packet in this direction needs and counts. What both share is a `Record`
 //! in a table beside it, two to a cache line.
 
 use crate::packet::flow_key::FlowKey;

@@ -294,7 +294,8 @@ mod tests {
                 match step {
                     Step::Pass(ticks) => now = now.after(ticks),
                     Step::Ask { vrf, host, id } => {
-                        let expected = oracle.get(&(vrf, host, id)).filter(|(_, ends)| !now.has_reached(*ends));
+                        let known = oracle.get(&(vrf, host, id));
+                        let expected = known.filter(|(_, ends)| !now.has_reached(*ends));
                         let found = table.ports(&key(vrf, host, (7, 7)), id, now);
                         prop_assert_eq!(found, expected.map(|(ports, _)| *ports));
                     }
@@ -304,7 +305,7 @@ mod tests {
                         // Half full at most: the share is the only limit met.
                         let fits = vrf < 3 && (used < SHARE || oracle.contains_key(&(vrf, host, id)));
                         let result = table.remember(&key(vrf, host, ports), id, now);
-                        prop_assert_eq!(result, if fits { Ok(()) } else { Err(DropReason::FragmentTableFull) });
+                        prop_assert_eq!(result, fits.then_some(()).ok_or(DropReason::FragmentTableFull));
                         if fits {
                             oracle.insert((vrf, host, id), (ports, now.after(LIFE)));
                         }

@@ -242,7 +242,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_are_found_as_a_loop_would_find_them(words: [u64; WORDS], small in proptest::collection::vec(0u16..3, ENTRIES), tag: u16, sparse: bool) {
+        fn tags_are_found_as_a_loop_would_find_them(
+            words: [u64; WORDS],
+            small in proptest::collection::vec(0u16..3, ENTRIES),
+            tag: u16,
+            sparse: bool,
+        ) {
             let mut bucket = words;
             if sparse {
                 for (entry, tag) in small.iter().enumerate() {

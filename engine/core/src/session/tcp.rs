@@ -88,6 +88,17 @@ mod tests {
         prop_oneof![Just(Direction::Forward), Just(Direction::Reverse)]
     }
 
+    /// Up to 40 segments of any kind, both ways.
+    fn segments() -> impl Strategy<Value = Vec<(Direction, u8)>> {
+        proptest::collection::vec((direction(), any::<u8>()), 0..40)
+    }
+
+    /// Up to 10 segments with ACK that neither open nor end anything.
+    fn plain_segments() -> impl Strategy<Value = Vec<(Direction, u8)>> {
+        let flags = any::<u8>().prop_map(|flags| (flags | ACK) & !(FIN | SYN | RST));
+        proptest::collection::vec((direction(), flags), 0..10)
+    }
+
     fn run(mut state: State, segments: &[(Direction, u8)]) -> State {
         for (direction, flags) in segments {
             state = match state.next(*direction, Some(*flags)) {
@@ -143,7 +154,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_end_alone_never_earns_the_long_timeout(flags in proptest::collection::vec(any::<u8>(), 0..40), pickup: bool) {
+        fn one_end_alone_never_earns_the_long_timeout(
+            flags in proptest::collection::vec(any::<u8>(), 0..40),
+            pickup: bool,
+        ) {
             let mut state = if pickup { State::TcpPickedUp } else { State::TcpSynSent };
             for flags in flags {
                 state = run(state, &[(Direction::Forward, flags)]);
@@ -152,7 +166,7 @@ mod tests {
         }
 
         #[test]
-        fn a_reset_closes_any_session(segments in proptest::collection::vec((direction(), any::<u8>()), 0..40), last in direction()) {
+        fn a_reset_closes_any_session(segments in segments(), last in direction()) {
             let state = run(State::TcpSynSent, &segments);
             prop_assert_eq!(run(state, &[(last, RST)]), State::TcpClosed);
             prop_assert_eq!(run(state, &[(last, RST), (last.opposite(), ACK)]), State::TcpClosed);
@@ -160,9 +174,9 @@ mod tests {
 
         #[test]
         fn both_fins_in_either_order_end_in_time_wait(
-            before in proptest::collection::vec((direction(), any::<u8>().prop_map(|flags| (flags | ACK) & !(FIN | SYN | RST))), 0..10),
+            before in plain_segments(),
             first in direction(),
-            between in proptest::collection::vec((direction(), Just(ACK)), 0..10),
+            between in plain_segments(),
         ) {
             let state = run(State::TcpEstablished, &before);
             prop_assert_eq!(state, State::TcpEstablished);
@@ -174,7 +188,7 @@ mod tests {
         }
 
         #[test]
-        fn a_reply_is_refused_only_if_it_opens_anew(segments in proptest::collection::vec((direction(), any::<u8>()), 0..40), flags: u8) {
+        fn a_reply_is_refused_only_if_it_opens_anew(segments in segments(), flags: u8) {
             let state = run(State::TcpSynSent, &segments);
             let ended = matches!(state, State::TcpTimeWait | State::TcpClosed);
             let refused = state.next(Direction::Reverse, Some(flags)) == Transition::Opposite;

@@ -171,7 +171,8 @@ mod tests {
         prop_oneof![
             4 => (0u32..40, ticks()).prop_map(|(number, ahead)| Step::Arm(number, ahead)),
             1 => (0u32..40).prop_map(Step::Disarm),
-            3 => (ticks(), prop_oneof![0usize..6, Just(usize::MAX)]).prop_map(|(ticks, most)| Step::Pass(ticks, most)),
+            3 => (ticks(), prop_oneof![0usize..6, Just(usize::MAX)])
+                .prop_map(|(ticks, most)| Step::Pass(ticks, most)),
         ]
     }
 

@@ -68,7 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
     // The last VRF is beyond the limit.
     let name = || (0..=VRFS as u16, 0u8..6);
     prop_oneof![
-        6 => (name(), 0..VRFS as u16).prop_map(|((vrf, host), reply_vrf)| Step::Insert { vrf, host, reply_vrf }),
+        6 => (name(), 0..VRFS as u16)
+            .prop_map(|((vrf, host), reply_vrf)| Step::Insert { vrf, host, reply_vrf }),
         6 => (name(), any::<bool>(), 20u32..1500)
             .prop_map(|((vrf, host), reply, length)| Step::Packet { vrf, host, reply, length }),
         1 => name().prop_map(|(vrf, host)| Step::Remove { vrf, host }),
@@ -201,7 +202,9 @@ proptest! {
                     let forward = key(vrf, UDP, host, 9);
                     pair.insert(forward, forward.reversed(VrfId(reply_vrf)))?;
                 }
-                Step::Packet { vrf, host, reply, length } => pair.packet(&key(vrf, UDP, host, 9), reply, length),
+                Step::Packet { vrf, host, reply, length } => {
+                    pair.packet(&key(vrf, UDP, host, 9), reply, length);
+                }
                 Step::Remove { vrf, host } => {
                     if let Some(at) = pair.expected(&key(vrf, UDP, host, 9)) {
                         prop_assert!(pair.table.remove(at.index()));

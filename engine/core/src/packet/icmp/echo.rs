@@ -22,6 +22,7 @@ pub fn echo_reply_in_place(bytes: &mut [u8], meta: &PacketMeta) -> bool {
         Family::V6 => (icmp::V6_ECHO_REQUEST, icmp::V6_ECHO_REPLY),
     };
     let answerable = icmp_type_code(bytes, meta) == Some((request, 0))
+        && meta.segment(bytes).is_some_and(|message| message.len() >= icmp::LENGTH)
         && !meta.flags.intersects(PacketFlags::FRAGMENT)
         && !is_multicast(meta.key.family, &meta.key.destination);
     if !answerable {

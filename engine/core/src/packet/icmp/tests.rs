@@ -75,7 +75,8 @@ fn errors_have_the_types_and_codes_of_their_rfcs() {
             match family {
                 Family::V4 => {
                     let message = Icmpv4Slice::from_slice(&bytes[20..]).expect("ICMP");
-                    assert!(message.is_checksum_valid());
+                    let expected = message.icmp_type().calc_checksum(message.payload());
+                    assert_eq!(message.checksum(), expected);
                 }
                 Family::V6 => {
                     let message = Icmpv6Slice::from_slice(&bytes[40..]).expect("ICMPv6");

@@ -432,6 +432,7 @@ proptest! {
             TransportSlice::Udp(udp) => (17, (udp.source_port(), udp.destination_port())),
             TransportSlice::Icmpv4(_) => (1, (a, a)),
             TransportSlice::Icmpv6(_) => (58, (a, a)),
+            TransportSlice::Igmp(_) => return Err(TestCaseError::fail("IGMP")),
         };
         prop_assert_eq!((meta.key.protocol, ports(&meta)), (protocol, expected));
     }

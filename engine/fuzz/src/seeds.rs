@@ -1,0 +1,126 @@
+//! Valid packets that fuzzing starts from.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::PacketBuilder;
+use tieline_engine::local::arp::{ARP_LENGTH, ArpMessage, write_arp};
+use tieline_engine::local::nd::{
+    ND_LENGTH, NeighbourSolicitation, solicited_node, write_advertisement, write_solicitation,
+};
+use tieline_engine::packet::encap::{EncapHeader, EncapOptions};
+use tieline_engine::packet::flow_key::Family;
+use tieline_engine::types::{Label, MacAddr, Vni};
+
+/// One input for one target.
+pub struct Seed {
+    /// The target.
+    pub target: &'static str,
+    /// The file.
+    pub name: &'static str,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+/// All seeds.
+pub fn all() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let mut add = |target, name, bytes| seeds.push(Seed { target, name, bytes });
+    for (name, packet) in ip_packets() {
+        add("ethernet_ip", name, [&ethernet(&packet)[..], &packet].concat());
+        add("icmp", name, packet.clone());
+        add("mss", name, [&[0x05, 0x50][..], &packet].concat());
+        add("arp_nd", name, packet);
+    }
+    for (name, bytes) in tunnels() {
+        add("decap", name, bytes);
+    }
+    let mut arp = vec![0; ARP_LENGTH];
+    let request = ArpMessage::request(MAC, Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+    assert!(write_arp(&request, &mut arp), "the buffer has the message's length");
+    add("arp_nd", "arp", arp);
+    for (name, bytes) in nd_packets() {
+        add("arp_nd", name, bytes);
+    }
+    seeds
+}
+
+fn ethernet(packet: &[u8]) -> Vec<u8> {
+    let ethertype = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 7][..], &ethertype].concat()
+}
+
+fn ip_packets() -> Vec<(&'static str, Vec<u8>)> {
+    let v4 = || PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+    let v6 = || PacketBuilder::ipv6([0xfd; 16], [0xfc; 16], 64);
+    let mss = [2, 4, 5, 180, 1, 3, 3, 7];
+    let bytes = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        bytes
+    };
+    const FITS: &str = "a small payload fits every length field";
+    let udp4 = bytes(&|to| v4().udp(1, 2).write(to, b"data").expect(FITS));
+    let udp6 = bytes(&|to| v6().udp(1, 2).write(to, b"data").expect(FITS));
+    let syn4 = bytes(&|to| {
+        v4().tcp(1, 2, 3, 4).syn().options_raw(&mss).expect(FITS).write(to, &[]).expect(FITS);
+    });
+    let syn6 = bytes(&|to| {
+        v6().tcp(1, 2, 3, 4).syn().options_raw(&mss).expect(FITS).write(to, &[]).expect(FITS);
+    });
+    let error4 = bytes(&|to| v4().icmpv4_raw(3, 1, [0; 4]).write(to, &udp4).expect(FITS));
+    let error6 = bytes(&|to| v6().icmpv6_raw(1, 0, [0; 4]).write(to, &udp6).expect(FITS));
+    let mut fragment6 = udp6.clone();
+    fragment6[5] += 8;
+    fragment6[6] = 44;
+    fragment6.splice(40..40, [17, 0, 0, 0, 0, 0, 0, 1]);
+    vec![
+        ("echo4", bytes(&|to| v4().icmpv4_echo_request(1, 2).write(to, b"data").expect(FITS))),
+        ("echo6", bytes(&|to| v6().icmpv6_echo_request(1, 2).write(to, b"data").expect(FITS))),
+        ("error4", error4),
+        ("error6", error6),
+        ("fragment6", fragment6),
+        ("syn4", syn4),
+        ("syn6", syn6),
+        ("udp4", udp4),
+        ("udp6", udp6),
+    ]
+}
+
+fn tunnels() -> Vec<(&'static str, Vec<u8>)> {
+    let v4 = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+    let v6 = (IpAddr::from([0xfd; 16]), IpAddr::from([0xfe; 16]));
+    let options = EncapOptions::default();
+    const SAME: &str = "both addresses are of one family";
+    let label = Label::new(100).expect("100 is a label");
+    let vni = Vni::new(100).expect("100 is a VNI");
+    let headers = [
+        ("mpls_udp4", EncapHeader::mpls_udp(v4.0, v4.1, label, options).expect(SAME)),
+        ("mpls_udp6", EncapHeader::mpls_udp(v6.0, v6.1, label, options).expect(SAME)),
+        ("mpls_gre4", EncapHeader::mpls_gre(v4.0, v4.1, label, options).expect(SAME)),
+        ("mpls_gre6", EncapHeader::mpls_gre(v6.0, v6.1, label, options).expect(SAME)),
+        ("vxlan4", EncapHeader::vxlan(v4.0, v4.1, vni, MAC, MAC, options).expect(SAME)),
+        ("vxlan6", EncapHeader::vxlan(v6.0, v6.1, vni, MAC, MAC, options).expect(SAME)),
+    ];
+    let inner = ip_packets().pop().map(|(_, bytes)| bytes).unwrap_or_default();
+    let wrap = |header: EncapHeader| {
+        let mut packet = vec![0; header.length()];
+        packet.extend(&inner);
+        header.write(&mut packet, Family::V6, 7).expect("a small packet fits");
+        packet
+    };
+    headers.into_iter().map(|(name, header)| (name, wrap(header))).collect()
+}
+
+fn nd_packets() -> [(&'static str, Vec<u8>); 2] {
+    let (source, target) = (Ipv6Addr::from([0xfd; 16]), Ipv6Addr::from([0xfc; 16]));
+    let mut asks = vec![0; ND_LENGTH];
+    let asked = write_solicitation(MAC, source, target, solicited_node(target), &mut asks);
+    assert!(asked, "the buffer has the message's length");
+    let mut answers = vec![0; ND_LENGTH];
+    let solicitation = NeighbourSolicitation { source, target, source_mac: Some(MAC) };
+    let answered = write_advertisement(&solicitation, MAC, &mut answers);
+    assert_eq!(answered, Some(source), "the buffer has the message's length");
+    [("solicitation", asks), ("advertisement", answers)]
+}

@@ -27,6 +27,12 @@ pub trait RxQueue: Send + 'static {
     /// returns how many. Never blocks, allocates or enters the kernel more
     /// than the device's driver does.
     fn rx_burst(&mut self, packets: &mut PacketBurst<Self::Buf>) -> usize;
+
+    /// Frames received since the last call that the queue threw away because
+    /// they do not fit into one buffer. No `rx_burst` has counted them.
+    fn take_dropped(&mut self) -> u64 {
+        0
+    }
 }
 
 /// One transmit queue, used by exactly one thread at a time.

@@ -1,0 +1,79 @@
+//! Ports that stand on interfaces of the kernel, in a network namespace of
+//! the test's own. Needs root; without it the test says so and passes.
+
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::{config, eal, open, packet, pool};
+use tieline_dpdk::{Mbuf, Port, PortConfig, Rx};
+use tieline_engine::io::{PacketBurst, RxQueue as _, TxQueue as _};
+use tieline_engine::packet::buffer::PacketBuf as _;
+
+fn ip(arguments: &str) -> bool {
+    Command::new("ip").args(arguments.split(' ')).status().is_ok_and(|status| status.success())
+}
+
+/// Ethernet frame of an experimental type (RFC 9542), so that the kernel has
+/// no answer to it; `tag` goes between the addresses and the type.
+fn frame(tag: &[u8], length: usize) -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend_from_slice(&[2, 0, 0, 0, 0, 1]);
+    frame.extend_from_slice(tag);
+    frame.extend_from_slice(&[0x88, 0xb5]);
+    frame.extend((frame.len()..length).map(|at| at as u8));
+    frame
+}
+
+/// The next packet with our source address: the kernel sends packets as well.
+fn receive(rx: &mut Rx) -> Option<Mbuf> {
+    let end = Instant::now() + Duration::from_secs(5);
+    let mut packets = PacketBurst::new();
+    while Instant::now() < end {
+        rx.rx_burst(&mut packets);
+        if let Some(packet) = packets.drain(..).find(|packet| packet.bytes()[6..12] == [2, 0, 0, 0, 0, 1]) {
+            return Some(packet);
+        }
+    }
+    None
+}
+
+#[test]
+fn frames_cross_a_veth_pair_unchanged() {
+    // SAFETY: has no preconditions; affects this thread and those it makes.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        eprintln!("skipped: a network namespace of its own needs root");
+        return;
+    }
+    if !(ip("link add left type veth peer name right") && ip("link set left up") && ip("link set right up")) {
+        eprintln!("skipped: the kernel or iproute2 has no veth");
+        return;
+    }
+    let pool = pool("kernel", 1023, 2048);
+    let jumbo = |device: &str| Port::open(eal(), &pool, &PortConfig { mtu: 1700, ..config(device) });
+    let mut left = jumbo("net_af_packet0,iface=left").expect("opens");
+    let mut right = jumbo("net_af_packet1,iface=right").expect("opens");
+
+    let mut sent = PacketBurst::new();
+    for (tag, length) in [(&[][..], 60), (&[0x81, 0, 0, 7], 64), (&[0x81, 0, 0, 5, 0x81, 0, 0, 7], 1522)] {
+        let frame = frame(tag, length);
+        sent.push(packet(&pool, &frame));
+        assert_eq!(left.tx[0].tx_burst(&mut sent), 1);
+        let received =
+            receive(&mut right.rx[0]).unwrap_or_else(|| panic!("no frame with tag {tag:x?} arrives"));
+        assert_eq!(received.bytes(), &frame[..]);
+    }
+    assert!(left.port.link_up());
+    assert!(left.port.stats().tx_packets >= 3);
+    right.port.close(right.rx, right.tx).expect("closes");
+
+    // The far side again as a TAP's neighbour: made, used and removed.
+    let tap = open(&pool, "net_tap0,iface=tl-test").expect("opens");
+    assert!(ip("link show tl-test"));
+    tap.port.close(tap.rx, tap.tx).expect("closes");
+    assert!(!ip("link show tl-test"));
+    left.port.close(left.rx, left.tx).expect("closes");
+    drop(sent);
+    assert_eq!(pool.available(), pool.capacity());
+}

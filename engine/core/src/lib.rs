@@ -9,7 +9,8 @@
 //! - [`tables`]: what workers read: FIBs, next hops, interfaces, neighbours
 //! - [`policy`]: security groups
 //! - [`session`]: what workers remember of flows
-//! - [`local`]: ARP and ND, answered beside the pipeline
+//! - [`worker`]: what runs on the pinned threads
+//! - [`local`]: what the gateway answers itself
 //! - [`io`]: where packets come from and go to
 //! - [`types`], [`drop_reason`]: the vocabulary
 
@@ -22,5 +23,6 @@ mod prefetch;
 pub mod session;
 pub mod tables;
 pub mod types;
+pub mod worker;
 
 pub use drop_reason::DropReason;

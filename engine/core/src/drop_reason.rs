@@ -50,6 +50,7 @@ drop_reasons! {
     MulticastNotRouted = "multicast_not_routed", "Multicast or broadcast that is not forwarded.";
     SpoofedMac = "spoofed_mac", "Source MAC is not the interface's own and in no allowed pair.";
     SpoofedIp = "spoofed_ip", "Source address is not the interface's own and in no allowed pair.";
+    BadNeighbourMessage = "bad_neighbour_message", "ARP or ND message that is malformed or breaks a rule of RFC 826 or RFC 4861.";
     NotForUs = "not_for_us", "From the fabric, but neither in a tunnel nor for an underlay address.";
     NoHostPort = "no_host_port", "For the host, but there is no host port.";
 
@@ -95,6 +96,7 @@ drop_reasons! {
     NoBuffer = "no_buffer", "Buffer pool is empty.";
     MultiSegment = "multi_segment", "Frame larger than one buffer.";
     HandoverRingFull = "handover_ring_full", "The ring to the worker that owns the session or queue is full.";
+    OriginatedFull = "originated_full", "Too many replies, errors or fragments were made in one burst.";
     LocalRingFull = "local_ring_full", "Too many packets wait for the neighbour service.";
     TxQueueFull = "tx_queue_full", "The transmit queue took no more.";
     TxPortGone = "tx_port_gone", "The port was removed while the packet was on its way.";

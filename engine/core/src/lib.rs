@@ -5,23 +5,31 @@
 //! workers changes the tables and publishes them. The engine knows nothing of
 //! gRPC, and this crate nothing of DPDK: any [`io::Io`] drives it.
 //!
+//! - [`engine`]: the engine from outside: start, tables, ports, counters
+//! - [`worker`]: the threads that move packets
+//! - [`pipeline`]: the way of a packet, one file a stage
 //! - [`packet`]: buffers, metadata, and the protocols' bytes
 //! - [`tables`]: what workers read: FIBs, next hops, interfaces, neighbours
 //! - [`policy`]: security groups
 //! - [`session`]: what workers remember of flows
-//! - [`worker`]: what runs on the pinned threads
-//! - [`local`]: what the gateway answers itself
+//! - [`local`]: what the engine says itself: ARP, ND, rate limits
 //! - [`io`]: where packets come from and go to
+//! - [`stats`]: what is counted
+//! - [`testbed`]: an engine in the hand, for tests, fuzzers and benchmarks
 //! - [`types`], [`drop_reason`]: the vocabulary
 
 pub mod drop_reason;
+pub mod engine;
 pub mod io;
 pub mod local;
 pub mod packet;
+pub mod pipeline;
 pub mod policy;
 mod prefetch;
 pub mod session;
+pub mod stats;
 pub mod tables;
+pub mod testbed;
 pub mod types;
 pub mod worker;
 

@@ -49,7 +49,14 @@ index_type! {
     WorkerId(u16)
 }
 
+impl InterfaceId {
+    /// No interface; never allocated.
+    pub const NONE: InterfaceId = InterfaceId(u32::MAX);
+}
+
 impl VrfId {
+    /// No VRF; never allocated.
+    pub const NONE: VrfId = VrfId(u16::MAX);
     /// The VRF of the fabric's own addresses and routes.
     pub const UNDERLAY: VrfId = VrfId(0);
 }

@@ -1,7 +1,14 @@
-//! What the gateway answers itself, next to the pipeline.
+//! What the engine says itself.
 //!
-//! - [`arp`]: ARP messages for IPv4 neighbours
-//! - [`nd`]: Neighbour Discovery messages for IPv6 neighbours
+//! - [`arp`], [`nd`]: the messages of ARP and neighbour discovery
+//! - [`neighbours`]: who is where: the logic, without thread or clock
+//! - [`neighbour_thread`]: the thread around it
+//! - [`probe`]: questions for neighbours, as whole frames
+//! - [`rate_limit`]: how often the engine answers
 
 pub mod arp;
 pub mod nd;
+pub(crate) mod neighbour_thread;
+pub mod neighbours;
+pub mod probe;
+pub mod rate_limit;

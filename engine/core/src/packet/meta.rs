@@ -1,7 +1,7 @@
 //! The metadata of one packet: one cache line of plain data.
 
 use crate::packet::flow_key::FlowKey;
-use crate::types::{InterfaceId, NextHopId};
+use crate::types::{InterfaceId, NextHopId, VrfId};
 
 /// What the parser and the stages have found out about a packet.
 ///
@@ -35,6 +35,13 @@ pub struct PacketMeta {
 const _: () = assert!(size_of::<PacketMeta>() == 64);
 
 impl PacketMeta {
+    /// Metadata of a frame of which nothing is known.
+    pub const UNKNOWN: PacketMeta = {
+        let mut meta = PacketMeta::new(InterfaceId::NONE);
+        meta.key.vrf = VrfId::NONE;
+        meta
+    };
+
     /// Metadata of a packet of which only the ingress is known.
     pub const fn new(ingress: InterfaceId) -> Self {
         PacketMeta {
@@ -111,6 +118,18 @@ impl PacketFlags {
     /// Ports of a later fragment have been filled in from its first.
     pub const PORTS_KNOWN: PacketFlags = PacketFlags(1 << 10);
 
+    /// Where it goes has to be decided by the VRF's routes; otherwise its
+    /// session has said so.
+    pub const UNDECIDED: PacketFlags = PacketFlags(1 << 11);
+    /// Security groups do not apply, or have allowed it already.
+    pub const ALLOWED: PacketFlags = PacketFlags(1 << 12);
+    /// Made here.
+    pub const ORIGINATED: PacketFlags = PacketFlags(1 << 13);
+    /// ARP: there is no IP packet.
+    pub const ARP: PacketFlags = PacketFlags(1 << 14);
+    /// Its session was found and counted it, but has to be decided again.
+    pub const SESSION_STALE: PacketFlags = PacketFlags(1 << 15);
+
     /// Whether all of `other` are in the set.
     #[inline]
     pub fn contains(self, other: PacketFlags) -> bool {
@@ -121,6 +140,12 @@ impl PacketFlags {
     #[inline]
     pub fn intersects(self, other: PacketFlags) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// Removes `other`.
+    #[inline]
+    pub fn remove(&mut self, other: PacketFlags) {
+        self.0 &= !other.0;
     }
 
     /// Adds `other`.

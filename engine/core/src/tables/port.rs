@@ -31,6 +31,9 @@ pub struct Port {
     pub role: PortRole,
     /// Its own MAC.
     pub mac: MacAddr,
+    /// The host's MAC behind a host port, once it has been heard; before that
+    /// it is taken to be the port's own, as on a TAP.
+    pub host_mac: Option<MacAddr>,
     /// Largest IP packet, bytes.
     pub mtu: u16,
     /// The untagged interface.
@@ -40,6 +43,15 @@ pub struct Port {
 }
 
 impl Port {
+    /// The MAC that we use on a host port: the port's own belongs to the host
+    /// there.
+    pub fn host_side_mac(&self) -> MacAddr {
+        let mut mac = self.mac;
+        mac.0[0] = (mac.0[0] | 2) & !1;
+        mac.0[5] ^= 1;
+        mac
+    }
+
     /// The interface of frames with these tags.
     #[inline]
     pub fn interface(&self, tags: VlanTags) -> Option<InterfaceId> {

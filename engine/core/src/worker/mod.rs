@@ -1,5 +1,295 @@
-//! What runs on the pinned threads, and how it is told of changes.
+//! Workers: the threads that move packets.
 //!
-//! - [`mailbox`]: how a worker gets the newest tables
+//! A worker owns its receive queues, its transmit queues, its sessions and its
+//! counters. It shares nothing that it writes, but for bounded rings. In the
+//! loop it neither allocates, locks, logs nor enters the kernel; only idling
+//! and commands from the control side do.
+//!
+//! - [`mailbox`]: how new tables reach it
+//! - [`command`]: what the control side asks of it
+//! - [`idle`]: what it does when there is nothing to do
 
+pub mod command;
+pub mod idle;
 pub mod mailbox;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+
+use crate::drop_reason::DropReason;
+use crate::io::{BURST, Io, PacketBurst, RxQueue};
+use crate::local::rate_limit::RateLimits;
+use crate::packet::meta::PacketMeta;
+use crate::pipeline::burst::Burst;
+use crate::pipeline::context::Context;
+use crate::pipeline::outbox::{Handover, NeighbourRings, Outbox, WorkerRing};
+use crate::pipeline::{run_handed_over, run_received};
+use crate::session::fragments::FragmentTable;
+use crate::session::table::SessionTable;
+use crate::session::tick::Tick;
+use crate::stats::Counters;
+use crate::tables::Tables;
+use crate::types::{PortId, VrfId, WorkerId};
+use command::{Command, SessionDump};
+use idle::{Idle, IdlePolicy};
+
+/// Sessions that are looked at for expiry in one turn.
+const EXPIRE_BUDGET: usize = 32;
+/// Sessions that are copied for a dump in one turn.
+const DUMP_BUDGET: usize = 256;
+/// How often gauges are written, in ticks.
+const GAUGE_INTERVAL: u32 = Tick::PER_SECOND / 4;
+
+/// A receive queue and where it belongs.
+struct RxSlot<I: Io> {
+    port: PortId,
+    queue: u16,
+    rx: I::Rx,
+}
+
+/// What a worker is made of.
+pub struct WorkerParts<I: Io> {
+    /// Which one it is.
+    pub id: WorkerId,
+    /// Where tables come from.
+    pub tables: mailbox::Reader<Tables>,
+    /// Where commands come from.
+    pub commands: Arc<ArrayQueue<Command<I>>>,
+    /// The rings of all workers, its own included.
+    pub rings: Box<[WorkerRing<I::Buf>]>,
+    /// The rings to the neighbour service.
+    pub neighbours: Arc<NeighbourRings<I::Buf>>,
+    /// New buffers.
+    pub pool: I::Pool,
+    /// Its sessions.
+    pub sessions: SessionTable,
+    /// Its fragmented packets.
+    pub fragments: FragmentTable,
+    /// Its rate limits.
+    pub limits: RateLimits,
+    /// Its counters, which others read.
+    pub counters: Arc<Counters>,
+    /// What it does without work.
+    pub idle: IdlePolicy,
+}
+
+/// One worker.
+pub struct Worker<I: Io> {
+    id: WorkerId,
+    tables: mailbox::Reader<Tables>,
+    commands: Arc<ArrayQueue<Command<I>>>,
+    ring: WorkerRing<I::Buf>,
+    rx: Vec<RxSlot<I>>,
+    burst: Box<Burst<I::Buf>>,
+    received: Box<PacketBurst<I::Buf>>,
+    out: Outbox<I>,
+    pool: I::Pool,
+    sessions: SessionTable,
+    fragments: FragmentTable,
+    limits: RateLimits,
+    counters: Arc<Counters>,
+    idle: Idle,
+    dump: Option<Box<SessionDump>>,
+    gauges_written: Tick,
+    stopping: bool,
+}
+
+impl<I: Io> std::fmt::Debug for Worker<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl<I: Io> Worker<I> {
+    /// A worker with no ports yet.
+    pub fn new(parts: WorkerParts<I>) -> Option<Self> {
+        let ring = Arc::clone(parts.rings.get(parts.id.index())?);
+        Some(Self {
+            id: parts.id,
+            tables: parts.tables,
+            commands: parts.commands,
+            ring,
+            rx: Vec::new(),
+            burst: Box::default(),
+            received: Box::new(ArrayVec::new()),
+            out: Outbox::new(parts.id, parts.rings, parts.neighbours),
+            pool: parts.pool,
+            sessions: parts.sessions,
+            fragments: parts.fragments,
+            limits: parts.limits,
+            counters: parts.counters,
+            idle: Idle::new(parts.idle),
+            dump: None,
+            gauges_written: Tick(0),
+            stopping: false,
+        })
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(mut self) {
+        let start = Instant::now();
+        while !self.stopping {
+            let now = Tick::at(start.elapsed());
+            let busy = self.turn(now);
+            self.idle.after_turn(busy);
+        }
+    }
+
+    /// One turn of the loop at a given time. Returns whether there was
+    /// anything to do.
+    pub fn turn(&mut self, now: Tick) -> bool {
+        self.tables.refresh();
+        let mut busy = self.obey();
+        busy |= self.poll_queues(now);
+        busy |= self.poll_ring(now);
+        self.out.flush(&self.counters);
+        self.keep_house(now);
+        self.counters.loops.add(1);
+        self.counters.busy_loops.add(u64::from(busy));
+        busy
+    }
+
+    fn poll_queues(&mut self, now: Tick) -> bool {
+        let mut busy = false;
+        for at in 0..self.rx.len() {
+            let slot = &mut self.rx[at];
+            let count = slot.rx.rx_burst(&mut self.received) as u64;
+            let unusable = slot.rx.take_dropped();
+            if unusable > 0 {
+                self.counters.received.add(unusable);
+                self.counters.drops.add(DropReason::MultiSegment, unusable);
+            }
+            if count == 0 {
+                continue;
+            }
+            busy = true;
+            self.counters.received.add(count);
+            self.burst.clear();
+            self.burst.port = slot.port;
+            for packet in self.received.drain(..) {
+                // Both hold a burst.
+                let _ = self.burst.push(packet, PacketMeta::UNKNOWN);
+            }
+            let (mut cx, burst) = self.context(now);
+            run_received(&mut cx, burst);
+        }
+        busy
+    }
+
+    /// Works on what other workers have handed over: at most one burst, so
+    /// that the own queues get their turn.
+    fn poll_ring(&mut self, now: Tick) -> bool {
+        self.burst.clear();
+        let mut taken = 0;
+        while taken < BURST {
+            let Some(item) = self.ring.pop() else { break };
+            taken += 1;
+            match item {
+                Handover::Packet { packet, meta } => {
+                    // A burst holds what was taken.
+                    let _ = self.burst.push(packet, meta);
+                }
+                Handover::Transmit { port, packet } => {
+                    self.out.transmit(port, packet, &self.counters);
+                }
+            }
+        }
+        if !self.burst.is_empty() {
+            let (mut cx, burst) = self.context(now);
+            run_handed_over(&mut cx, burst);
+        }
+        taken > 0
+    }
+
+    fn context(&mut self, now: Tick) -> (Context<'_, I>, &mut Burst<I::Buf>) {
+        let cx = Context {
+            tables: self.tables.current(),
+            counters: &self.counters,
+            sessions: &mut self.sessions,
+            fragments: &mut self.fragments,
+            limits: &mut self.limits,
+            out: &mut self.out,
+            pool: &mut self.pool,
+            now,
+            worker: self.id,
+        };
+        (cx, &mut self.burst)
+    }
+
+    fn keep_house(&mut self, now: Tick) {
+        self.sessions.expire(now, EXPIRE_BUDGET);
+        if let Some(dump) = &mut self.dump
+            && dump.fill(self.id, &self.sessions, now, DUMP_BUDGET)
+            && let Some(dump) = self.dump.take()
+        {
+            dump.finish();
+        }
+        if now.since(self.gauges_written) >= GAUGE_INTERVAL {
+            self.gauges_written = now;
+            self.write_gauges();
+        }
+    }
+
+    fn write_gauges(&self) {
+        self.counters.sessions.set(self.sessions.len() as u64);
+        for (index, _) in self.tables.current().vrfs.iter() {
+            let id = VrfId(index as u16);
+            if let Some(counters) = self.counters.vrf(id) {
+                counters.sessions.set(u64::from(self.sessions.vrf_len(id)));
+            }
+        }
+    }
+
+    /// Carries out at most one command.
+    fn obey(&mut self) -> bool {
+        if self.commands.is_empty() {
+            return false;
+        }
+        let Some(command) = self.commands.pop() else { return false };
+        match command {
+            Command::AddPort(add) => {
+                self.out.add_port(add.port, add.tx_owner, add.tx, add.is_host);
+                self.rx.extend(add.rx.into_iter().map(|(queue, rx)| RxSlot { port: add.port, queue, rx }));
+                add.done.signal(());
+            }
+            Command::UnroutePort { port, done } => {
+                let (leaving, staying): (Vec<_>, Vec<_>) =
+                    std::mem::take(&mut self.rx).into_iter().partition(|slot| slot.port == port);
+                self.rx = staying;
+                self.out.unroute_port(port);
+                done.signal(leaving.into_iter().map(|slot| (slot.queue, slot.rx)).collect());
+            }
+            Command::ReleasePort { port, done } => {
+                self.drain_transmits();
+                done.signal(self.out.release_port(port, &self.counters));
+            }
+            Command::DumpSessions(dump) => match &self.dump {
+                None => self.dump = Some(dump),
+                // One at a time: the newer one ends at once, with nothing.
+                Some(_) => dump.finish(),
+            },
+            Command::Stop => self.stopping = true,
+        }
+        true
+    }
+
+    /// Sends the frames that wait in the ring; packets there stay there.
+    fn drain_transmits(&mut self) {
+        for _ in 0..self.ring.len() {
+            match self.ring.pop() {
+                Some(Handover::Transmit { port, packet }) => {
+                    self.out.transmit_own(port, packet, &self.counters);
+                }
+                Some(item) => {
+                    if self.ring.push(item).is_err() {
+                        self.counters.drops.add(DropReason::HandoverRingFull, 1);
+                    }
+                }
+                None => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The neighbour service's logic: who is where, by ARP (RFC 826) and neighbour
+//! discovery (RFC 4861 section 7.3).
+//!
+//! It has no thread and no clock: packets, table changes and the time come in
+//! as arguments, and what is to be done comes out as [`Action`]s.
+//!
+//! A neighbour is probed three times, a second apart. While it is probed for
+//! the first time, a few packets wait for it. Once it has answered it is
+//! probed again every now and then; one that stops answering is forgotten,
+//! or, if a next hop needs it, marked failed and probed on.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::drop_reason::DropReason;
+use crate::packet::meta::PacketMeta;
+use crate::pipeline::outbox::Unresolved;
+use crate::tables::Tables;
+use crate::tables::neighbour::NeighbourState;
+use crate::types::{InterfaceId, MacAddr, NeighbourId};
+
+/// How neighbours are probed and aged.
+#[derive(Debug, Clone, Copy)]
+pub struct NeighbourTimers {
+    /// Between two probes of one neighbour.
+    pub probe_interval: Duration,
+    /// Probes without an answer before giving up.
+    pub probes: u32,
+    /// After an answer, until the next probe.
+    pub reachable: Duration,
+    /// Packets that wait for one neighbour.
+    pub queue_per_neighbour: usize,
+    /// Packets that wait for all neighbours.
+    pub queue_total: usize,
+    /// Neighbours that are being resolved on one interface.
+    pub resolving_per_interface: usize,
+}
+
+impl Default for NeighbourTimers {
+    fn default() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(1),
+            probes: 3,
+            reachable: Duration::from_secs(30),
+            queue_per_neighbour: 4,
+            queue_total: 1024,
+            resolving_per_interface: 256,
+        }
+    }
+}
+
+/// Something for the caller to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<B> {
+    /// Ask for a neighbour. With a known MAC the question goes to it alone.
+    Probe {
+        /// Where.
+        interface: InterfaceId,
+        /// For whom.
+        address: IpAddr,
+        /// Where it was last.
+        last_mac: Option<MacAddr>,
+    },
+    /// Go on with a packet, from the routing decision.
+    Resume(B, Box<MetaBox>),
+    /// Drop a packet that waited.
+    Drop(B, Box<MetaBox>, DropReason),
+}
+
+/// Metadata, comparable for tests by the address it is for.
+#[derive(Debug)]
+pub struct MetaBox(pub PacketMeta);
+
+impl PartialEq for MetaBox {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for MetaBox {}
+
+/// What is known about one neighbour beyond the tables.
+#[derive(Debug)]
+struct Entry<B> {
+    address: IpAddr,
+    interface: InterfaceId,
+    /// Probes sent since the last answer.
+    probes: u32,
+    next_probe: Duration,
+    /// When it last answered, if ever.
+    confirmed: Option<Duration>,
+    waiting: VecDeque<(B, PacketMeta)>,
+}
+
+/// The neighbour service. All times are since one common start.
+#[derive(Debug)]
+pub struct Neighbours<B> {
+    timers: NeighbourTimers,
+    entries: HashMap<NeighbourId, Entry<B>>,
+    waiting: usize,
+}
+
+impl<B> Neighbours<B> {
+    /// A service that knows nobody.
+    pub fn new(timers: NeighbourTimers) -> Self {
+        Self { timers, entries: HashMap::new(), waiting: 0 }
+    }
+
+    /// Packets that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// When each neighbour was last confirmed.
+    pub fn confirmed(&self) -> impl Iterator<Item = (NeighbourId, Duration)> {
+        self.entries.iter().filter_map(|(id, entry)| Some((*id, entry.confirmed?)))
+    }
+
+    /// A packet needs a neighbour. Returns whether the tables changed.
+    pub fn handle_unresolved(
+        &mut self,
+        tables: &mut Tables,
+        item: Unresolved<B>,
+        now: Duration,
+        actions: &mut Vec<Action<B>>,
+    ) -> bool {
+        let Unresolved { interface, address, packet, meta } = item;
+        let known = tables.neighbour_index.get(&(interface, address)).copied();
+        if known.is_none() && self.resolving_on(interface) >= self.timers.resolving_per_interface {
+            actions.push(Action::Drop(packet, Box::new(MetaBox(meta)), DropReason::NeighbourQueueFull));
+            return false;
+        }
+        let Some(id) = tables.intern_neighbour(interface, address) else {
+            actions.push(Action::Drop(packet, Box::new(MetaBox(meta)), DropReason::NextHopUnusable));
+            return false;
+        };
+        let state = tables.neighbours.get(id.index()).map(|neighbour| neighbour.state);
+        if matches!(state, Some(NeighbourState::Resolved | NeighbourState::Static)) {
+            // It was resolved while the packet was on its way here.
+            actions.push(Action::Resume(packet, Box::new(MetaBox(meta))));
+            return false;
+        }
+        self.track(id, interface, address, now);
+        let limits = (self.timers.queue_per_neighbour, self.timers.queue_total);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            if state == Some(NeighbourState::Failed) {
+                actions.push(Action::Drop(packet, Box::new(MetaBox(meta)), DropReason::NeighbourUnresolved));
+            } else if entry.waiting.len() >= limits.0 || self.waiting >= limits.1 {
+                actions.push(Action::Drop(packet, Box::new(MetaBox(meta)), DropReason::NeighbourQueueFull));
+            } else {
+                entry.waiting.push_back((packet, meta));
+                self.waiting += 1;
+            }
+        }
+        self.poll_entry(tables, id, now, actions);
+        known.is_none()
+    }
+
+    /// A neighbour has said where it is. Returns whether the tables changed.
+    pub fn handle_learned(
+        &mut self,
+        tables: &mut Tables,
+        id: NeighbourId,
+        address: IpAddr,
+        mac: MacAddr,
+        now: Duration,
+        actions: &mut Vec<Action<B>>,
+    ) -> bool {
+        let current = tables.neighbours.get(id.index()).filter(|neighbour| neighbour.address == address);
+        let Some(neighbour) = current else { return false };
+        if neighbour.state == NeighbourState::Static || !mac.is_unicast() {
+            return false;
+        }
+        let interface = neighbour.interface;
+        let changed = neighbour.state != NeighbourState::Resolved || neighbour.header.destination() != mac;
+        if changed && let Some(neighbour) = tables.neighbours.get_mut(id.index()) {
+            neighbour.state = NeighbourState::Resolved;
+            neighbour.header.set_destination(mac);
+        }
+        self.track(id, interface, address, now);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.confirmed = Some(now);
+            entry.probes = 0;
+            entry.next_probe = now + self.timers.reachable;
+            self.waiting -= entry.waiting.len();
+            let waited = entry.waiting.drain(..);
+            actions.extend(waited.map(|(packet, meta)| Action::Resume(packet, Box::new(MetaBox(meta)))));
+        }
+        changed
+    }
+
+    /// Lets time pass: probes, ages, gives up. Takes up neighbours that next
+    /// hops need. Returns whether the tables changed.
+    pub fn poll(&mut self, tables: &mut Tables, now: Duration, actions: &mut Vec<Action<B>>) -> bool {
+        self.take_up_needed(tables, now);
+        let due: Vec<NeighbourId> = self
+            .entries
+            .iter()
+            .filter(|(id, entry)| entry.next_probe <= now || !still_means(tables, **id, entry.address))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut changed = false;
+        for id in due {
+            changed |= self.poll_entry(tables, id, now, actions);
+        }
+        changed
+    }
+
+    fn take_up_needed(&mut self, tables: &Tables, now: Duration) {
+        let needed: Vec<(NeighbourId, InterfaceId, IpAddr)> = tables
+            .neighbours
+            .iter()
+            .filter(|(_, neighbour)| neighbour.users > 0 && neighbour.state == NeighbourState::Resolving)
+            .map(|(index, neighbour)| (NeighbourId(index as u32), neighbour.interface, neighbour.address))
+            .filter(|(id, ..)| !self.entries.contains_key(id))
+            .collect();
+        for (id, interface, address) in needed {
+            self.track(id, interface, address, now);
+        }
+    }
+
+    fn track(&mut self, id: NeighbourId, interface: InterfaceId, address: IpAddr, now: Duration) {
+        let fresh = || Entry {
+            address,
+            interface,
+            probes: 0,
+            next_probe: now,
+            confirmed: None,
+            waiting: VecDeque::new(),
+        };
+        let entry = self.entries.entry(id).or_insert_with(fresh);
+        if (entry.interface, entry.address) != (interface, address) {
+            // The ID means somebody else now; nobody can wait for the old one.
+            let waiting = std::mem::replace(entry, fresh()).waiting;
+            entry.waiting = waiting;
+        }
+    }
+
+    fn resolving_on(&self, interface: InterfaceId) -> usize {
+        self.entries
+            .values()
+            .filter(|entry| entry.interface == interface && entry.confirmed.is_none())
+            .count()
+    }
+
+    /// Probes one neighbour if it is time, or gives it up.
+    fn poll_entry(
+        &mut self,
+        tables: &mut Tables,
+        id: NeighbourId,
+        now: Duration,
+        actions: &mut Vec<Action<B>>,
+    ) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        if !still_means(tables, id, entry.address) {
+            self.forget(id, actions);
+            return false;
+        }
+        if entry.next_probe > now {
+            return false;
+        }
+        let Some(neighbour) = tables.neighbours.get(id.index()) else { return false };
+        if neighbour.state == NeighbourState::Static {
+            self.forget(id, actions);
+            return false;
+        }
+        let (users, state) = (neighbour.users, neighbour.state);
+        let last_mac = (state == NeighbourState::Resolved).then(|| neighbour.header.destination());
+        let given_up = entry.probes >= self.timers.probes;
+        if given_up && users == 0 {
+            self.forget(id, actions);
+            tables.remove_neighbour(id);
+            return true;
+        }
+        entry.probes = entry.probes.saturating_add(1);
+        entry.next_probe = now + self.timers.probe_interval;
+        let probe = Action::Probe {
+            interface: entry.interface,
+            address: entry.address,
+            last_mac: last_mac.filter(|_| !given_up),
+        };
+        actions.push(probe);
+        if !given_up {
+            return false;
+        }
+        self.waiting -= entry.waiting.len();
+        let waited = entry.waiting.drain(..);
+        let drop =
+            |(packet, meta)| Action::Drop(packet, Box::new(MetaBox(meta)), DropReason::NeighbourUnresolved);
+        actions.extend(waited.map(drop));
+        if state == NeighbourState::Failed {
+            return false;
+        }
+        if let Some(neighbour) = tables.neighbours.get_mut(id.index()) {
+            neighbour.state = NeighbourState::Failed;
+        }
+        true
+    }
+
+    fn forget(&mut self, id: NeighbourId, actions: &mut Vec<Action<B>>) {
+        if let Some(entry) = self.entries.remove(&id) {
+            self.waiting -= entry.waiting.len();
+            let drop = |(packet, meta)| {
+                Action::Drop(packet, Box::new(MetaBox(meta)), DropReason::NeighbourUnresolved)
+            };
+            actions.extend(entry.waiting.into_iter().map(drop));
+        }
+    }
+
+    /// Gives back every packet that waits, for the end.
+    pub fn drain(&mut self) -> Vec<Action<B>> {
+        let mut actions = Vec::new();
+        let ids: Vec<NeighbourId> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.forget(id, &mut actions);
+        }
+        actions
+    }
+}
+
+/// Whether an ID in the tables still means the neighbour at `address`.
+fn still_means(tables: &Tables, id: NeighbourId, address: IpAddr) -> bool {
+    tables.neighbours.get(id.index()).is_some_and(|neighbour| neighbour.address == address)
+}
+
+#[cfg(test)]
+mod tests;

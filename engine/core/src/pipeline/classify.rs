@@ -1,0 +1,203 @@
+//! Classify: whose packet is it, may it come from there, and in which VRF is
+//! it routed. Ends tunnels; turns aside what is not routed at all.
+
+use crate::drop_reason::DropReason;
+use crate::io::Io;
+use crate::packet::buffer::{IpChecksum, PacketBuf};
+use crate::packet::decap::{Inner, TunnelKey, decapsulate};
+use crate::packet::flow_key::Family;
+use crate::packet::ip;
+use crate::packet::meta::{PacketFlags, PacketMeta};
+use crate::packet::parse::{EtherType, check_addresses, parse_ethernet, parse_ip};
+use crate::pipeline::burst::{Burst, Lane};
+use crate::pipeline::context::Context;
+use crate::pipeline::local;
+use crate::tables::Tables;
+use crate::tables::interface::Interface;
+use crate::tables::port::PortRole;
+use crate::types::{MacAddr, VrfId};
+
+/// What becomes of a packet.
+enum Class {
+    /// It is routed in `meta.key.vrf`.
+    Route,
+    /// ARP.
+    Arp,
+    /// Neighbour discovery.
+    NeighbourDiscovery,
+    /// It goes to the host.
+    Punt,
+}
+
+/// Classifies packets; those that are routed stay in the lane.
+pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    let role = cx.tables.ports.get(burst.port.index()).map_or(PortRole::Tenant, |port| port.role);
+    lane.retain(|index| {
+        let index = *index;
+        let Some((packet, meta)) = burst.packet(index) else { return false };
+        let class = match role {
+            PortRole::Tenant => classify_tenant(cx.tables, packet, meta),
+            PortRole::Fabric => classify_fabric(cx.tables, packet, meta),
+            PortRole::Host => classify_host(packet, meta),
+        };
+        match class {
+            Ok(Class::Route) => return true,
+            Ok(Class::Arp) => local::arp(cx, burst, index),
+            Ok(Class::NeighbourDiscovery) => local::neighbour_discovery(cx, burst, index),
+            Ok(Class::Punt) => local::punt(cx, burst, index),
+            Err(reason) => cx.drop(burst, index, reason),
+        }
+        false
+    });
+}
+
+fn macs(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
+    let destination = frame.first_chunk::<6>()?;
+    let source = frame.get(6..)?.first_chunk::<6>()?;
+    Some((MacAddr(*destination), MacAddr(*source)))
+}
+
+fn classify_tenant<B: PacketBuf>(
+    tables: &Tables,
+    packet: &B,
+    meta: &PacketMeta,
+) -> Result<Class, DropReason> {
+    let interface = tables.interfaces.get(meta.ingress.index()).ok_or(DropReason::UnknownVlan)?;
+    let (destination, source) = macs(packet.bytes()).ok_or(DropReason::TruncatedEthernet)?;
+    if destination != interface.mac && !destination.is_multicast() {
+        return Err(DropReason::NotOurMac);
+    }
+    if meta.flags.contains(PacketFlags::ARP) {
+        return Ok(Class::Arp);
+    }
+    if meta.flags.contains(PacketFlags::NEIGHBOUR_DISCOVERY) {
+        return Ok(Class::NeighbourDiscovery);
+    }
+    if is_multicast(meta) || destination.is_multicast() {
+        return Err(DropReason::MulticastNotRouted);
+    }
+    check_addresses(&meta.key)?;
+    check_source(interface, source, meta)?;
+    Ok(Class::Route)
+}
+
+/// Anti-spoofing: the source must be one that the interface may use.
+fn check_source(interface: &Interface, mac: MacAddr, meta: &PacketMeta) -> Result<(), DropReason> {
+    let Some(allowed) = &interface.sources else { return Ok(()) };
+    let address = meta.key.source_addr();
+    let mut mac_known = false;
+    for source in allowed.iter() {
+        let mac_fits = source.mac.is_none_or(|own| own == mac);
+        mac_known |= mac_fits;
+        if mac_fits && source.prefix.contains(&address) {
+            return Ok(());
+        }
+    }
+    Err(if mac_known { DropReason::SpoofedIp } else { DropReason::SpoofedMac })
+}
+
+fn is_multicast(meta: &PacketMeta) -> bool {
+    match meta.key.family {
+        Family::V4 => meta.key.destination[0] >= 224,
+        Family::V6 => meta.key.destination[0] == 0xff,
+    }
+}
+
+fn classify_fabric<B: PacketBuf>(
+    tables: &Tables,
+    packet: &mut B,
+    meta: &mut PacketMeta,
+) -> Result<Class, DropReason> {
+    let interface = tables.interfaces.get(meta.ingress.index()).ok_or(DropReason::UnknownVlan)?;
+    let (destination, _) = macs(packet.bytes()).ok_or(DropReason::TruncatedEthernet)?;
+    if destination != interface.mac && !destination.is_multicast() {
+        return Err(DropReason::NotOurMac);
+    }
+    if meta.flags.contains(PacketFlags::ARP) {
+        return Ok(Class::Arp);
+    }
+    if meta.flags.contains(PacketFlags::NEIGHBOUR_DISCOVERY) {
+        return Ok(Class::NeighbourDiscovery);
+    }
+    if is_multicast(meta) || destination.is_multicast() {
+        return Err(DropReason::MulticastNotRouted);
+    }
+    check_addresses(&meta.key)?;
+    if !tables.underlay_addresses.contains(&meta.key.destination_addr()) {
+        return Err(DropReason::NotForUs);
+    }
+    // Whatever is inside ends where the outer packet ends.
+    packet.truncate(usize::from(meta.l3_offset) + usize::from(meta.ip_length));
+    let Some(tunnel) = decapsulate(packet.bytes(), meta, tables.options.extra_mpls_udp_port)? else {
+        return Ok(Class::Punt);
+    };
+    let vrf = match tunnel.key {
+        TunnelKey::Mpls(label) => {
+            *tables.labels.get(label.value() as usize).ok_or(DropReason::UnknownLabel)?
+        }
+        TunnelKey::Vxlan(vni) => *tables.vnis.get(&vni).ok_or(DropReason::UnknownVni)?,
+    };
+    enter(tables, packet, meta, vrf, tunnel.inner)?;
+    Ok(Class::Route)
+}
+
+/// Makes the inner packet the packet, routed in `vrf`.
+fn enter<B: PacketBuf>(
+    tables: &Tables,
+    packet: &mut B,
+    meta: &mut PacketMeta,
+    vrf: VrfId,
+    inner: Inner,
+) -> Result<(), DropReason> {
+    let outer_class =
+        ip::traffic_class(packet.bytes(), usize::from(meta.l3_offset), meta.key.family).unwrap_or(0);
+    let (family, offset) = match inner {
+        Inner::Ip { family, offset } => (family, offset),
+        Inner::Ethernet { offset } => inner_ethernet(tables, packet.bytes(), vrf, offset)?,
+    };
+    meta.key.vrf = vrf;
+    meta.flags = PacketFlags::DECAPSULATED;
+    parse_ip(packet.bytes(), offset, family, IpChecksum::Unknown, meta)?;
+    check_addresses(&meta.key)?;
+    if is_multicast(meta) {
+        return Err(DropReason::MulticastNotRouted);
+    }
+    ip::ecn_decapsulate(outer_class, packet.bytes_mut(), offset, family)
+}
+
+/// The packet in an Ethernet frame that was sent to the VRF's router.
+fn inner_ethernet(
+    tables: &Tables,
+    bytes: &[u8],
+    vrf: VrfId,
+    offset: usize,
+) -> Result<(Family, usize), DropReason> {
+    let frame = bytes.get(offset..).ok_or(DropReason::BadVxlanHeader)?;
+    let link = parse_ethernet(frame)?;
+    let router_mac = tables.vrfs.get(vrf.index()).map(|vrf| vrf.router_mac);
+    if router_mac != Some(link.destination) {
+        return Err(DropReason::NotOurRouterMac);
+    }
+    let family = match link.ethertype {
+        EtherType::Ipv4 => Family::V4,
+        EtherType::Ipv6 => Family::V6,
+        EtherType::Arp => return Err(DropReason::UnknownEtherType),
+    };
+    Ok((family, offset + usize::from(link.l3_offset)))
+}
+
+fn classify_host<B: PacketBuf>(packet: &B, meta: &mut PacketMeta) -> Result<Class, DropReason> {
+    if meta.flags.contains(PacketFlags::ARP) {
+        return Ok(Class::Arp);
+    }
+    if meta.flags.contains(PacketFlags::NEIGHBOUR_DISCOVERY) {
+        return Ok(Class::NeighbourDiscovery);
+    }
+    let (destination, _) = macs(packet.bytes()).ok_or(DropReason::TruncatedEthernet)?;
+    if is_multicast(meta) || destination.is_multicast() {
+        return Err(DropReason::MulticastNotRouted);
+    }
+    check_addresses(&meta.key)?;
+    meta.flags.insert(PacketFlags::ALLOWED.union(PacketFlags::UNDECIDED));
+    Ok(Class::Route)
+}

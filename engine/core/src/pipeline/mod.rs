@@ -1,0 +1,88 @@
+//! The way of a packet, one file a stage.
+//!
+//! ```text
+//!  receive -> parse -> classify ---> owner -> session_lookup -> vrf_lookup -> sg_check
+//!                         |            |            | hit                        |
+//!                         v            v            +--------> next_hop <--------+
+//!                       local     other worker                    |
+//!                    (ARP, ND)                                  encap -> tx
+//! ```
+//!
+//! Every stage has one shape: it takes the [`Context`], a [`Burst`], and the
+//! [`Lane`] of packets it is to work on, and leaves those in the lane that go
+//! on. What does not go on leaves through a door of the context, which counts
+//! it. Packets keep their order from stage to stage.
+//!
+//! - [`burst`]: packets and their metadata, side by side
+//! - [`context`]: what a stage may use, and the doors
+//! - [`outbox`]: packets on their way out of the worker
+
+pub mod burst;
+pub mod classify;
+pub mod context;
+pub mod encap;
+pub mod fragmentation;
+pub mod local;
+pub mod next_hop;
+pub mod outbox;
+pub mod owner;
+pub mod parse;
+pub mod session_lookup;
+pub mod sg_check;
+pub mod vrf_lookup;
+
+use crate::io::Io;
+use burst::{Burst, Lane};
+use context::Context;
+
+/// Takes received frames all the way.
+pub fn run_received<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
+    let mut lane = burst.lane();
+    parse::run(cx, burst, &mut lane);
+    classify::run(cx, burst, &mut lane);
+    owner::run(cx, burst, &mut lane);
+    run_owned(cx, burst, &mut lane);
+    run_originated(cx, burst);
+}
+
+/// Takes classified packets, whose sessions this worker owns, the rest of the
+/// way.
+pub fn run_handed_over<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
+    let mut lane = burst.lane();
+    // A fragment may have to move on to the owner of its session.
+    owner::run(cx, burst, &mut lane);
+    run_owned(cx, burst, &mut lane);
+    run_originated(cx, burst);
+}
+
+fn run_owned<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    session_lookup::run(cx, burst, lane);
+    run_decided(cx, burst, lane);
+}
+
+fn run_decided<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    vrf_lookup::run(cx, burst, lane);
+    sg_check::run(cx, burst, lane);
+    next_hop::run(cx, burst, lane);
+    encap::run(cx, burst, lane);
+}
+
+/// Rounds of packets that the engine makes because of packets that it made.
+const ORIGINATED_ROUNDS: usize = 2;
+
+/// Sends what the stages have made: replies, errors, fragments. These may
+/// cause others (a fragment whose TTL runs out), but not endlessly.
+fn run_originated<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
+    for _ in 0..ORIGINATED_ROUNDS {
+        let mut count = cx.out.originated();
+        while count > 0 {
+            burst.clear();
+            cx.out.take_originated(burst, count);
+            count -= burst.len().clamp(1, count);
+            let mut lane = burst.lane();
+            run_decided(cx, burst, &mut lane);
+        }
+    }
+    cx.discard_originated();
+    burst.clear();
+}

@@ -1,0 +1,70 @@
+//! Session lookup: packets of known flows take the decision of their first.
+//!
+//! A decision holds while the generation of the VRF is the one that it was
+//! made under; otherwise the packet is decided again, like a first one.
+
+use arrayvec::ArrayVec;
+
+use crate::io::{BURST, Io};
+use crate::packet::buffer::PacketBuf;
+use crate::packet::icmp::quoted_key;
+use crate::packet::meta::{PacketFlags, PacketMeta};
+use crate::packet::parse::tcp_flags;
+use crate::pipeline::burst::{Burst, Lane};
+use crate::pipeline::context::Context;
+use crate::pipeline::owner::is_stateful;
+use crate::session::{KeyHash, Verdict};
+
+/// Finds the sessions of packets. All packets stay in the lane, marked
+/// [`UNDECIDED`](PacketFlags::UNDECIDED) if their session does not say where
+/// they go.
+pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    let hash_and_prefetch = |index: &u8| {
+        let hash = cx.sessions.hash(&burst.meta(*index).key);
+        cx.sessions.prefetch(hash);
+        hash
+    };
+    let hashes: ArrayVec<KeyHash, BURST> = lane.iter().map(hash_and_prefetch).collect();
+    for (index, hash) in lane.iter().zip(hashes) {
+        let Some((packet, meta)) = burst.packet(*index) else { continue };
+        if meta.flags.contains(PacketFlags::ALLOWED) || !is_stateful(cx, meta) {
+            meta.flags.insert(PacketFlags::UNDECIDED);
+            continue;
+        }
+        if meta.flags.contains(PacketFlags::ICMP_ERROR) {
+            look_up_quoted(cx, packet.bytes(), meta);
+            continue;
+        }
+        look_up(cx, packet.bytes(), meta, hash);
+    }
+}
+
+#[inline]
+fn look_up<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &mut PacketMeta, hash: KeyHash) {
+    let Some(at) = cx.sessions.lookup(&meta.key, hash) else {
+        meta.flags.insert(PacketFlags::UNDECIDED);
+        return;
+    };
+    let length = u32::from(meta.ip_length);
+    if cx.sessions.touch(at, length, tcp_flags(bytes, meta), cx.now) == Verdict::FirstPacket {
+        meta.flags.insert(PacketFlags::UNDECIDED);
+        return;
+    }
+    let generation = cx.tables.vrfs.get(meta.key.vrf.index()).map_or(0, |vrf| vrf.generation);
+    match cx.sessions.flow(at).next_hop(generation) {
+        Some(next_hop) => meta.next_hop = next_hop,
+        None => meta.flags.insert(PacketFlags::UNDECIDED.union(PacketFlags::SESSION_STALE)),
+    }
+}
+
+/// An ICMP error may pass if the packet that it quotes belongs to a session
+/// (RFC 5508 section 4.2): it travels against that packet.
+fn look_up_quoted<I: Io>(cx: &Context<'_, I>, bytes: &[u8], meta: &mut PacketMeta) {
+    meta.flags.insert(PacketFlags::UNDECIDED);
+    let Some(quoted) = quoted_key(bytes, meta) else { return };
+    let opposite = quoted.reversed(meta.key.vrf);
+    let hash = cx.sessions.hash(&opposite);
+    if cx.sessions.lookup(&opposite, hash).is_some() {
+        meta.flags.insert(PacketFlags::ALLOWED);
+    }
+}

@@ -1,0 +1,198 @@
+//! SG check: may the first packet of a session pass, and every packet whose
+//! session was decided under rules or routes that have changed since.
+//!
+//! What passes becomes a session, so that replies pass and further packets
+//! need not be asked about. What no policy applies to has no session.
+
+use crate::drop_reason::DropReason;
+use crate::io::Io;
+use crate::packet::buffer::PacketBuf;
+use crate::packet::flow_hash::flow_hash;
+use crate::packet::flow_key::{Family, FlowKey};
+use crate::packet::headers::{icmp, protocol as number};
+use crate::packet::meta::{PacketFlags, PacketMeta};
+use crate::packet::parse::{icmp_type_code, tcp_flags};
+use crate::pipeline::burst::{Burst, Lane};
+use crate::pipeline::context::Context;
+use crate::pipeline::owner::is_stateful;
+use crate::pipeline::vrf_lookup::{lookup_one, resolve};
+use crate::policy::{self, FirstPacket};
+use crate::session::{Decision, Direction, NewSession, SessionRef, Verdict};
+use crate::tables::Tables;
+use crate::tables::interface::Interface;
+use crate::tables::next_hop::NextHop;
+use crate::types::{InterfaceId, NextHopId, SgId, SgSetId, VrfId};
+
+/// What the policies say of a flow.
+enum Policed {
+    /// No policy applies.
+    Unfiltered,
+    /// Every policy that applies allows it; replies are routed in this VRF.
+    Allowed(VrfId),
+}
+
+/// The first packet of a flow, as its policies see it.
+struct FirstOf<'a> {
+    key: &'a FlowKey,
+    ingress: InterfaceId,
+    icmp: Option<(u8, u8)>,
+}
+
+/// Checks undecided packets; those that may pass stay in the lane.
+pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    lane.retain(|index| {
+        let index = *index;
+        let meta = *burst.meta(index);
+        let decided =
+            meta.flags.contains(PacketFlags::ALLOWED) || !meta.flags.contains(PacketFlags::UNDECIDED);
+        if decided || !is_stateful(cx, &meta) {
+            return true;
+        }
+        let Some((packet, _)) = burst.packet(index) else { return false };
+        let Err(reason) = check(cx, packet.bytes(), &meta) else { return true };
+        cx.drop(burst, index, reason);
+        false
+    });
+}
+
+fn check<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) -> Result<(), DropReason> {
+    let hash = cx.sessions.hash(&meta.key);
+    match cx.sessions.lookup(&meta.key, hash) {
+        Some(at) => check_again(cx, bytes, meta, at),
+        None => check_first(cx, bytes, meta),
+    }
+}
+
+/// A packet without a session.
+fn check_first<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) -> Result<(), DropReason> {
+    let icmp = icmp_type_code(bytes, meta);
+    let flow = FirstOf { key: &meta.key, ingress: meta.ingress, icmp };
+    let Policed::Allowed(reply_vrf) = decide(cx.tables, &flow)? else { return Ok(()) };
+    let is_icmp = icmp.is_some();
+    if is_icmp && !meta.flags.contains(PacketFlags::ICMP_QUERY) {
+        return Err(DropReason::IcmpNoSession);
+    }
+    let vrf = cx.tables.vrfs.get(meta.key.vrf.index());
+    let (generation, quota) = vrf.map_or((0, 0), |vrf| (vrf.generation, vrf.session_quota));
+    let flags = tcp_flags(bytes, meta);
+    let new = NewSession {
+        forward: Decision { next_hop: meta.next_hop, generation, ingress: meta.ingress },
+        reverse: None,
+        tcp_flags: flags,
+    };
+    let at = cx.sessions.insert(meta.key, meta.key.reversed(reply_vrf), &new, quota, cx.now)?;
+    match cx.sessions.touch(at, u32::from(meta.ip_length), flags, cx.now) {
+        Verdict::Pass => Ok(()),
+        Verdict::FirstPacket => Err(DropReason::TcpInvalidState),
+    }
+}
+
+/// A packet whose session was decided under another generation, or that came
+/// in the same burst as the first of its session.
+fn check_again<I: Io>(
+    cx: &mut Context<'_, I>,
+    bytes: &[u8],
+    meta: &PacketMeta,
+    at: SessionRef,
+) -> Result<(), DropReason> {
+    let Some(session) = cx.sessions.session(at.index()) else { return Ok(()) };
+    let first = *session.flow(Direction::Forward).key();
+    let ingress = session.ingress(Direction::Forward).unwrap_or(InterfaceId::NONE);
+    let flow = FirstOf { key: &first, ingress, icmp: query_type(&first) };
+    let reply_vrf = session.flow(Direction::Reverse).key().vrf;
+    match decide(cx.tables, &flow) {
+        Ok(Policed::Allowed(vrf)) if vrf == reply_vrf => {}
+        Ok(_) => {
+            // Replies come another way now, or nobody filters any more: what
+            // this session expects has no meaning left.
+            cx.sessions.remove(at.index());
+            return check_first(cx, bytes, meta);
+        }
+        Err(reason) => {
+            cx.sessions.remove(at.index());
+            return Err(reason);
+        }
+    }
+    if !meta.flags.contains(PacketFlags::SESSION_STALE) {
+        let length = u32::from(meta.ip_length);
+        if cx.sessions.touch(at, length, tcp_flags(bytes, meta), cx.now) == Verdict::FirstPacket {
+            return check_first(cx, bytes, meta);
+        }
+    }
+    let generation = cx.tables.vrfs.get(meta.key.vrf.index()).map_or(0, |vrf| vrf.generation);
+    cx.sessions.decide(at, &Decision { next_hop: meta.next_hop, generation, ingress: meta.ingress });
+    Ok(())
+}
+
+/// The ICMP type that a session of queries began with. Echo is the only query
+/// with an identifier in its key.
+fn query_type(key: &FlowKey) -> Option<(u8, u8)> {
+    let echo = key.source_port != 0;
+    match (key.protocol, key.family) {
+        (number::ICMP, Family::V4) if echo => Some((icmp::V4_ECHO_REQUEST, 0)),
+        (number::ICMP, Family::V4) => Some((icmp::V4_TIMESTAMP, 0)),
+        (number::ICMPV6, Family::V6) => Some((icmp::V6_ECHO_REQUEST, 0)),
+        _ => None,
+    }
+}
+
+/// Asks the policies of both ends about a flow.
+fn decide(tables: &Tables, flow: &FirstOf<'_>) -> Result<Policed, DropReason> {
+    let route = resolve(tables, flow.key, flow_hash(flow.key))?;
+    let source = tables.interfaces.get(flow.ingress.index()).filter(|interface| is_tenant(interface));
+    let Some(target) = egress(tables, route.next_hop) else { return Ok(Policed::Unfiltered) };
+    let source_policy = source.and_then(|interface| interface.policy.as_ref());
+    let target_policy = match target {
+        Egress::Tenant(interface) => interface.policy.as_ref(),
+        Egress::Tunnel => None,
+    };
+    if source_policy.is_none() && target_policy.is_none() {
+        return Ok(Policed::Unfiltered);
+    }
+    if let Some(policy) = source_policy {
+        let packet =
+            FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, route.sg_set) };
+        policy.allows(policy::Direction::Egress, &packet).ok_or(DropReason::SgDeniedEgress)?;
+    }
+    if let Some(policy) = target_policy {
+        let sg_set = source_groups(tables, flow.key, source);
+        let packet = FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, sg_set) };
+        policy.allows(policy::Direction::Ingress, &packet).ok_or(DropReason::SgDeniedIngress)?;
+    }
+    Ok(Policed::Allowed(route.vrf))
+}
+
+/// Where a flow leaves, as far as policy is concerned.
+enum Egress<'a> {
+    Tenant(&'a Interface),
+    Tunnel,
+}
+
+/// `None`: it does not leave; it is for an address of ours, which answers
+/// everyone.
+fn egress(tables: &Tables, next_hop: NextHopId) -> Option<Egress<'_>> {
+    let interface = match tables.next_hops.get(next_hop.index())? {
+        NextHop::Local(_) => return None,
+        NextHop::Neighbour(neighbour) => tables.neighbours.get(neighbour.index())?.interface,
+        NextHop::Connected(interface) => *interface,
+        _ => return Some(Egress::Tunnel),
+    };
+    tables.interfaces.get(interface.index()).map(Egress::Tenant)
+}
+
+fn is_tenant(interface: &Interface) -> bool {
+    interface.vrf != VrfId::UNDERLAY
+}
+
+/// The groups of a flow's source: of its interface, or else of the route that
+/// leads back to it.
+fn source_groups(tables: &Tables, key: &FlowKey, source: Option<&Interface>) -> SgSetId {
+    if let Some(interface) = source {
+        return interface.policy.as_ref().map_or(SgSetId::EMPTY, |policy| policy.sg_set());
+    }
+    lookup_one(tables, &key.reversed(key.vrf)).map_or(SgSetId::EMPTY, |entry| entry.sg_set)
+}
+
+fn groups(tables: &Tables, id: SgSetId) -> &[SgId] {
+    tables.sg_sets.get(id.index()).map_or(&[], |set| set)
+}

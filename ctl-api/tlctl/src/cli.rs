@@ -1,0 +1,265 @@
+//! The command line: commands, their arguments and help.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::client::Target;
+use crate::kind::Kind;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the daemon refused something
+  2  wrong usage, or a file that cannot be read
+  3  the daemon cannot be reached
+  4  not found";
+
+/// Programs and reads a Tieline gateway.
+#[derive(Debug, Parser)]
+#[command(name = "tlctl", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The daemon: path of its control socket, or http://HOST:PORT
+    #[arg(
+        long,
+        global = true,
+        env = "TIELINE_SOCKET",
+        value_name = "PATH|URL",
+        default_value = "/run/tieline/control.sock"
+    )]
+    pub socket: Target,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Declare the objects in files, and wait until every worker has them
+    Apply(Apply),
+    /// Withdraw objects, named here or in files
+    Delete(Delete),
+    /// Show one object and its status
+    Get(Get),
+    /// Show all objects of one kind
+    List(List),
+    /// Show the forwarding table of a VRF, or what one address matches there
+    Routes(Routes),
+    /// Show live sessions
+    Sessions(Sessions),
+    /// Show neighbours (ARP and ND)
+    Neighbours(OutputArgs),
+    /// Show dropped packets by reason
+    Drops(Drops),
+    /// Show counters of workers, ports, interfaces and VRFs
+    Stats(Stats),
+    /// Show the versions of tlctl and of the daemon
+    Version(OutputArgs),
+    /// Wait until the daemon answers
+    Wait(Wait),
+    /// Write a completion script for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    Table,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// The output option.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputArgs {
+    /// How to print
+    #[arg(short = 'o', long = "output", value_enum, default_value = "table", value_name = "FORMAT")]
+    pub format: Format,
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// YAML or JSON files of objects; - is standard input
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<String>,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+#[command(override_usage = "tlctl delete -f FILE...\n       tlctl delete KIND KEY...")]
+pub struct Delete {
+    /// Withdraw the objects in these files; - is standard input
+    #[arg(short = 'f', long = "file", num_args = 1.., value_name = "FILE", conflicts_with = "kind")]
+    pub files: Vec<String>,
+    /// Kind of the objects
+    #[arg(value_enum, required_unless_present = "files", requires = "keys")]
+    pub kind: Option<Kind>,
+    /// Names or IDs; for a route RD PREFIX, for a static-route VRF PREFIX
+    #[arg(value_name = "KEY")]
+    pub keys: Vec<String>,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Kind of the object
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// Name or ID; for a route RD PREFIX, for a static-route VRF PREFIX
+    #[arg(required = true, num_args = 1..=2, value_name = "KEY")]
+    pub key: Vec<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Kind of the objects
+    #[arg(value_enum)]
+    pub kind: Kind,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `routes`.
+#[derive(Debug, Args)]
+pub struct Routes {
+    /// Name of the VRF
+    #[arg(long)]
+    pub vrf: String,
+    /// Only the entry that this address matches (longest prefix)
+    #[arg(long)]
+    pub address: Option<std::net::IpAddr>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `sessions`.
+#[derive(Debug, Args)]
+pub struct Sessions {
+    /// Only of this VRF
+    #[arg(long)]
+    pub vrf: Option<String>,
+    /// Most sessions to show
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `drops`.
+#[derive(Debug, Args)]
+pub struct Drops {
+    /// Only of this interface
+    #[arg(long, conflicts_with = "vrf")]
+    pub interface: Option<String>,
+    /// Only of this VRF
+    #[arg(long)]
+    pub vrf: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Show again every so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = parse_interval)]
+    pub watch: Option<f64>,
+    /// Stop watching after so many times
+    #[arg(long, value_name = "TIMES", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `wait`.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub timeout: u64,
+}
+
+fn parse_interval(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
+    if (0.1..=3600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("must be between 0.1 and 3600 seconds".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn kinds_go_by_singular_plural_and_short_names() {
+        let cases = [
+            ("if", Kind::Interface),
+            ("vrfs", Kind::Vrf),
+            ("nh", Kind::NextHop),
+            ("next_hop_groups", Kind::NextHopGroup),
+            ("nhg", Kind::NextHopGroup),
+            ("sg", Kind::SecurityGroup),
+            ("static-routes", Kind::StaticRoute),
+        ];
+        for (word, kind) in cases {
+            let Command::List(list) = parse(&format!("tlctl list {word}")).expect(word).command else {
+                panic!("not list");
+            };
+            assert_eq!(list.kind, kind, "{word}");
+        }
+    }
+
+    #[test]
+    fn delete_takes_files_or_a_kind_with_keys() {
+        for good in ["tlctl delete -f a b", "tlctl delete vrf red blue", "tlctl delete route 1:1 10.0.0.0/8"]
+        {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in ["tlctl delete", "tlctl delete vrf", "tlctl delete vrf red -f a"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn watch_has_a_default_and_bounds() {
+        let watch = |line: &str| match parse(line).map(|cli| cli.command) {
+            Ok(Command::Stats(stats)) => stats.watch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(watch("tlctl stats"), None);
+        assert_eq!(watch("tlctl stats --watch"), Some(1.0));
+        assert_eq!(watch("tlctl stats --watch 0.5"), Some(0.5));
+        assert!(parse("tlctl stats --watch 0").is_err());
+        assert!(parse("tlctl stats --watch nan").is_err());
+    }
+}

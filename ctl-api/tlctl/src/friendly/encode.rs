@@ -1,0 +1,110 @@
+//! From messages to the form that people read.
+
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value as Field};
+use serde_json::{Map, Value, json};
+use tieline_proto::v1::ObjectWithStatus;
+
+use super::{PORT_RANGE, PROTOCOL_FIELDS, STATUS, enum_prefix, protocol, short_name};
+use crate::kind::display_key;
+
+/// Which fields to write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fields {
+    /// Those that differ from their default.
+    Set,
+    /// All, except absent messages and absent optional fields.
+    All,
+}
+
+/// A message, with the fields that are set.
+pub fn object(object: &impl ReflectMessage) -> Value {
+    message(&object.transcode_to_dynamic(), Fields::Set)
+}
+
+/// A reply, with all fields, so that a zero is seen as a zero.
+pub fn reply(reply: &impl ReflectMessage) -> Value {
+    message(&reply.transcode_to_dynamic(), Fields::All)
+}
+
+/// An object with its status as a second member.
+pub fn object_with_status(item: &ObjectWithStatus) -> Value {
+    let mut document = match item.object.as_ref().map(object) {
+        Some(Value::Object(document)) => document,
+        _ => Map::new(),
+    };
+    if let Some(status) = &item.status {
+        let mut shown = object(status);
+        if let Some(waits_for) = shown.get_mut("waits_for") {
+            *waits_for = status.waits_for.iter().map(display_key).collect();
+        }
+        document.insert(STATUS.to_owned(), shown);
+    }
+    Value::Object(document)
+}
+
+fn message(message: &DynamicMessage, fields: Fields) -> Value {
+    let descriptor = message.descriptor();
+    if descriptor.full_name() == PORT_RANGE {
+        return port_range(message);
+    }
+    let mut map = Map::new();
+    for field in descriptor.fields() {
+        let shown = message.has_field(&field) || (fields == Fields::All && !field.supports_presence());
+        if shown {
+            let value = member(&field, &message.get_field(&field), fields);
+            map.insert(field.name().to_owned(), value);
+        }
+    }
+    Value::Object(map)
+}
+
+fn member(field: &FieldDescriptor, value: &Field, fields: Fields) -> Value {
+    if PROTOCOL_FIELDS.contains(&field.full_name())
+        && let Field::U32(number) = value
+    {
+        let name = protocol(*number);
+        return if name.starts_with(|c: char| c.is_ascii_digit()) {
+            Value::from(*number)
+        } else {
+            Value::from(name)
+        };
+    }
+    match value {
+        Field::List(items) => items.iter().map(|item| single(field, item, fields)).collect(),
+        _ => single(field, value, fields),
+    }
+}
+
+fn single(field: &FieldDescriptor, value: &Field, fields: Fields) -> Value {
+    match value {
+        Field::Bool(value) => Value::from(*value),
+        Field::I32(value) => Value::from(*value),
+        Field::I64(value) => Value::from(*value),
+        Field::U32(value) => Value::from(*value),
+        Field::U64(value) => Value::from(*value),
+        Field::F32(value) => Value::from(*value),
+        Field::F64(value) => Value::from(*value),
+        Field::String(value) => Value::from(value.as_str()),
+        Field::EnumNumber(number) => match field.kind() {
+            Kind::Enum(descriptor) => enum_value(&descriptor, *number),
+            _ => Value::from(*number),
+        },
+        Field::Message(inner) => message(inner, fields),
+        // The API has neither bytes nor maps; a test says so.
+        Field::Bytes(_) | Field::Map(_) | Field::List(_) => Value::Null,
+    }
+}
+
+fn enum_value(descriptor: &prost_reflect::EnumDescriptor, number: i32) -> Value {
+    match descriptor.get_value(number) {
+        Some(value) => Value::from(short_name(&enum_prefix(descriptor), value.name())),
+        None => Value::from(number),
+    }
+}
+
+fn port_range(message: &DynamicMessage) -> Value {
+    let bound =
+        |name: &str| message.get_field_by_name(name).and_then(|value| value.as_u32()).unwrap_or_default();
+    let (first, last) = (bound("first"), bound("last"));
+    if first == last { json!(first) } else { json!(format!("{first}-{last}")) }
+}

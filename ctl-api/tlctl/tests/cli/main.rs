@@ -1,0 +1,262 @@
+//! The real `tlctl` against a daemon of plain maps on a unix socket.
+
+mod fake_daemon;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use fake_daemon::{TempDir, serve};
+
+const GATEWAY: &str = "\
+port: {name: fabric0, device: '0000:01:00.0', role: fabric}
+---
+vrf:
+  name: red
+  import_route_targets: ['64512:8000001']
+  vni: 5000
+---
+security_group: {id: 7, rules: [{direction: ingress, protocol: tcp, ports: 80}]}
+---
+route: {rd: '64512:1', prefix: 10.0.0.0/8, route_targets: ['64512:8000001'], next_hop: gw}
+";
+
+struct Daemon {
+    dir: TempDir,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let dir = TempDir::new();
+        let runtime = serve(&dir.path().join("control.sock"));
+        Self { dir, _runtime: runtime }
+    }
+
+    fn command(&self, args: &str) -> Command {
+        let mut command = tlctl(args);
+        command.env("TIELINE_SOCKET", self.dir.path().join("control.sock"));
+        command
+    }
+
+    /// Runs `tlctl` and expects an exit code; returns standard output.
+    fn run(&self, args: &str, code: i32) -> String {
+        let (out, _) = finish(self.command(args), "", code);
+        out
+    }
+
+    /// The same, with standard input; returns standard output and error.
+    fn run_with(&self, args: &str, input: &str, code: i32) -> (String, String) {
+        finish(self.command(args), input, code)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("a file of the test");
+        path
+    }
+}
+
+fn tlctl(args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tlctl"));
+    command.args(args.split_whitespace()).env_remove("TIELINE_SOCKET");
+    command
+}
+
+fn finish(mut command: Command, input: &str, code: i32) -> (String, String) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tlctl starts");
+    // A command that does not read its input may have ended already.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("tlctl ends");
+    let (stdout, stderr) =
+        (String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"));
+    assert_eq!(status.code(), Some(code), "{command:?}\nstdout: {stdout}\nstderr: {stderr}");
+    (stdout, stderr)
+}
+
+#[test]
+fn objects_are_applied_shown_listed_and_deleted() {
+    let daemon = Daemon::start();
+    let file = daemon.file("gateway.yaml", GATEWAY);
+    assert_eq!(
+        daemon.run(&format!("apply -f {}", file.display()), 0),
+        "port/fabric0 applied\n\
+         vrf/red applied\n\
+         security-group/7 applied\n\
+         route/64512:1 10.0.0.0/8 applied\n\
+         4 applied\n"
+    );
+    assert_eq!(
+        daemon.run("get vrf red", 0),
+        "NAME  RD  IMPORT         EXPORT  LABEL   VNI  STATUS\n\
+         red   -   64512:8000001  -           -  5000  ready\n"
+    );
+    assert!(daemon.run("get route 64512:1 10.0.0.0/8", 0).contains("gw"));
+    assert!(daemon.run("get sg 7", 0).contains("ingress    any     tcp       80     any"));
+    assert_eq!(
+        daemon.run("delete vrf red blue", 0),
+        "vrf/red deleted\n\
+         vrf/blue deleted\n\
+         2 deleted\n"
+    );
+    let (_, stderr) = daemon.run_with("get vrf red", "", 4);
+    assert_eq!(stderr, "tlctl: cannot read vrf/red: it is not declared\n");
+    let deleted = daemon.run(&format!("delete --file {}", file.display()), 0);
+    assert!(deleted.starts_with("route/64512:1 10.0.0.0/8 deleted\n"), "{deleted}");
+    assert!(deleted.ends_with("4 deleted\n"), "{deleted}");
+    assert_eq!(daemon.run("list ports -o json", 0), "[]\n");
+}
+
+#[test]
+fn what_is_read_back_can_be_applied_again() {
+    let daemon = Daemon::start();
+    daemon.run_with("apply -f -", GATEWAY, 0);
+    for kind in ["port", "vrf", "sg", "route"] {
+        for format in ["yaml", "json"] {
+            let listed = daemon.run(&format!("list {kind} -o {format}"), 0);
+            daemon.run_with("delete -f -", &listed, 0);
+            assert!(!daemon.run(&format!("list {kind} -o {format}"), 0).contains("ready"));
+            let (applied, _) = daemon.run_with("apply -f -", &listed, 0);
+            assert!(applied.ends_with("1 applied\n"), "{applied}");
+            assert_eq!(daemon.run(&format!("list {kind} -o {format}"), 0), listed);
+        }
+    }
+    assert_eq!(
+        daemon.run("get sg 7 -o yaml", 0),
+        "security_group:\n  id: 7\n  rules:\n  - direction: ingress\n    protocol: tcp\n    ports: 80\n\
+         status:\n  state: ready\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&daemon.run("get vrf red -o json", 0)).expect("JSON");
+    assert_eq!(json["vrf"]["import_route_targets"][0], "64512:8000001");
+    assert_eq!(json["status"]["state"], "ready");
+}
+
+#[test]
+fn lists_have_all_pages() {
+    let daemon = Daemon::start();
+    let many: String = (0..2500).map(|n| format!("- vrf: {{name: v{n:04}}}\n")).collect();
+    let (applied, _) = daemon.run_with("apply -f -", &many, 0);
+    assert!(applied.ends_with("vrf/v2499 applied\n2500 applied\n"));
+    daemon.run_with("delete -f -", &many, 0);
+    let few: String = (0..5).map(|n| format!("- vrf: {{name: v{n}}}\n")).collect();
+    daemon.run_with("apply -f -", &few, 0);
+    assert_eq!(daemon.run("list vrfs", 0).lines().count(), 6);
+}
+
+#[test]
+fn waiting_and_refused_are_told_apart() {
+    let daemon = Daemon::start();
+    let text = "vrf: {name: bad, label: 3}\n---\ninterface: {name: web, port: t0, vrf: red}\n---\nvrf: {name: red}\n";
+    let (stdout, _) = daemon.run_with("apply -f -", text, 1);
+    assert_eq!(
+        stdout,
+        "vrf/bad refused (invalid field): vrf.label: labels 0 to 15 are reserved; use 16 to 1048575\n\
+         interface/web waits for port/t0, vrf/red\n\
+         vrf/red applied\n\
+         1 applied, 1 waiting, 1 refused\n"
+    );
+    assert!(daemon.run("get if web", 0).contains("waits for port/t0\n"));
+    assert!(daemon.run("get if web -o yaml", 0).contains("state: waiting\n  waits_for:\n  - port/t0\n"));
+}
+
+#[test]
+fn nothing_is_sent_unless_every_file_is_right() {
+    let daemon = Daemon::start();
+    let good = daemon.file("good.yaml", "vrf: {name: red}\n");
+    let bad = daemon.file("bad.yaml", "vrf: {name: blue}\n---\nvrf: {nmae: green}\n");
+    let args = format!("apply -f {} {}", good.display(), bad.display());
+    let (stdout, stderr) = daemon.run_with(&args, "", 2);
+    assert_eq!(stdout, "");
+    assert!(
+        stderr.starts_with(&format!("tlctl: {}: document 2: vrf.nmae: no such field", bad.display())),
+        "{stderr}"
+    );
+    assert_eq!(daemon.run("list vrf -o json", 0), "[]\n");
+    let (_, stderr) = daemon.run_with("apply -f /nonexistent.yaml", "", 2);
+    assert!(stderr.starts_with("tlctl: cannot read /nonexistent.yaml: No such file"), "{stderr}");
+    daemon.run("get route 64512:1", 2);
+    daemon.run("list nonsense", 2);
+}
+
+#[test]
+fn a_dead_socket_is_explained() {
+    let dir = TempDir::new();
+    let socket = dir.path().join("control.sock");
+    for command in ["list vrf", "stats", "version", "delete vrf red"] {
+        let (_, stderr) = finish(tlctl(&format!("--socket {} {command}", socket.display())), "", 3);
+        assert!(
+            stderr.contains(&format!("no daemon at {}: there is no such socket", socket.display())),
+            "{stderr}"
+        );
+        assert!(stderr.contains("Start the daemon (tieline)"), "{stderr}");
+    }
+    drop(std::os::unix::net::UnixListener::bind(&socket).expect("a socket"));
+    let (_, stderr) = finish(tlctl(&format!("--socket {} list vrf", socket.display())), "", 3);
+    assert!(stderr.contains("nobody listens on that socket any more"), "{stderr}");
+    let (_, stderr) = finish(tlctl(&format!("--socket {} wait --timeout 0", socket.display())), "", 3);
+    assert!(stderr.contains("gave up waiting for the daemon after 0 s"), "{stderr}");
+    finish(tlctl("--socket https://example.org list vrf"), "", 2);
+}
+
+#[test]
+fn wait_ends_when_the_daemon_appears() {
+    let dir = TempDir::new();
+    let socket = dir.path().join("control.sock");
+    let mut waiting = tlctl(&format!("--socket {} wait --timeout 60", socket.display()));
+    let child = waiting.stdout(Stdio::piped()).spawn().expect("tlctl starts");
+    let _runtime = serve(&socket);
+    let output = child.wait_with_output().expect("tlctl ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("tieline  9.9.9"));
+}
+
+#[test]
+fn the_operations_are_shown() {
+    let daemon = Daemon::start();
+    assert_eq!(
+        daemon.run("routes --vrf red", 0),
+        "PREFIX       ORIGIN  NEXT HOP  VIA                  RD       GROUPS  PATHS\n\
+         10.0.0.0/8   vpn     gw        vxlan to 198.18.0.2  64512:1  -           1\n\
+         10.1.0.0/16  vpn     gw        vxlan to 198.18.0.2  64512:1  -           1\n"
+    );
+    let (_, stderr) = daemon.run_with("routes --vrf red --address 192.0.2.1", "", 4);
+    assert_eq!(stderr, "tlctl: vrf/red has no route to 192.0.2.1\n");
+    let (_, stderr) = daemon.run_with("routes --vrf blue", "", 4);
+    assert_eq!(stderr, "tlctl: cannot list the routes of vrf/blue: there is no VRF blue\n");
+    assert!(daemon.run("sessions --vrf red --limit 2", 0).ends_with("2 shown; 3 live of 1,000 that fit\n"));
+    assert!(daemon.run("sessions -o yaml", 0).contains("protocol: udp\n"));
+    assert!(daemon.run("neighbours", 0).contains("up         192.0.2.1  02:00:00:00:00:01  resolved"));
+    assert!(daemon.run("drops", 0).contains("1,500  no_route  No route to the destination."));
+    let json: serde_json::Value =
+        serde_json::from_str(&daemon.run("drops --interface up -o json", 0)).expect("JSON");
+    assert_eq!(json[0]["packets"], 7);
+    let version = daemon.run("version", 0);
+    assert!(
+        version.starts_with("tlctl    ") && version.contains("\ntieline  9.9.9 (API tieline.v1"),
+        "{version}"
+    );
+    assert!(daemon.run("completion bash", 0).contains("complete -F _tlctl"));
+}
+
+#[test]
+fn statistics_are_shown_once_or_watched() {
+    let daemon = Daemon::start();
+    let once = daemon.run("stats", 0);
+    assert!(once.contains("in flight: balanced\n"), "{once}");
+    assert!(once.contains(" 2.00k "), "2,000 packets in the second between the samples: {once}");
+    let watched = daemon.run("stats --watch 0.1 --count 3", 0);
+    assert_eq!(watched.matches("balanced\n").count(), 3, "{watched}");
+    assert!(!watched.contains('\x1b'), "no terminal, no drawing: {watched}");
+    assert!(watched.contains("███"), "{watched}");
+    let lines = daemon.run("stats --watch 0.1 --count 2 -o json", 0);
+    for line in lines.lines() {
+        let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(json["workers"][0]["core"], -1);
+    }
+    assert_eq!(lines.lines().count(), 2);
+}

@@ -211,7 +211,12 @@ fn icmp_queries_have_sessions_and_errors_belong_to_one() {
         forwarded(&mut bed, FABRIC, &tunnelled(LABEL, &port_unreachable(&sent)), TENANT_1);
         let mut unrelated = sent.clone();
         unrelated[21] ^= 1;
-        dropped(&mut bed, FABRIC, &tunnelled(LABEL, &port_unreachable(&unrelated)), DropReason::SgDeniedIngress);
+        dropped(
+            &mut bed,
+            FABRIC,
+            &tunnelled(LABEL, &port_unreachable(&unrelated)),
+            DropReason::SgDeniedIngress,
+        );
         settled(&bed);
     });
 }
@@ -261,9 +266,7 @@ fn later_fragments_follow_their_first_for_two_seconds() {
         protect(&mut bed, TENANT_1, &[(Direction::Ingress, ports(UDP, 100, 100))]);
         let mut datagram = vec![0, 9, 0, 100, 0, 40, 0, 0];
         datagram.extend([0x77; 32]);
-        let piece = |fragment, part: &[u8]| {
-            tunnelled(LABEL, &ipv4_packet(FAR, W1, UDP, fragment, part))
-        };
+        let piece = |fragment, part: &[u8]| tunnelled(LABEL, &ipv4_packet(FAR, W1, UDP, fragment, part));
         let first = piece(0x2000, &datagram[..24]);
         let later = piece(3, &datagram[24..]);
         dropped(&mut bed, FABRIC, &later, DropReason::FragmentBeforeFirst);

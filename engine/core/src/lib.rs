@@ -9,6 +9,7 @@
 //! - [`tables`]: what workers read: FIBs, next hops, interfaces, neighbours
 //! - [`policy`]: security groups
 //! - [`session`]: what workers remember of flows
+//! - [`worker`]: what runs on the pinned threads
 //! - [`io`]: where packets come from and go to
 //! - [`types`], [`drop_reason`]: the vocabulary
 
@@ -19,5 +20,6 @@ pub mod policy;
 pub mod session;
 pub mod tables;
 pub mod types;
+pub mod worker;
 
 pub use drop_reason::DropReason;

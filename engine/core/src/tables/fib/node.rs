@@ -1,0 +1,349 @@
+//! The nodes of the tree, and how routes come and go.
+//!
+//! A [`Branch`] is about a [`Span`]: a chunk of the address, up to six bits.
+//! Prefixes that end in it are bits of `internal`, numbered as a binary heap:
+//! in row `r` (0 to 5), with `b` for the first `r` bits of the chunk, that is
+//! bit `2^r + b`. (A chunk of fewer bits counts as one with zeros ahead.)
+//! Subtrees are bits of `external`, by chunk. Values and children stand in
+//! arrays without gaps; the rank of a bit is the position. A subtree with a
+//! single route is a [`Leaf`] wherever it hangs, and a branch names the whole
+//! path to it, so spans in which nothing forks take no node.
+
+use super::array::{Array, Element};
+use super::key::{FibKey, ROWS, Span};
+
+/// A subtree.
+#[derive(Debug, Clone)]
+pub(super) enum Node<K: FibKey, V> {
+    /// With one route.
+    Leaf(Leaf<K, V>),
+    /// With several.
+    Branch(Branch<K, V>),
+}
+
+/// One route.
+#[derive(Debug, Clone)]
+pub(super) struct Leaf<K: FibKey, V> {
+    key: K::Packed,
+    pub length: u8,
+    pub value: V,
+}
+
+/// Several routes.
+#[derive(Debug, Clone)]
+pub(super) struct Branch<K: FibKey, V> {
+    /// The path: zeros from the span on.
+    key: K::Packed,
+    pub span: Span,
+    pub internal: u64,
+    pub external: u64,
+    values: Array<Value<V>>,
+    children: Array<Node<K, V>>,
+}
+
+/// A value in an array.
+#[derive(Debug, Clone, Copy)]
+struct Value<V>(V);
+
+impl<V: Copy> Element for Value<V> {
+    fn take(&mut self) -> Self {
+        *self
+    }
+}
+
+impl<K: FibKey, V: Copy> Element for Node<K, V> {
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::vacant())
+    }
+}
+
+/// How many bits are set below `bit`.
+#[inline]
+fn rank(bits: u64, bit: u32) -> usize {
+    (bits & ((1 << bit) - 1)).count_ones() as usize
+}
+
+fn has(bits: u64, bit: u32) -> bool {
+    bits >> bit & 1 != 0
+}
+
+impl<K: FibKey, V> Leaf<K, V> {
+    #[inline]
+    pub fn key(&self) -> K {
+        K::unpack(self.key)
+    }
+}
+
+impl<K: FibKey, V: Copy> Node<K, V> {
+    /// A subtree with one route.
+    pub fn leaf(key: K, length: u8, value: V) -> Self {
+        Self::Leaf(Leaf { key: key.pack(), length, value })
+    }
+
+    /// What stands for no route at all; only ever for a moment.
+    fn vacant() -> Self {
+        Self::Branch(Branch::new(K::default(), Span::of_length::<K>(0)))
+    }
+
+    /// Whether nothing is left here.
+    pub fn is_vacant(&self) -> bool {
+        matches!(self, Self::Branch(branch) if branch.internal == 0 && branch.external == 0)
+    }
+
+    fn key(&self) -> K {
+        match self {
+            Self::Leaf(leaf) => leaf.key(),
+            Self::Branch(branch) => branch.key(),
+        }
+    }
+
+    fn span(&self) -> Span {
+        match self {
+            Self::Leaf(leaf) => Span::of_length::<K>(leaf.length),
+            Self::Branch(branch) => branch.span,
+        }
+    }
+
+    /// The value of exactly this prefix.
+    pub fn exact(&self, key: K, length: u8) -> Option<&V> {
+        let span = Span::of_length::<K>(length);
+        let mut node = self;
+        loop {
+            let branch = match node {
+                Self::Leaf(leaf) => {
+                    return (leaf.length == length && leaf.key() == key).then_some(&leaf.value);
+                }
+                Self::Branch(branch) => branch,
+            };
+            if span.start < branch.span.start {
+                return None;
+            }
+            let chunk = branch.chunk(key)?;
+            if span == branch.span {
+                return branch.value(branch.bit(chunk, length));
+            }
+            node = branch.child(chunk)?;
+        }
+    }
+
+    /// Puts in a route; `bytes` follows the memory in use.
+    pub fn insert(&mut self, key: K, length: u8, value: V, bytes: &mut usize) -> Option<V> {
+        // What both prefixes have in common.
+        let common = key.common_bits(self.key()).min(length).min(self.span().start);
+        let fork = Span::of_length::<K>(common);
+        match self {
+            Self::Leaf(leaf) if leaf.length == length && leaf.key() == key => {
+                return Some(std::mem::replace(&mut leaf.value, value));
+            }
+            Self::Branch(branch) if branch.span == fork => {
+                return branch.insert(key, length, value, bytes);
+            }
+            _ => {}
+        }
+        let mut branch = Branch::new(key, fork);
+        branch.adopt(self.take(), bytes);
+        branch.adopt(Self::leaf(key, length, value), bytes);
+        *self = Self::Branch(branch);
+        None
+    }
+
+    /// Takes out a route that is there. The node may be vacant afterwards.
+    pub fn remove(&mut self, key: K, length: u8, bytes: &mut usize) {
+        match self {
+            Self::Leaf(_) => *self = Self::vacant(),
+            Self::Branch(branch) => {
+                branch.remove(key, length, bytes);
+                if let Some(simpler) = branch.simplify(bytes) {
+                    *self = simpler;
+                }
+            }
+        }
+    }
+
+    /// Bytes that it holds on the heap, by counting.
+    #[cfg(test)]
+    pub fn count_bytes(&self) -> usize {
+        match self {
+            Self::Leaf(_) => 0,
+            Self::Branch(branch) => {
+                let below: usize = branch.children.as_slice().iter().map(Self::count_bytes).sum();
+                branch.values.bytes() + branch.children.bytes() + below
+            }
+        }
+    }
+
+    /// Of those, how many no other table shares.
+    #[cfg(test)]
+    pub fn count_unshared_bytes(&self) -> usize {
+        let Self::Branch(branch) = self else { return 0 };
+        let values = if branch.values.is_unique() { branch.values.bytes() } else { 0 };
+        if !branch.children.is_unique() {
+            return values;
+        }
+        let below: usize = branch.children.as_slice().iter().map(Self::count_unshared_bytes).sum();
+        values + branch.children.bytes() + below
+    }
+
+    /// Panics unless the tree below has the one shape that its routes allow.
+    #[cfg(test)]
+    pub fn check(&self) {
+        let Self::Branch(branch) = self else { return };
+        assert_eq!(branch.values.as_slice().len(), branch.internal.count_ones() as usize);
+        assert_eq!(branch.children.as_slice().len(), branch.external.count_ones() as usize);
+        assert_eq!(branch.internal & 1, 0);
+        let (values, children) = (branch.internal.count_ones(), branch.external.count_ones());
+        assert!(values + children >= 2, "{values} values and {children} children");
+        assert_eq!(branch.key().truncate(branch.span.start), branch.key());
+        assert_eq!(branch.span, Span::of_length::<K>(branch.span.start));
+        for chunk in (0..64).filter(|chunk| has(branch.external, *chunk)) {
+            let child = branch.child(chunk).expect("its bit is set");
+            assert!(child.span().start > branch.span.start);
+            assert_eq!(branch.chunk(child.key()), Some(chunk));
+            child.check();
+        }
+    }
+}
+
+impl<K: FibKey, V> Branch<K, V> {
+    #[inline]
+    pub fn key(&self) -> K {
+        K::unpack(self.key)
+    }
+
+    /// The subtree of a chunk.
+    #[inline]
+    pub fn child(&self, chunk: u32) -> Option<&Node<K, V>> {
+        if self.external >> chunk & 1 == 0 {
+            return None;
+        }
+        self.children.as_slice().get(rank(self.external, chunk))
+    }
+
+    /// The value of a bit of `internal`.
+    #[inline]
+    pub fn value(&self, bit: u32) -> Option<&V> {
+        if self.internal >> bit & 1 == 0 {
+            return None;
+        }
+        self.values.as_slice().get(rank(self.internal, bit)).map(|value| &value.0)
+    }
+
+    /// The prefix of a bit of `internal`.
+    pub fn prefix(&self, bit: u32) -> (K, u8) {
+        let row = bit.ilog2() as u8;
+        let length = self.span.length(row);
+        (self.key().place((bit - (1 << row)) as u8, length), length)
+    }
+
+    /// The chunk of a key that lies on the path, `None` for any other.
+    #[inline]
+    pub fn chunk(&self, key: K) -> Option<u32> {
+        key.chunk(self.key(), self.span)
+    }
+
+    /// The chunk of a route of this subtree.
+    fn chunk_of_own(&self, key: K) -> u32 {
+        self.chunk(key).expect("the routes of a subtree share its path")
+    }
+
+    /// The bit of `internal` of a prefix with this chunk.
+    fn bit(&self, chunk: u32, length: u8) -> u32 {
+        let row = self.span.row(length);
+        1 << row | chunk >> (ROWS - row)
+    }
+
+    /// Whether prefixes of this length stand here.
+    fn covers(&self, length: u8) -> bool {
+        Span::of_length::<K>(length) == self.span
+    }
+}
+
+impl<K: FibKey, V: Copy> Branch<K, V> {
+    fn new(key: K, span: Span) -> Self {
+        Self {
+            key: key.truncate(span.start).pack(),
+            span,
+            internal: 0,
+            external: 0,
+            values: Array::default(),
+            children: Array::default(),
+        }
+    }
+
+    /// Puts in a route whose path is this branch's.
+    fn insert(&mut self, key: K, length: u8, value: V, bytes: &mut usize) -> Option<V> {
+        let chunk = self.chunk_of_own(key);
+        if self.covers(length) {
+            return self.set_value(self.bit(chunk, length), value, bytes);
+        }
+        if !has(self.external, chunk) {
+            self.adopt(Node::leaf(key, length, value), bytes);
+            return None;
+        }
+        let at = rank(self.external, chunk);
+        self.children.edit(|children| children[at].insert(key, length, value, bytes))
+    }
+
+    /// Takes in a subtree whose chunk is free, or a route that ends here.
+    fn adopt(&mut self, node: Node<K, V>, bytes: &mut usize) {
+        let chunk = self.chunk_of_own(node.key());
+        match node {
+            Node::Leaf(leaf) if self.covers(leaf.length) => {
+                self.set_value(self.bit(chunk, leaf.length), leaf.value, bytes);
+            }
+            node => {
+                self.children.insert(rank(self.external, chunk), node, bytes);
+                self.external |= 1 << chunk;
+            }
+        }
+    }
+
+    fn set_value(&mut self, bit: u32, value: V, bytes: &mut usize) -> Option<V> {
+        let at = rank(self.internal, bit);
+        if has(self.internal, bit) {
+            return Some(self.values.edit(|values| std::mem::replace(&mut values[at].0, value)));
+        }
+        self.values.insert(at, Value(value), bytes);
+        self.internal |= 1 << bit;
+        None
+    }
+
+    /// Takes out a route that is there.
+    fn remove(&mut self, key: K, length: u8, bytes: &mut usize) {
+        let chunk = self.chunk_of_own(key);
+        if self.covers(length) {
+            let bit = self.bit(chunk, length);
+            self.values.remove(rank(self.internal, bit), bytes);
+            self.internal &= !(1 << bit);
+            return;
+        }
+        let at = rank(self.external, chunk);
+        let vacant = self.children.edit(|children| {
+            children[at].remove(key, length, bytes);
+            children[at].is_vacant()
+        });
+        if vacant {
+            self.children.remove(at, bytes);
+            self.external &= !(1 << chunk);
+        }
+    }
+
+    /// What this branch should be replaced by now that it has lost a route.
+    fn simplify(&mut self, bytes: &mut usize) -> Option<Node<K, V>> {
+        match (self.internal.count_ones(), self.external.count_ones()) {
+            (0, 1) => {
+                let only = self.children.edit(|children| children[0].take());
+                self.children.remove(0, bytes);
+                Some(only)
+            }
+            (1, 0) => {
+                let bit = self.internal.trailing_zeros();
+                let (key, length) = self.prefix(bit);
+                let value = *self.value(bit)?;
+                self.values.remove(0, bytes);
+                Some(Node::leaf(key, length, value))
+            }
+            _ => None,
+        }
+    }
+}

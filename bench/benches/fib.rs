@@ -1,8 +1,8 @@
 //! The longest-prefix match: lookups, changes and memory.
 //!
-//! `cargo bench -p tieline-bench --bench fib`. Lookups are reported per key:
-//! alone, where each waits for the one before (as in a program that has no
-//! burst), and in bursts of 64. Keys hit random routes.
+//! `cargo bench -p tieline-bench --bench fib`. Times of lookups are for 65,536
+//! keys, which hit random routes: one by one, and in bursts of 64. Times of
+//! changes are for a withdrawal and an announcement together.
 
 #![allow(missing_docs, reason = "the macros of criterion make undocumented functions")]
 

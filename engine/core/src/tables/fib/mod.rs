@@ -1,11 +1,12 @@
 //! Longest-prefix match.
 //!
-//! [`Fib`] is a tree bitmap (Eatherton, Varghese and Dittia, 2004) with six
-//! bits a level, paths without forks left out, and every array shared between
-//! copies. A copy costs two reference counts at most. A change copies the
-//! arrays on the one path it touches, and only those that a copy still
-//! shares, so loading a table allocates nothing twice. No route is spread
-//! over others' nodes: a change touches one node, and sometimes its parent.
+//! [`Fib`] is a tree bitmap (Eatherton, Varghese and Dittia, 2004) of up to
+//! six bits a node, paths without forks left out, and every array shared
+//! between copies. A copy costs two reference counts at most. A change copies
+//! the arrays on the one path it touches, and only those that a copy still
+//! shares, so loading a table copies no path. No route is
+//! spread over others' nodes: a change touches one node, and sometimes its
+//! parent.
 //!
 //! One writer changes its own table; workers read copies. Reading touches no
 //! reference count.

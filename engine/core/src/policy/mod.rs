@@ -19,6 +19,13 @@ pub struct Policy {
     pub egress: Box<[Rule]>,
 }
 
+impl Policy {
+    /// The policy of an interface that is in the groups of `sg_set`.
+    pub fn new(sg_set: SgSetId, ingress: Vec<Rule>, egress: Vec<Rule>) -> Self {
+        Self { sg_set, ingress: ingress.into(), egress: egress.into() }
+    }
+}
+
 /// Allows one kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {

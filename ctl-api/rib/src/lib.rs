@@ -1,1 +1,48 @@
-//! The RIB: declared objects, import by route target, and their compilation into forwarding tables.
+//! The RIB: declared objects, import by route target, and their compilation
+//! into forwarding tables.
+//!
+//! Pure logic: no threads, sockets or clocks. A caller owns [`Rib`] and the
+//! working copy of the engine's `Tables`, and publishes the latter.
+//!
+//! - [`rib`]: the RIB itself: apply, delete
+//! - [`spec`]: messages to types that cannot be wrong; [`key`], [`name`], [`rd`]
+//! - [`refusal`], [`limits`]: what is not taken, and why
+//! - `store`, `nodes`, `paths`, `waits`, `ids`, `interner`: what is declared,
+//!   and who refers to whom
+//! - `vpn`: import by route target, and the best path
+//! - `declare`: one file a kind: conflicts, limits, storing
+//! - `compile`: what is declared, written into the tables
+//! - [`listing`], [`status`], [`fib_view`]: reading back
+//!
+//! An operation is checked against everything declared before it changes
+//! anything. Conflicts are between declared objects, whether or not they are
+//! in force, so that the order of declarations does not matter.
+
+mod compile;
+mod declare;
+pub mod fib_view;
+mod ids;
+mod interner;
+pub mod key;
+pub mod limits;
+pub mod listing;
+pub mod name;
+mod nodes;
+mod paths;
+pub mod rd;
+pub mod refusal;
+pub mod rib;
+pub mod spec;
+pub mod status;
+mod store;
+mod vpn;
+mod waits;
+
+#[cfg(test)]
+mod tests;
+
+pub use key::Key;
+pub use limits::{Limits, RibOptions};
+pub use name::Name;
+pub use refusal::Refusal;
+pub use rib::{Applied, PortInfo, Ports, Rib};

@@ -1,0 +1,18 @@
+//! Declaring and withdrawing objects: one file a kind.
+//!
+//! Each operation checks conflicts and limits against everything declared,
+//! then stores, then notes in `dirty` what the tables have to follow. Nothing
+//! can fail once something was changed.
+
+mod interface;
+mod next_hop;
+mod port;
+mod route;
+mod security_group;
+mod vrf;
+
+use crate::key::Key;
+use crate::refusal::Refusal;
+
+/// The key of what was applied, and whether anything is different.
+pub(crate) type Declaration = Result<(Key, bool), Refusal>;

@@ -1,0 +1,84 @@
+//! How much of each kind may be declared.
+
+use tieline_engine::types::MacAddr;
+
+use crate::refusal::Refusal;
+
+/// How many objects of each kind the RIB takes. One more is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Ports; at most 65,536 have a number.
+    pub ports: usize,
+    /// Interfaces.
+    pub interfaces: usize,
+    /// VRFs beside the underlay; at most 65,535 have a number.
+    pub vrfs: usize,
+    /// Next hops and next-hop groups together.
+    pub next_hops: usize,
+    /// VPN paths and static routes together.
+    pub routes: usize,
+    /// Imports: each path counts once for every VRF that it lands in.
+    pub imported_routes: usize,
+    /// Security groups.
+    pub security_groups: usize,
+    /// Rules of all security groups together.
+    pub rules: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ports: 64,
+            interfaces: 16_384,
+            vrfs: 4_096,
+            next_hops: 65_536,
+            routes: 2_000_000,
+            imported_routes: 4_000_000,
+            security_groups: 16_384,
+            rules: 262_144,
+        }
+    }
+}
+
+impl Limits {
+    /// Most ports that have a number of their own.
+    const PORT_NUMBERS: usize = 1 << 16;
+    /// Most VRFs that have a number of their own; the underlay has one.
+    const VRF_NUMBERS: usize = (1 << 16) - 1;
+
+    /// The limits, no larger than identifiers can count.
+    pub(crate) fn clamped(mut self) -> Self {
+        self.ports = self.ports.min(Self::PORT_NUMBERS);
+        self.vrfs = self.vrfs.min(Self::VRF_NUMBERS);
+        self
+    }
+}
+
+/// Refuses a total of `total` when only `value` are allowed.
+pub(crate) fn check(total: usize, value: usize, what: &str, limit: &str) -> Result<(), Refusal> {
+    if total > value { Err(Refusal::limit(what, limit, value)) } else { Ok(()) }
+}
+
+/// What objects leave open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RibOptions {
+    /// Sessions on each worker of a VRF that states none.
+    pub default_session_quota: u32,
+    /// Our inner MAC for layer 3 over VXLAN, where a VRF states none.
+    pub router_mac: MacAddr,
+    /// Largest IP packet of a port that states none, in bytes.
+    pub default_mtu: u16,
+    /// Zero UDP checksums of tunnels over IPv6 (RFC 6935).
+    pub udp6_zero_checksum: bool,
+}
+
+impl Default for RibOptions {
+    fn default() -> Self {
+        Self {
+            default_session_quota: u32::MAX,
+            router_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
+            default_mtu: 1500,
+            udp6_zero_checksum: false,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Why an operation was refused.
+
+use tieline_proto::v1;
+
+/// A refused operation. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}{message}", field, if field.is_empty() { "" } else { ": " })]
+pub struct Refusal {
+    /// What kind of reason it is.
+    pub code: v1::ErrorCode,
+    /// Path of the field, such as `interface.local_addresses[1]`; may be
+    /// empty.
+    pub field: String,
+    /// A sentence: what is wrong, and what would be right.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A field without a valid value.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: v1::ErrorCode::InvalidField, field: field.into(), message: message.into() }
+    }
+
+    /// A contradiction to another object, which the message names.
+    pub fn conflict(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: v1::ErrorCode::Conflict, field: field.into(), message: message.into() }
+    }
+
+    /// One more `what` than the limit `limit`, whose value is `value`.
+    pub fn limit(what: &str, limit: &str, value: usize) -> Self {
+        Self {
+            code: v1::ErrorCode::LimitReached,
+            field: String::new(),
+            message: format!(
+                "the gateway already holds as many {what} as its limit {limit} = {value} allows"
+            ),
+        }
+    }
+
+    /// A device that could not be opened.
+    pub fn device(message: impl Into<String>) -> Self {
+        Self { code: v1::ErrorCode::Device, field: "port.device".into(), message: message.into() }
+    }
+}
+
+impl From<Refusal> for v1::Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { code: refusal.code.into(), field: refusal.field, message: refusal.message }
+    }
+}

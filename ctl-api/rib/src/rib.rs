@@ -1,0 +1,240 @@
+//! The RIB: the state, and one entry for each operation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tieline_engine::policy::Policy;
+use tieline_engine::tables::Tables;
+use tieline_engine::types::{InterfaceId, MacAddr, PortId, SgId, SgSetId, VrfId};
+use tieline_proto::v1;
+use tieline_proto::v1::object::Kind;
+
+use crate::compile::links::VrfLinks;
+use crate::compile::next_hops::NextHops;
+use crate::compile::settle::Dirty;
+use crate::interner::Interner;
+use crate::key::Key;
+use crate::limits::{Limits, RibOptions};
+use crate::name::Name;
+use crate::nodes::Nodes;
+use crate::paths::Paths;
+use crate::refusal::Refusal;
+use crate::spec::port::PortSpec;
+use crate::spec::{TunnelUse, UNDERLAY};
+use crate::store::Store;
+use crate::vpn::Imports;
+use crate::waits::Dependents;
+
+/// What opening a port tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Its own MAC.
+    pub mac: MacAddr,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+}
+
+/// Who opens and closes devices.
+pub trait Ports {
+    /// Opens and starts a device.
+    ///
+    /// # Errors
+    /// A sentence for the operator. Then nothing is open.
+    fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String>;
+
+    /// Closes a device that was opened.
+    fn close(&mut self, id: PortId);
+}
+
+/// What became of an accepted operation.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Applied {
+    /// What has to be declared before the object takes effect.
+    pub waits_for: Vec<v1::ObjectKey>,
+    /// Whether anything is different from before.
+    pub changed: bool,
+}
+
+/// The RIB.
+#[derive(Debug, Clone)]
+pub struct Rib {
+    pub(crate) limits: Limits,
+    pub(crate) options: RibOptions,
+    pub(crate) store: Store,
+    pub(crate) nodes: Nodes,
+    pub(crate) paths: Paths,
+    pub(crate) imports: Imports,
+    pub(crate) dependents: Dependents,
+    /// By [`SgSetId`]; the empty set is not in it.
+    pub(crate) sg_sets: Interner<Arc<[SgId]>>,
+    pub(crate) uses: Interner<TunnelUse>,
+    /// Names of VRFs that static routes are declared for.
+    pub(crate) static_vrfs: Interner<Name>,
+    pub(crate) next_hops: NextHops,
+    /// One for each set of groups that an interface in force is in.
+    pub(crate) policies: BTreeMap<SgSetId, Arc<Policy>>,
+    pub(crate) links: VrfLinks,
+    pub(crate) dirty: Dirty,
+}
+
+impl Rib {
+    /// A RIB without any object. It writes into tables that nothing else has
+    /// put ports, interfaces, VRFs or routes into.
+    pub fn new(limits: Limits, options: RibOptions) -> Self {
+        Self {
+            limits: limits.clamped(),
+            options,
+            store: Store::new(),
+            nodes: Nodes::default(),
+            paths: Paths::default(),
+            imports: Imports::default(),
+            dependents: Dependents::default(),
+            sg_sets: Interner::starting_at(SgSetId::EMPTY.0 + 1),
+            uses: Interner::default(),
+            static_vrfs: Interner::default(),
+            next_hops: NextHops::default(),
+            policies: BTreeMap::new(),
+            links: VrfLinks::default(),
+            dirty: Dirty::default(),
+        }
+    }
+
+    /// Declares an object, or replaces it whole.
+    ///
+    /// # Errors
+    /// When it is refused; nothing was changed.
+    pub fn apply(
+        &mut self,
+        object: v1::Object,
+        tables: &mut Tables,
+        ports: &mut dyn Ports,
+    ) -> Result<Applied, Refusal> {
+        let (key, changed) = match object.kind {
+            None => return Err(Refusal::invalid("kind", "no object: set one of its fields")),
+            Some(Kind::Port(message)) => self.apply_port(message, tables, ports)?,
+            Some(Kind::Interface(message)) => self.apply_interface(message, tables)?,
+            Some(Kind::Vrf(message)) => self.apply_vrf(message, tables)?,
+            Some(Kind::NextHop(message)) => self.apply_next_hop(message, tables)?,
+            Some(Kind::NextHopGroup(message)) => self.apply_next_hop_group(message, tables)?,
+            Some(Kind::Route(message)) => self.apply_route(message, tables)?,
+            Some(Kind::SecurityGroup(message)) => self.apply_security_group(message, tables)?,
+            Some(Kind::StaticRoute(message)) => self.apply_static_route(message, tables)?,
+        };
+        if changed {
+            self.settle(tables);
+        }
+        let waits_for = self.waits_for(&key).iter().map(v1::ObjectKey::from).collect();
+        Ok(Applied { waits_for, changed })
+    }
+
+    /// Withdraws an object. What is not there is withdrawn already.
+    ///
+    /// # Errors
+    /// When the key cannot be one.
+    pub fn delete(
+        &mut self,
+        key: &v1::ObjectKey,
+        tables: &mut Tables,
+        ports: &mut dyn Ports,
+    ) -> Result<Applied, Refusal> {
+        let changed = match Key::parse(key)? {
+            Key::Port(name) => self.delete_port(&name, tables, ports),
+            Key::Interface(name) => self.delete_interface(&name, tables),
+            Key::Vrf(name) => self.delete_vrf(&name, tables),
+            Key::NextHop(name) => self.delete_next_hop(&name, tables, false),
+            Key::NextHopGroup(name) => self.delete_next_hop(&name, tables, true),
+            Key::Route(rd, prefix) => self.delete_route(rd, prefix, tables),
+            Key::SecurityGroup(id) => self.delete_security_group(id, tables),
+            Key::StaticRoute(vrf, prefix) => self.delete_static_route(&vrf, prefix, tables),
+        };
+        if changed {
+            self.settle(tables);
+        }
+        Ok(Applied { waits_for: Vec::new(), changed })
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The number of a VRF, the underlay's among them.
+    pub fn vrf_id(&self, name: &str) -> Option<VrfId> {
+        if name == UNDERLAY {
+            return Some(VrfId::UNDERLAY);
+        }
+        self.store.vrfs.get(name).map(|vrf| vrf.id)
+    }
+
+    /// The name of a VRF, the underlay's among them.
+    pub fn vrf_name(&self, id: VrfId) -> Option<&str> {
+        if id == VrfId::UNDERLAY {
+            return Some(UNDERLAY);
+        }
+        self.store.vrf_names.get(u32::from(id.0)).map(Name::as_str)
+    }
+
+    /// The number of an interface.
+    pub fn interface_id(&self, name: &str) -> Option<InterfaceId> {
+        self.store.interfaces.get(name).map(|interface| interface.id)
+    }
+
+    /// The name of an interface.
+    pub fn interface_name(&self, id: InterfaceId) -> Option<&str> {
+        self.store.interface_names.get(id.0).map(Name::as_str)
+    }
+
+    /// The number of a port.
+    pub fn port_id(&self, name: &str) -> Option<PortId> {
+        self.store.ports.get(name).map(|port| port.id)
+    }
+
+    /// The name of a port.
+    pub fn port_name(&self, id: PortId) -> Option<&str> {
+        self.store.port_names.get(u32::from(id.0)).map(Name::as_str)
+    }
+
+    /// All ports in the order of their names.
+    pub fn ports(&self) -> impl Iterator<Item = (&str, PortId)> {
+        self.store.ports.iter().map(|(name, port)| (name.as_str(), port.id))
+    }
+
+    /// All interfaces in the order of their names, those that wait too.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&str, InterfaceId)> {
+        self.store.interfaces.iter().map(|(name, interface)| (name.as_str(), interface.id))
+    }
+
+    /// The underlay, then all VRFs in the order of their names.
+    pub fn vrfs(&self) -> impl Iterator<Item = (&str, VrfId)> {
+        let declared = self.store.vrfs.iter().map(|(name, vrf)| (name.as_str(), vrf.id));
+        std::iter::once((UNDERLAY, VrfId::UNDERLAY)).chain(declared)
+    }
+
+    /// Numbers a set of groups, counted once more, and enters it into the
+    /// tables.
+    pub(crate) fn acquire_sg_set(&mut self, groups: &[SgId], tables: &mut Tables) -> SgSetId {
+        if groups.is_empty() {
+            return SgSetId::EMPTY;
+        }
+        let groups: Arc<[SgId]> = groups.into();
+        let (id, is_new) = self.sg_sets.acquire(&groups);
+        let id = SgSetId(id);
+        if is_new {
+            tables.sg_sets.insert(id.index(), groups);
+        }
+        id
+    }
+
+    /// Counts a set of groups once less.
+    pub(crate) fn release_sg_set(&mut self, id: SgSetId, tables: &mut Tables) {
+        if id != SgSetId::EMPTY && self.sg_sets.release(id.0).is_some() {
+            tables.sg_sets.remove(id.index());
+            self.policies.remove(&id);
+        }
+    }
+
+    /// The groups of a set.
+    pub(crate) fn sg_set(&self, id: SgSetId) -> &[SgId] {
+        self.sg_sets.get(id.0).map_or(&[], |groups| groups)
+    }
+}

@@ -1,0 +1,57 @@
+//! Ports.
+
+use tieline_engine::tables::port::PortRole;
+use tieline_proto::v1;
+
+use crate::name::Name;
+use crate::refusal::Refusal;
+use crate::spec::field;
+
+/// Longest device text, in bytes.
+const MAX_DEVICE: usize = 1024;
+/// Most receive queues.
+const MAX_RX_QUEUES: u16 = 1024;
+
+/// A DPDK port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortSpec {
+    /// Name.
+    pub name: Name,
+    /// What DPDK calls the device.
+    pub device: String,
+    /// What it faces.
+    pub role: PortRole,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Receive queues; `None`: one for each worker.
+    pub rx_queues: Option<u16>,
+}
+
+impl PortSpec {
+    /// From its message; `default_mtu` stands in for an absent MTU.
+    pub fn parse(message: &v1::Port, default_mtu: u16) -> Result<Self, Refusal> {
+        let name = field::name("port.name", &message.name)?;
+        if message.device.is_empty() || message.device.len() > MAX_DEVICE || message.device.contains('\0') {
+            let sentence = "not a device: expected a PCI address such as 0000:01:00.0, or a vdev such as net_tap0,iface=tl0";
+            return Err(Refusal::invalid("port.device", sentence));
+        }
+        let role = match message.role() {
+            v1::PortRole::Fabric => PortRole::Fabric,
+            v1::PortRole::Tenant => PortRole::Tenant,
+            v1::PortRole::Host => PortRole::Host,
+            v1::PortRole::Unspecified => {
+                return Err(Refusal::invalid("port.role", "no role: use FABRIC, TENANT or HOST"));
+            }
+        };
+        let rx_queues = match u16::try_from(message.rx_queues) {
+            Ok(0) => None,
+            Ok(count) if count <= MAX_RX_QUEUES => Some(count),
+            _ => {
+                let sentence = format!("{} receive queues are too many: at most 1024", message.rx_queues);
+                return Err(Refusal::invalid("port.rx_queues", sentence));
+            }
+        };
+        let mtu = field::mtu("port.mtu", message.mtu)?.unwrap_or(default_mtu);
+        Ok(Self { name, device: message.device.clone(), role, mtu, rx_queues })
+    }
+}

@@ -1,0 +1,8 @@
+//! Behaviour of the RIB as a whole.
+
+mod history;
+mod invariants;
+mod meaning;
+mod objects;
+mod scenarios;
+mod world;

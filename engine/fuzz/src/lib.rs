@@ -5,6 +5,7 @@
 //! nibble. Header checksums are declared good, because an input that had to
 //! guess them would hardly ever get further.
 
+pub mod pipeline;
 pub mod seeds;
 
 use std::net::IpAddr;

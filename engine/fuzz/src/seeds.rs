@@ -29,12 +29,14 @@ pub fn all() -> Vec<Seed> {
     let mut add = |target, name, bytes| seeds.push(Seed { target, name, bytes });
     for (name, packet) in ip_packets() {
         add("ethernet_ip", name, [&ethernet(&packet)[..], &packet].concat());
+        add("pipeline", name, frames(&packet));
         add("icmp", name, packet.clone());
         add("mss", name, [&[0x05, 0x50][..], &packet].concat());
         add("arp_nd", name, packet);
     }
     for (name, bytes) in tunnels() {
-        add("decap", name, bytes);
+        add("decap", name, bytes.clone());
+        add("pipeline", name, bytes);
     }
     let mut arp = vec![0; ARP_LENGTH];
     let request = ArpMessage::request(MAC, Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
@@ -49,6 +51,24 @@ pub fn all() -> Vec<Seed> {
 fn ethernet(packet: &[u8]) -> Vec<u8> {
     let ethertype = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
     [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 7][..], &ethertype].concat()
+}
+
+/// A packet from each tenant port of the gateway that the pipeline is fuzzed
+/// with: from workload 1 to the far network, and back.
+fn frames(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[0] >> 4 == 4 {
+        packet[12..16].copy_from_slice(&[10, 1, 0, 10]);
+        packet[16..20].copy_from_slice(&[10, 2, 0, 5]);
+        packet[10..12].fill(0);
+        let header = usize::from(packet[0] & 15) * 4;
+        let sum = tieline_engine::packet::checksum::checksum(&packet[..header]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    let ethertype = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    let mut frame = [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1][..], &ethertype, &packet].concat();
+    frame.resize(frame.len().next_multiple_of(16), 0);
+    [&[1, (frame.len() / 16) as u8][..], &frame].concat()
 }
 
 fn ip_packets() -> Vec<(&'static str, Vec<u8>)> {

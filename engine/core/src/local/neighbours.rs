@@ -174,7 +174,8 @@ impl<B> Neighbours<B> {
         }
         let interface = neighbour.interface;
         let changed = neighbour.state != NeighbourState::Resolved || neighbour.header.destination() != mac;
-        if changed && let Some(neighbour) = tables.neighbours.get_mut(id.index()) {
+        if let Some(neighbour) = tables.neighbours.get_mut(id.index()) {
+            neighbour.confirmed = Some(now);
             neighbour.state = NeighbourState::Resolved;
             neighbour.header.set_destination(mac);
         }

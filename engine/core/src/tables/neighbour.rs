@@ -1,6 +1,7 @@
 //! Neighbours: the Ethernet header that leads to an address on an interface.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
@@ -37,6 +38,9 @@ pub struct Neighbour {
     pub header: EthernetHeader,
     /// How many next hops refer to it; with none it may be aged out.
     pub users: u32,
+    /// When it last answered, since the start of the engine, if ever. It changes
+    /// without a publication: forwarding does not depend on it.
+    pub confirmed: Option<Duration>,
 }
 
 impl Neighbour {
@@ -49,6 +53,7 @@ impl Neighbour {
             state: NeighbourState::Resolving,
             header: EthernetHeader::new(MacAddr::default(), interface.mac, interface.tags),
             users: 0,
+            confirmed: None,
         }
     }
 

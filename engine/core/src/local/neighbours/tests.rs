@@ -88,6 +88,8 @@ fn packets_wait_for_the_answer_and_go_on_in_order() {
     assert_eq!(world.state(5), Some(NeighbourState::Resolved));
     assert_eq!(world.service.waiting(), 0);
     assert!(!world.learned(5, MAC, 30), "the same again changes nothing");
+    let neighbour = world.tables.neighbours.get(world.id(5).index()).expect("it is known");
+    assert_eq!(neighbour.confirmed, Some(Duration::from_millis(30)));
 }
 
 #[test]

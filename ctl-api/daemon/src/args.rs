@@ -1,0 +1,37 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Where the configuration is looked for when none is named.
+pub const DEFAULT_CONFIG: &str = "/etc/tieline/tieline.toml";
+
+/// A userspace vRouter that joins the networks of clusters.
+///
+/// Runs in the foreground, logs to standard error (RUST_LOG overrides the
+/// configured level) and prints one line to standard output when it is ready.
+#[derive(Debug, Parser)]
+#[command(name = "tieline", version)]
+pub struct Args {
+    /// Configuration file [default: /etc/tieline/tieline.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Socket of the control API, instead of the configured one
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,390 @@
+//! The configuration: a TOML file, every key optional, checked once.
+//!
+//! - [`file`]: the file as it is written
+//! - [`locate`]: where in the file something stands
+//! - this file: what it means
+//!
+//! An error names the file, the line and the key, and says what would do.
+
+pub mod file;
+mod locate;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tieline_dpdk::{EalConfig, Hugepages};
+use tieline_engine::engine::MAX_VRFS;
+use tieline_engine::local::neighbours::NeighbourTimers;
+use tieline_engine::pipeline::outbox::MAX_PORTS;
+use tieline_engine::session::timeouts::Timeouts;
+use tieline_engine::tables::Options;
+use tieline_engine::types::MacAddr;
+use tieline_engine::worker::idle::IdlePolicy;
+use tieline_rib::Limits;
+use tracing_subscriber::EnvFilter;
+
+use file::File;
+
+/// Where the control API is unless configured.
+const DEFAULT_SOCKET: &str = "/run/tieline/control.sock";
+/// Bytes of a path that a Unix socket can be bound to (`sun_path` less its
+/// terminating zero).
+const LONGEST_SOCKET_PATH: usize = 107;
+/// Workers that an engine can have.
+const MOST_WORKERS: usize = 64;
+/// The longest timeout, seconds: 30 days.
+const LONGEST_TIMEOUT: u64 = 30 * 24 * 3600;
+
+/// A configuration that has been checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Filter for log messages.
+    pub log: String,
+    /// Path of the control API's Unix socket.
+    pub socket: PathBuf,
+    /// TCP address of the control API, if it has one.
+    pub listen: Option<SocketAddr>,
+    /// The core of each worker; `None`: not pinned.
+    pub cores: Vec<Option<usize>>,
+    /// What workers do without work.
+    pub idle: IdlePolicy,
+    /// Our MAC for layer 3 over VXLAN; `None`: one of this host's own.
+    pub router_mac: Option<MacAddr>,
+    /// Behaviour of the packet path.
+    pub options: Options,
+    /// Sessions of each worker.
+    pub sessions: usize,
+    /// Sessions of each worker that one VRF may have unless it states a
+    /// number.
+    pub session_quota: u32,
+    /// Fragmented packets of each worker at once.
+    pub fragments: usize,
+    /// Idle timeouts of sessions.
+    pub timeouts: Timeouts,
+    /// Most objects of each kind.
+    pub limits: Limits,
+    /// How neighbours are probed and aged.
+    pub neighbours: NeighbourTimers,
+    /// How DPDK is started.
+    pub eal: EalConfig,
+    /// Packet buffers.
+    pub buffers: u32,
+    /// Bytes of a buffer for a frame.
+    pub buffer_size: u16,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    line: Option<usize>,
+    key: Option<String>,
+    message: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// A key whose value will not do, and why.
+type Objection = (&'static str, String);
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says something that will not do.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            file: path.into(),
+            line: None,
+            key: None,
+            message: format!("cannot be read: {error}"),
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses a text; `path` stands in errors.
+    ///
+    /// # Errors
+    /// When it says something that will not do.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| ConfigError {
+            file: path.into(),
+            line: error.span().map(|span| locate::line_of(text, span.start)),
+            key: error.span().and_then(|span| locate::key_at(text, &span)),
+            message: error.message().to_owned(),
+        })?;
+        Self::check(file).map_err(|(key, message)| ConfigError {
+            file: path.into(),
+            line: locate::line_of_key(text, key),
+            key: Some(key.to_owned()),
+            message,
+        })
+    }
+
+    fn check(file: File) -> Result<Self, Objection> {
+        let sessions = within("sessions.capacity", file.sessions.capacity, 1_000_000, 1..=64_000_000)?;
+        let quota = file.sessions.quota_per_vrf.unwrap_or(0);
+        let half = u32::try_from(sessions.div_ceil(2)).unwrap_or(u32::MAX);
+        Ok(Self {
+            log: check_log(file.log)?,
+            socket: check_socket(file.api.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))
+                .map_err(|message| ("api.socket", message))?,
+            listen: check_listen(file.api.listen)?,
+            cores: check_workers(&file.engine)?,
+            idle: check_idle(&file.engine)?,
+            router_mac: check_router_mac(file.engine.router_mac)?,
+            options: Options {
+                clamp_mss: file.engine.clamp_mss.unwrap_or(true),
+                extra_mpls_udp_port: check_extra_port(file.engine.extra_mpls_udp_port)?,
+            },
+            sessions,
+            session_quota: if quota == 0 { half } else { quota },
+            fragments: within("sessions.fragments", file.sessions.fragments, 4096, 16..=1_000_000)?,
+            timeouts: check_timeouts(&file.sessions)?,
+            limits: check_limits(&file.limits)?,
+            neighbours: check_neighbours(&file.neighbours)?,
+            eal: check_eal(&file.dpdk)?,
+            buffers: within("dpdk.buffers", file.dpdk.buffers, 16_384, 1024..=8_388_608)?,
+            buffer_size: within("dpdk.buffer_size", file.dpdk.buffer_size, 2048, 1664..=16_384)?,
+        })
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::check(File::default()).expect("an empty configuration is good: a test says so")
+    }
+}
+
+/// The value of a key, or its default, if it lies in a range.
+fn within<T: Copy + PartialOrd + fmt::Display>(
+    key: &'static str,
+    value: Option<T>,
+    default: T,
+    range: RangeInclusive<T>,
+) -> Result<T, Objection> {
+    let value = value.unwrap_or(default);
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err((key, format!("{value} is out of range: use {} to {}", range.start(), range.end())))
+}
+
+fn check_log(log: Option<String>) -> Result<String, Objection> {
+    let log = log.unwrap_or_else(|| "info".to_owned());
+    match EnvFilter::try_new(&log) {
+        Ok(_) => Ok(log),
+        Err(error) => {
+            Err(("log", format!("{log:?} is no log filter ({error}): use a level such as \"info\"")))
+        }
+    }
+}
+
+/// A path that a socket can be bound to.
+///
+/// # Errors
+/// A sentence that says why it cannot.
+pub fn check_socket(path: PathBuf) -> Result<PathBuf, String> {
+    let length = path.as_os_str().len();
+    if length > LONGEST_SOCKET_PATH {
+        return Err(format!("the path has {length} bytes: a socket's may have {LONGEST_SOCKET_PATH}"));
+    }
+    if path.file_name().is_none() {
+        return Err(format!("{} names no file: use a path such as {DEFAULT_SOCKET}", path.display()));
+    }
+    Ok(path)
+}
+
+fn check_listen(listen: Option<String>) -> Result<Option<SocketAddr>, Objection> {
+    let Some(text) = listen else { return Ok(None) };
+    match text.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => {
+            let sentence = format!(
+                "{text:?} is no IP address with a port: use one such as \"127.0.0.1:7070\" or \"[::1]:7070\""
+            );
+            Err(("api.listen", sentence))
+        }
+    }
+}
+
+fn check_workers(engine: &file::Engine) -> Result<Vec<Option<usize>>, Objection> {
+    let Some(cores) = &engine.cores else {
+        return Ok(vec![None; within("engine.workers", engine.workers, 1, 1..=MOST_WORKERS)?]);
+    };
+    if engine.workers.is_some() {
+        let sentence = "cores are given too, and each has one worker: remove one of the two keys";
+        return Err(("engine.workers", sentence.to_owned()));
+    }
+    within("engine.cores", Some(cores.len()), 1, 1..=MOST_WORKERS)
+        .map_err(|(key, _)| (key, format!("{} cores: name 1 to {MOST_WORKERS}", cores.len())))?;
+    let twice = cores.iter().enumerate().find(|(at, core)| cores[..*at].contains(core));
+    if let Some((_, core)) = twice {
+        return Err(("engine.cores", format!("core {core} stands twice: a core has one worker")));
+    }
+    Ok(cores.iter().copied().map(Some).collect())
+}
+
+fn check_idle(engine: &file::Engine) -> Result<IdlePolicy, Objection> {
+    let longest = within("engine.longest_sleep_us", engine.longest_sleep_us, 1000, 20..=100_000)?;
+    let default = if engine.cores.is_some() { file::Idle::Poll } else { file::Idle::Sleep };
+    Ok(match engine.idle.unwrap_or(default) {
+        file::Idle::Poll => IdlePolicy::Poll,
+        file::Idle::Sleep => IdlePolicy::Sleep { longest: Duration::from_micros(longest) },
+    })
+}
+
+fn check_router_mac(text: Option<String>) -> Result<Option<MacAddr>, Objection> {
+    let Some(text) = text else { return Ok(None) };
+    let key = "engine.router_mac";
+    let mac: MacAddr = text.parse().map_err(|error| (key, format!("{text:?} is {error}")))?;
+    if !mac.is_unicast() {
+        return Err((key, format!("{mac} is not the address of one station: its first byte must be even")));
+    }
+    Ok(Some(mac))
+}
+
+fn check_extra_port(port: Option<u16>) -> Result<Option<u16>, Objection> {
+    /// Ports with a meaning of their own: VXLAN, Geneve, MPLS.
+    const TAKEN: [u16; 4] = [0, 4789, 6081, 6635];
+    match port {
+        Some(port) if TAKEN.contains(&port) => Err((
+            "engine.extra_mpls_udp_port",
+            format!("{port} has a meaning of its own: use another, or none"),
+        )),
+        other => Ok(other),
+    }
+}
+
+fn check_timeouts(sessions: &file::Sessions) -> Result<Timeouts, Objection> {
+    let default = Timeouts::default();
+    let check = |key, value, default: Duration| {
+        within(key, value, default.as_secs(), 1..=LONGEST_TIMEOUT).map(Duration::from_secs)
+    };
+    Ok(Timeouts {
+        tcp_syn_sent: check("sessions.tcp_syn_sent_s", sessions.tcp_syn_sent_s, default.tcp_syn_sent)?,
+        tcp_syn_received: check(
+            "sessions.tcp_syn_received_s",
+            sessions.tcp_syn_received_s,
+            default.tcp_syn_received,
+        )?,
+        tcp_established: check(
+            "sessions.tcp_established_s",
+            sessions.tcp_established_s,
+            default.tcp_established,
+        )?,
+        tcp_closing: check("sessions.tcp_closing_s", sessions.tcp_closing_s, default.tcp_closing)?,
+        tcp_time_wait: check("sessions.tcp_time_wait_s", sessions.tcp_time_wait_s, default.tcp_time_wait)?,
+        tcp_closed: check("sessions.tcp_closed_s", sessions.tcp_closed_s, default.tcp_closed)?,
+        udp_unreplied: check("sessions.udp_unreplied_s", sessions.udp_unreplied_s, default.udp_unreplied)?,
+        udp_replied: check("sessions.udp_replied_s", sessions.udp_replied_s, default.udp_replied)?,
+        icmp_unanswered: check(
+            "sessions.icmp_unanswered_s",
+            sessions.icmp_unanswered_s,
+            default.icmp_unanswered,
+        )?,
+        icmp_answered: check("sessions.icmp_answered_s", sessions.icmp_answered_s, default.icmp_answered)?,
+        other_unreplied: check(
+            "sessions.other_unreplied_s",
+            sessions.other_unreplied_s,
+            default.other_unreplied,
+        )?,
+        other_replied: check("sessions.other_replied_s", sessions.other_replied_s, default.other_replied)?,
+    })
+}
+
+fn check_limits(limits: &file::Limits) -> Result<Limits, Objection> {
+    let routes = within("limits.routes", limits.routes, 2_000_000, 1..=100_000_000)?;
+    Ok(Limits {
+        ports: within("limits.ports", limits.ports, MAX_PORTS, 1..=MAX_PORTS)?,
+        interfaces: within("limits.interfaces", limits.interfaces, 4096, 1..=1_000_000)?,
+        // The underlay is one of those that can be counted.
+        vrfs: within("limits.vrfs", limits.vrfs, 4096, 1..=MAX_VRFS - 1)?,
+        next_hops: within("limits.next_hops", limits.next_hops, 65_536, 1..=10_000_000)?,
+        routes,
+        imported_routes: within(
+            "limits.imported_routes",
+            limits.imported_routes,
+            routes.saturating_mul(2),
+            1..=200_000_000,
+        )?,
+        security_groups: within("limits.security_groups", limits.security_groups, 16_384, 1..=1_000_000)?,
+        rules: within("limits.rules", limits.rules, 262_144, 1..=10_000_000)?,
+    })
+}
+
+fn check_neighbours(neighbours: &file::Neighbours) -> Result<NeighbourTimers, Objection> {
+    let default = NeighbourTimers::default();
+    let interval = default.probe_interval.as_millis() as u64;
+    Ok(NeighbourTimers {
+        probe_interval: Duration::from_millis(within(
+            "neighbours.probe_interval_ms",
+            neighbours.probe_interval_ms,
+            interval,
+            100..=60_000,
+        )?),
+        probes: within("neighbours.probes", neighbours.probes, default.probes, 1..=100)?,
+        reachable: Duration::from_secs(within(
+            "neighbours.reachable_s",
+            neighbours.reachable_s,
+            default.reachable.as_secs(),
+            1..=86_400,
+        )?),
+        queue_per_neighbour: within(
+            "neighbours.queue_per_neighbour",
+            neighbours.queue_per_neighbour,
+            default.queue_per_neighbour,
+            1..=64,
+        )?,
+        queue_total: within(
+            "neighbours.queue_total",
+            neighbours.queue_total,
+            default.queue_total,
+            1..=65_536,
+        )?,
+        resolving_per_interface: within(
+            "neighbours.resolving_per_interface",
+            neighbours.resolving_per_interface,
+            default.resolving_per_interface,
+            1..=65_536,
+        )?,
+    })
+}
+
+fn check_eal(dpdk: &file::Dpdk) -> Result<EalConfig, Objection> {
+    let default = EalConfig::default();
+    let memory_mib = match dpdk.memory_mib {
+        None => None,
+        some => Some(within("dpdk.memory_mib", some, 0, 64..=1_048_576)?),
+    };
+    Ok(EalConfig {
+        file_prefix: format!("tieline-{}", std::process::id()),
+        hugepages: match dpdk.hugepages {
+            Some(file::Hugepages::Never) => Hugepages::Never,
+            Some(file::Hugepages::Auto) | None => Hugepages::Auto,
+        },
+        memory_mib,
+        pci: dpdk.pci.unwrap_or(false),
+        extra_args: dpdk.extra_args.clone().unwrap_or_default(),
+        ..default
+    })
+}
+
+#[cfg(test)]
+mod tests;

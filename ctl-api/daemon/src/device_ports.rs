@@ -1,0 +1,103 @@
+//! The devices behind declared ports: opens them, gives their queues to the
+//! workers, and takes them back.
+
+use std::collections::BTreeMap;
+
+use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, OpenPort, Pool, Port, PortConfig, PortCounters};
+use tieline_engine::engine::Engine;
+use tieline_engine::engine::ports::PortQueues;
+use tieline_engine::tables::port::PortRole;
+use tieline_engine::types::{MacAddr, PortId};
+use tieline_rib::spec::port::PortSpec;
+use tieline_rib::{PortInfo, Ports};
+
+/// Descriptors of a queue: what waits while a worker is busy elsewhere.
+const DESCRIPTORS: u16 = 1024;
+
+/// All open devices.
+pub struct DevicePorts {
+    eal: Eal,
+    pool: Pool,
+    engine: Engine<DpdkIo>,
+    workers: u16,
+    open: BTreeMap<PortId, Port>,
+}
+
+/// What a device tells about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceView {
+    /// Its own MAC.
+    pub mac: MacAddr,
+    /// Whether it has a link.
+    pub link_up: bool,
+    /// What it has counted.
+    pub counters: PortCounters,
+}
+
+impl DevicePorts {
+    /// No devices yet.
+    pub fn new(eal: Eal, pool: Pool, engine: Engine<DpdkIo>) -> Self {
+        let workers = u16::try_from(engine.workers().len()).unwrap_or(u16::MAX);
+        Self { eal, pool, engine, workers, open: BTreeMap::new() }
+    }
+
+    /// Whether a port's device has a link; true if there is no such port.
+    pub fn link_up(&self, id: PortId) -> bool {
+        self.open.get(&id).is_none_or(Port::link_up)
+    }
+
+    /// What a port's device tells about itself.
+    pub fn view(&self, id: PortId) -> Option<DeviceView> {
+        let port = self.open.get(&id)?;
+        Some(DeviceView { mac: port.mac(), link_up: port.link_up(), counters: port.stats() })
+    }
+
+    fn try_open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
+        let device: DeviceSpec = spec.device.parse().map_err(|error| format!("{error}"))?;
+        let config = PortConfig {
+            name: spec.name.to_string(),
+            device,
+            mtu: spec.mtu,
+            rx_queues: spec.rx_queues.unwrap_or(self.workers),
+            tx_queues: self.workers,
+            rx_descriptors: DESCRIPTORS,
+            tx_descriptors: DESCRIPTORS,
+        };
+        let OpenPort { port, rx, tx, messages } =
+            Port::open(&self.eal, &self.pool, &config).map_err(|error| error.to_string())?;
+        let queues = PortQueues { rx, tx };
+        let counts = (queues.rx.len(), queues.tx.len());
+        // When it is refused the queues are dropped, and with them and the
+        // handle the device is closed.
+        self.engine
+            .attach_port(id, spec.role == PortRole::Host, queues)
+            .map_err(|error| format!("port {}: {error}", spec.name))?;
+        if !messages.is_empty() {
+            tracing::debug!(port = %spec.name, "DPDK says: {messages}");
+        }
+        let info = PortInfo { mac: port.mac(), mtu: port.mtu() };
+        tracing::info!(
+            port = %spec.name, device = %spec.device, mac = %info.mac, mtu = info.mtu,
+            rx_queues = counts.0, tx_queues = counts.1, "port added"
+        );
+        self.open.insert(id, port);
+        Ok(info)
+    }
+}
+
+impl Ports for DevicePorts {
+    fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
+        self.try_open(id, spec)
+    }
+
+    fn close(&mut self, id: PortId) {
+        let Some(port) = self.open.remove(&id) else { return };
+        let name = port.name().to_owned();
+        let PortQueues { rx, tx } =
+            self.engine.detach_port(id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
+        match port.close(rx, tx) {
+            Ok(()) => tracing::info!(port = %name, "port removed"),
+            Err(error) => tracing::warn!(port = %name, "{error}"),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The one owner of what is declared, of the tables made from it, and of the
+//! devices.
+
+use prost::Message as _;
+use tieline_dpdk::DpdkIo;
+use tieline_engine::engine::Engine;
+use tieline_engine::tables::Tables;
+use tieline_proto::v1;
+use tieline_proto::v1::program_request::Operation;
+use tieline_rib::{Applied, Refusal, Rib};
+
+use crate::device_ports::DevicePorts;
+
+/// Bytes of a page of objects, so that a reply stays below the 4 MiB that
+/// gRPC clients accept.
+const MAX_PAGE_BYTES: usize = 3 << 20;
+
+/// Declared objects, forwarding tables and devices, kept in step.
+pub struct Gateway {
+    rib: Rib,
+    ports: DevicePorts,
+    engine: Engine<DpdkIo>,
+}
+
+impl Gateway {
+    /// A gateway without any object.
+    pub fn new(rib: Rib, ports: DevicePorts, engine: Engine<DpdkIo>) -> Self {
+        Self { rib, ports, engine }
+    }
+
+    /// Carries out operations in their order and publishes what they change,
+    /// once. Returns what became of each, and the version of the tables that
+    /// holds them all.
+    pub fn carry_out(
+        &mut self,
+        operations: impl Iterator<Item = Option<Operation>>,
+    ) -> (Vec<Result<Applied, Refusal>>, u64) {
+        let (rib, ports) = (&mut self.rib, &mut self.ports);
+        self.engine.update_if(|tables| {
+            let outcomes: Vec<_> = operations.map(|operation| one(rib, ports, tables, operation)).collect();
+            let changed = outcomes.iter().flatten().any(|applied| applied.changed);
+            (outcomes, changed)
+        })
+    }
+
+    /// One object and its status.
+    ///
+    /// # Errors
+    /// When there can be no such key.
+    pub fn get(&self, key: &v1::ObjectKey) -> Result<Option<v1::ObjectWithStatus>, Refusal> {
+        // Such a key can have no object; the refusal says why.
+        tieline_rib::Key::parse(key)?;
+        Ok(self.rib.get(key).map(|item| self.with_link(item)))
+    }
+
+    /// A page of objects; a short one if the objects are large.
+    ///
+    /// # Errors
+    /// When kind or token are not valid.
+    pub fn list(&self, request: &v1::ListRequest) -> Result<v1::ListReply, Refusal> {
+        let mut page_size = request.page_size;
+        loop {
+            let reply = self.rib.list(request.kind(), page_size, &request.page_token)?;
+            let items = reply.items.len() as u32;
+            if items > 1 && reply.encoded_len() > MAX_PAGE_BYTES {
+                page_size = items / 2;
+                continue;
+            }
+            let items = reply.items.into_iter().map(|item| self.with_link(item)).collect();
+            return Ok(v1::ListReply { items, ..reply });
+        }
+    }
+
+    /// A page of forwarding entries.
+    ///
+    /// # Errors
+    /// When VRF, address or token are not valid.
+    pub fn routes(&self, request: &v1::ListRoutesRequest) -> Result<v1::ListRoutesReply, Refusal> {
+        let tables = self.engine.snapshot();
+        let mut request = request.clone();
+        loop {
+            let reply = self.rib.routes(&request, &tables)?;
+            let routes = reply.routes.len() as u32;
+            if routes <= 1 || reply.encoded_len() <= MAX_PAGE_BYTES {
+                return Ok(reply);
+            }
+            request.page_size = routes / 2;
+        }
+    }
+
+    /// What is declared.
+    pub fn rib(&self) -> &Rib {
+        &self.rib
+    }
+
+    /// The devices.
+    pub fn ports(&self) -> &DevicePorts {
+        &self.ports
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine<DpdkIo> {
+        &self.engine
+    }
+
+    /// The RIB does not know about links: a port that is ready otherwise is
+    /// degraded while it has none.
+    fn with_link(&self, mut item: v1::ObjectWithStatus) -> v1::ObjectWithStatus {
+        let Some(v1::object::Kind::Port(port)) = item.object.as_ref().and_then(|object| object.kind.as_ref())
+        else {
+            return item;
+        };
+        let down = self.rib.port_id(&port.name).is_some_and(|id| !self.ports.link_up(id));
+        if let Some(status) =
+            item.status.as_mut().filter(|status| down && status.state() == v1::ObjectState::Ready)
+        {
+            status.set_state(v1::ObjectState::Degraded);
+            status.message = format!("the link of {} is down", port.device);
+        }
+        item
+    }
+}
+
+fn one(
+    rib: &mut Rib,
+    ports: &mut DevicePorts,
+    tables: &mut Tables,
+    operation: Option<Operation>,
+) -> Result<Applied, Refusal> {
+    match operation {
+        Some(Operation::Apply(object)) => rib.apply(object, tables, ports),
+        Some(Operation::Delete(key)) => rib.delete(&key, tables, ports),
+        None => Err(Refusal::invalid("operation", "no operation: set apply or delete")),
+    }
+}

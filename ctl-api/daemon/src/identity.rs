@@ -1,0 +1,55 @@
+//! What sets this gateway and this start of it apart from others.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::Path;
+
+use tieline_engine::types::MacAddr;
+
+/// A name that no other start has: 32 hexadecimal digits.
+pub fn boot_id() -> String {
+    let random = || std::hash::RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
+}
+
+/// The router MAC of a gateway that is given none: locally administered, and
+/// the same after every start on this host with this control socket.
+pub fn router_mac(socket: &Path) -> MacAddr {
+    mac_for(host_id().trim().as_bytes(), socket.as_os_str().as_encoded_bytes())
+}
+
+/// The machine's own ID, or else its name.
+fn host_id() -> String {
+    ["/etc/machine-id", "/proc/sys/kernel/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty()))
+        .unwrap_or_default()
+}
+
+fn mac_for(host: &[u8], socket: &[u8]) -> MacAddr {
+    // FNV-1a: the standard library's hashes may change between releases.
+    let hash = host.iter().chain(b"\0").chain(socket).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let [a, b, c, d, e, f, g, h] = hash.to_be_bytes();
+    MacAddr([0x02, a ^ g, b ^ h, c ^ d, e, f])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn router_macs_are_stable_and_differ_by_host_and_socket() {
+        let mac = mac_for(b"host", b"/run/a.sock");
+        assert_eq!(mac, mac_for(b"host", b"/run/a.sock"));
+        assert_eq!(mac.0[0], 2, "locally administered, unicast");
+        assert_ne!(mac, mac_for(b"host", b"/run/b.sock"));
+        assert_ne!(mac, mac_for(b"tsoh", b"/run/a.sock"));
+    }
+
+    #[test]
+    fn boot_ids_differ() {
+        assert_eq!(boot_id().len(), 32);
+        assert_ne!(boot_id(), boot_id());
+    }
+}

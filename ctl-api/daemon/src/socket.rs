@@ -1,0 +1,187 @@
+//! The Unix socket of the control API: one daemon a path.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Who may connect: the owner and the group.
+const MODE: u32 = 0o660;
+/// Who may look into a directory that is made for the socket.
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// Why the socket is not ours.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// Somebody answers there.
+    #[error(
+        "another daemon serves {}: stop it, or give this one a socket of its own with --socket", .0.display()
+    )]
+    InUse(PathBuf),
+    /// There is something else.
+    #[error("{} exists and is not a socket: remove it, or choose another path", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refuses.
+    #[error("the socket {} could not be {step}: {source}", .path.display())]
+    Refused {
+        /// The path.
+        path: PathBuf,
+        /// What was to be done.
+        step: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A bound socket. Its file is removed with it, unless somebody has put
+/// another in its place.
+#[derive(Debug)]
+pub struct ControlSocket {
+    path: PathBuf,
+    listener: UnixListener,
+    /// Device and inode of the file.
+    file: (u64, u64),
+}
+
+impl ControlSocket {
+    /// Binds `path`. Makes its directory, and takes the place of a socket
+    /// that a dead daemon has left behind.
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(DIRECTORY_MODE);
+            builder.create(directory).map_err(refused("given its directory"))?;
+        }
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(refused("bound"))?;
+        let prepare = || {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+            listener.set_nonblocking(true)?;
+            identify(path)
+        };
+        let file = prepare().map_err(refused("prepared"))?;
+        Ok(Self { path: path.into(), listener, file })
+    }
+
+    /// A further handle of the listening socket; it does not block.
+    ///
+    /// # Errors
+    /// When the process has no more file descriptors.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if identify(&self.path).is_ok_and(|file| file == self.file) {
+            // It may have been removed by hand meanwhile.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identify(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket that nobody listens at.
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused("looked at")(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::NotASocket(path.into()));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(refused("taken over from a daemon that is gone"))
+        }
+        // Gone since the look above.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(refused("asked who serves it")(error)),
+        Ok(_) => Err(SocketError::InUse(path.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of one test, removed with it.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("tieline-socket-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a directory");
+            Self(path)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_directory_is_made_and_the_file_is_for_owner_and_group() {
+        let place = Place::new("made");
+        let path = place.0.join("run/deeper/t.sock");
+        let socket = ControlSocket::bind(&path).expect("a free path");
+        assert_eq!(std::fs::metadata(&path).expect("it is there").mode() & 0o7777, MODE);
+        UnixStream::connect(socket.path()).expect("somebody listens");
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_live_socket_is_left_alone() {
+        let place = Place::new("live");
+        let path = place.0.join("t.sock");
+        let first = ControlSocket::bind(&path).expect("a free path");
+        let error = ControlSocket::bind(&path).expect_err("it is taken");
+        assert!(matches!(error, SocketError::InUse(_)), "{error}");
+        assert!(error.to_string().contains("another daemon"), "{error}");
+        UnixStream::connect(first.path()).expect("it still listens");
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_but_nothing_else_is() {
+        let place = Place::new("dead");
+        let path = place.0.join("t.sock");
+        drop(UnixListener::bind(&path).expect("a free path"));
+        assert!(path.exists(), "the standard library leaves the file");
+        drop(ControlSocket::bind(&path).expect("nobody listens there"));
+        std::fs::write(&path, "precious").expect("a file");
+        assert!(matches!(ControlSocket::bind(&path), Err(SocketError::NotASocket(_))));
+        assert_eq!(std::fs::read_to_string(&path).expect("it is still there"), "precious");
+    }
+
+    #[test]
+    fn a_socket_that_another_has_replaced_is_not_removed() {
+        let place = Place::new("replaced");
+        let path = place.0.join("t.sock");
+        let first = ControlSocket::bind(&path).expect("a free path");
+        std::fs::remove_file(&path).expect("it is there");
+        let second = ControlSocket::bind(&path).expect("a free path");
+        drop(first);
+        UnixStream::connect(second.path()).expect("the file of the second is still there");
+    }
+}

@@ -1,0 +1,182 @@
+//! Counters and tables as messages, with the names that operators gave.
+
+use tieline_engine::engine::view::WorkerView;
+use tieline_engine::stats::{InterfaceCounters, VrfCounters};
+use tieline_engine::tables::neighbour::NeighbourState;
+use tieline_engine::types::{InterfaceId, PortId, VrfId};
+use tieline_proto::v1;
+
+use crate::gateway::Gateway;
+
+/// All counters since the start.
+pub fn all(gateway: &Gateway) -> v1::GetStatsReply {
+    let engine = gateway.engine();
+    let workers = engine.workers();
+    let balance = engine.balance();
+    v1::GetStatsReply {
+        workers: workers.iter().map(|view| worker(gateway, view)).collect(),
+        ports: ports(gateway),
+        interfaces: gateway
+            .rib()
+            .interfaces()
+            .map(|(name, id)| interface(name, workers.iter().filter_map(|view| view.counters.interface(id))))
+            .collect(),
+        vrfs: vrfs(gateway, &workers),
+        balance: Some(v1::Balance {
+            received: balance.received,
+            originated: balance.originated,
+            transmitted: balance.transmitted,
+            punted: balance.punted,
+            consumed: balance.consumed,
+            dropped: balance.dropped,
+            in_flight: balance.in_flight,
+        }),
+        uptime_nanoseconds: u64::try_from(engine.uptime().as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn worker(gateway: &Gateway, view: &WorkerView) -> v1::WorkerStats {
+    let queues = |queues: &[(PortId, u16)]| {
+        let name = |(port, queue): &(PortId, u16)| {
+            format!("{}:{queue}", gateway.rib().port_name(*port).unwrap_or_default())
+        };
+        queues.iter().map(name).collect()
+    };
+    let counters = &view.counters;
+    v1::WorkerStats {
+        worker: u32::from(view.id.0),
+        core: view.core.and_then(|core| i32::try_from(core).ok()).unwrap_or(-1),
+        rx_queues: queues(&view.rx_queues),
+        tx_queues: queues(&view.tx_queues),
+        received_packets: counters.received.value(),
+        transmitted_packets: counters.transmitted.value(),
+        dropped_packets: counters.drops.total(),
+        handed_over_packets: counters.handed_over.value(),
+        sessions: counters.sessions.value(),
+        session_capacity: view.session_capacity as u64,
+        busy_loops: counters.busy_loops.value(),
+        loops: counters.loops.value(),
+        table_version: view.table_version,
+    }
+}
+
+fn ports(gateway: &Gateway) -> Vec<v1::PortStats> {
+    let message = |(name, id): (&str, PortId)| {
+        let device = gateway.ports().view(id)?;
+        let counters = device.counters;
+        Some(v1::PortStats {
+            name: name.to_owned(),
+            mac: device.mac.to_string(),
+            link_up: device.link_up,
+            rx_packets: counters.rx_packets,
+            rx_bytes: counters.rx_bytes,
+            tx_packets: counters.tx_packets,
+            tx_bytes: counters.tx_bytes,
+            rx_missed: counters.rx_missed + counters.rx_no_buffer,
+            rx_errors: counters.rx_errors,
+            tx_errors: counters.tx_errors,
+        })
+    };
+    gateway.rib().ports().filter_map(message).collect()
+}
+
+/// Sums over workers.
+fn interface<'a>(name: &str, counters: impl Iterator<Item = &'a InterfaceCounters>) -> v1::InterfaceStats {
+    let mut sum = v1::InterfaceStats { name: name.to_owned(), ..Default::default() };
+    for counters in counters {
+        sum.rx_packets += counters.rx.packets.value();
+        sum.rx_bytes += counters.rx.bytes.value();
+        sum.tx_packets += counters.tx.packets.value();
+        sum.tx_bytes += counters.tx.bytes.value();
+        sum.dropped_packets += counters.drops.total();
+    }
+    sum
+}
+
+fn vrfs(gateway: &Gateway, workers: &[WorkerView]) -> Vec<v1::VrfStats> {
+    let tables = gateway.engine().snapshot();
+    let message = |(name, id): (&str, VrfId)| {
+        let routes = tables.vrfs.get(id.index()).map_or((0, 0), |vrf| (vrf.fib4.len(), vrf.fib6.len()));
+        vrf(name, routes, workers.iter().filter_map(|view| view.counters.vrf(id)))
+    };
+    gateway.rib().vrfs().map(message).collect()
+}
+
+/// Sums over workers.
+fn vrf<'a>(
+    name: &str,
+    (ipv4_routes, ipv6_routes): (usize, usize),
+    counters: impl Iterator<Item = &'a VrfCounters>,
+) -> v1::VrfStats {
+    let mut sum = v1::VrfStats {
+        name: name.to_owned(),
+        ipv4_routes: ipv4_routes as u64,
+        ipv6_routes: ipv6_routes as u64,
+        ..Default::default()
+    };
+    for counters in counters {
+        sum.packets += counters.routed.packets.value();
+        sum.bytes += counters.routed.bytes.value();
+        sum.dropped_packets += counters.drops.total();
+        sum.sessions += counters.sessions.value();
+    }
+    sum
+}
+
+/// All neighbours.
+pub fn neighbours(gateway: &Gateway) -> Vec<v1::Neighbour> {
+    let tables = gateway.engine().snapshot();
+    let uptime = gateway.engine().uptime();
+    let interface_name = |id: InterfaceId| gateway.rib().interface_name(id).unwrap_or_default().to_owned();
+    tables
+        .neighbours
+        .iter()
+        .map(|(_, neighbour)| v1::Neighbour {
+            interface: interface_name(neighbour.interface),
+            address: neighbour.address.to_string(),
+            mac: if neighbour.is_usable() {
+                neighbour.header.destination().to_string()
+            } else {
+                String::new()
+            },
+            state: state_word(neighbour.state).to_owned(),
+            age_seconds: neighbour.confirmed.map_or(0, |at| uptime.saturating_sub(at).as_secs()),
+        })
+        .collect()
+}
+
+fn state_word(state: NeighbourState) -> &'static str {
+    match state {
+        NeighbourState::Resolving => "resolving",
+        NeighbourState::Resolved => "resolved",
+        NeighbourState::Failed => "failed",
+        NeighbourState::Static => "static",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tieline_engine::drop_reason::DropReason;
+    use tieline_engine::stats::Counters;
+
+    #[test]
+    fn workers_are_added_up() {
+        let workers = [Counters::new(1, 1), Counters::new(1, 1)];
+        for (at, counters) in workers.iter().enumerate() {
+            let of_interface = counters.interface(InterfaceId(0)).expect("one interface");
+            of_interface.rx.add(100 + at);
+            of_interface.tx.add(10);
+            of_interface.drops.add(DropReason::NoRoute, 2);
+            let of_vrf = counters.vrf(VrfId(0)).expect("one VRF");
+            of_vrf.routed.add(50);
+            of_vrf.sessions.set(3);
+        }
+        let sum = interface("i", workers.iter().filter_map(|counters| counters.interface(InterfaceId(0))));
+        assert_eq!((sum.rx_packets, sum.rx_bytes, sum.tx_packets, sum.tx_bytes), (2, 201, 2, 20));
+        assert_eq!(sum.dropped_packets, 4);
+        let sum = vrf("v", (5, 6), workers.iter().filter_map(|counters| counters.vrf(VrfId(0))));
+        assert_eq!((sum.packets, sum.bytes, sum.sessions), (2, 100, 6));
+        assert_eq!((sum.ipv4_routes, sum.ipv6_routes), (5, 6));
+    }
+}

@@ -101,8 +101,8 @@ impl Rib {
     }
 
     fn encap_header(&self, encap: Encap, source: IpAddr, remote: IpAddr) -> Option<EncapHeader> {
-        let options =
-            EncapOptions { udp6_zero_checksum: self.options.udp6_zero_checksum, ..EncapOptions::default() };
+        let mut options = EncapOptions::default();
+        options.udp6_zero_checksum = self.options.udp6_zero_checksum;
         match encap {
             Encap::MplsUdp(label) => EncapHeader::mpls_udp(source, remote, label, options),
             Encap::MplsGre(label) => EncapHeader::mpls_gre(source, remote, label, options),

@@ -550,3 +550,44 @@ fn a_learned_neighbour_is_forgotten_with_its_link() {
     assert!(world.tables.neighbours.get(learned.index()).is_none());
     assert!(Label::new(100).is_some_and(|label| world.tables.labels.get(label.value() as usize).is_some()));
 }
+
+#[test]
+fn a_configured_mac_is_forgotten_when_it_is_configured_no_more() {
+    let mut world = site();
+    world.add(Kind::Interface(workload("w", 7, "blue", "10.1.0.5")));
+    world.add(gateway("appliance", "w", "10.1.0.5"));
+    world.add(static_route("blue", "10.8.0.0/16", "appliance"));
+    let at = |world: &World| {
+        let key = (world.rib.interface_id("w").expect("a number"), IpAddr::from([10, 1, 0, 5]));
+        let id = world.tables.neighbour_index.get(&key).expect("a neighbour");
+        world.tables.neighbours.get(id.index()).expect("a neighbour").clone()
+    };
+    assert_eq!((at(&world).state, at(&world).users), (NeighbourState::Static, 2));
+    world.add(Kind::Interface(workload("w", 7, "blue", "10.1.0.6")));
+    assert_eq!((at(&world).state, at(&world).users), (NeighbourState::Resolving, 1));
+    world.add(Kind::Interface(workload("w", 7, "blue", "10.1.0.5")));
+    assert_eq!(at(&world).state, NeighbourState::Static);
+    let learned = v1::Interface { workload_mac: String::new(), ..workload("w", 7, "blue", "10.1.0.5") };
+    world.add(Kind::Interface(learned));
+    assert_eq!((at(&world).state, at(&world).users), (NeighbourState::Resolving, 2));
+    invariants::check(&world);
+}
+
+#[test]
+fn a_tunnel_follows_a_gateway_that_is_declared_anew() {
+    let mut world = site();
+    world.add(gateway("spine", "fab0", "198.18.0.251"));
+    world.add(group("spines", &[("spine", 1)]));
+    world.add(static_route("underlay", "198.19.0.0/16", "spine"));
+    world.add(static_route("underlay", "198.20.0.0/16", "spines"));
+    for (name, remote, prefix) in [("t1", "198.19.0.1", "10.1.0.0/16"), ("t2", "198.20.0.1", "10.2.0.0/16")] {
+        world.add(tunnel(name, remote));
+        world.add(Kind::Route(route("64512:7", prefix, "64512:1", name, 200)));
+        assert!(world.via("blue", prefix).ends_with("198.18.0.251 on fab0"));
+    }
+    world.add(gateway("spine", "fab0", "198.18.0.252"));
+    for prefix in ["10.1.0.0/16", "10.2.0.0/16"] {
+        assert!(world.via("blue", prefix).ends_with("198.18.0.252 on fab0"), "{}", world.via("blue", prefix));
+    }
+    invariants::check(&world);
+}

@@ -1,5 +1,6 @@
 //! Values that many records share, kept once each and counted.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -41,14 +42,25 @@ impl<T> Interner<T> {
 impl<T: Hash + Eq + Clone> Interner<T> {
     /// The number of a value, counted once more; and whether it is new.
     pub fn acquire(&mut self, value: &T) -> (u32, bool) {
-        if let Some(id) = self.ids.get(value) {
+        self.acquire_with(value, || value.clone())
+    }
+
+    /// The number of the value that equals `key`, counted once more; and
+    /// whether it is new, which is when it is made.
+    pub fn acquire_with<Q>(&mut self, key: &Q, make: impl FnOnce() -> T) -> (u32, bool)
+    where
+        T: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if let Some(id) = self.ids.get(key) {
             if let Some((_, count)) = self.values.get_mut(*id) {
                 *count += 1;
             }
             return (*id, false);
         }
+        let value = make();
         let id = self.values.insert((value.clone(), 1));
-        self.ids.insert(value.clone(), id);
+        self.ids.insert(value, id);
         (id, true)
     }
 

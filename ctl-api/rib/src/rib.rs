@@ -109,7 +109,7 @@ impl Rib {
         tables: &mut Tables,
         ports: &mut dyn Ports,
     ) -> Result<Applied, Refusal> {
-        let (key, changed) = match object.kind {
+        let (waits_for, changed) = match object.kind {
             None => return Err(Refusal::invalid("kind", "no object: set one of its fields")),
             Some(Kind::Port(message)) => self.apply_port(message, tables, ports)?,
             Some(Kind::Interface(message)) => self.apply_interface(message, tables)?,
@@ -123,8 +123,7 @@ impl Rib {
         if changed {
             self.settle(tables);
         }
-        let waits_for = self.waits_for(&key).iter().map(v1::ObjectKey::from).collect();
-        Ok(Applied { waits_for, changed })
+        Ok(Applied { waits_for: waits_for.iter().map(v1::ObjectKey::from).collect(), changed })
     }
 
     /// Withdraws an object. What is not there is withdrawn already.
@@ -216,11 +215,10 @@ impl Rib {
         if groups.is_empty() {
             return SgSetId::EMPTY;
         }
-        let groups: Arc<[SgId]> = groups.into();
-        let (id, is_new) = self.sg_sets.acquire(&groups);
+        let (id, is_new) = self.sg_sets.acquire_with(groups, || groups.into());
         let id = SgSetId(id);
-        if is_new {
-            tables.sg_sets.insert(id.index(), groups);
+        if is_new && let Some(groups) = self.sg_sets.get(id.0) {
+            tables.sg_sets.insert(id.index(), Arc::clone(groups));
         }
         id
     }

@@ -73,7 +73,7 @@ impl Rib {
     }
 
     /// The next hop that a path names, if it is not declared.
-    fn path_waits(&self, path: &Path) -> Option<Key> {
+    pub(crate) fn path_waits(&self, path: &Path) -> Option<Key> {
         if path.next_hop().is_some() {
             return None;
         }

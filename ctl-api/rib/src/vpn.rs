@@ -55,8 +55,7 @@ struct VrfImports {
 impl Imports {
     /// The number of a set, counted once more.
     pub fn acquire_set(&mut self, targets: &[RouteTarget]) -> RtSetId {
-        let boxed: Box<[RouteTarget]> = targets.into();
-        let (id, is_new) = self.sets.acquire(&boxed);
+        let (id, is_new) = self.sets.acquire_with(targets, || targets.into());
         let id = RtSetId(id);
         if is_new {
             let mut importers: Vec<VrfId> = Vec::new();

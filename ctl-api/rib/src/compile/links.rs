@@ -121,7 +121,7 @@ impl Rib {
     /// through a group.
     fn vrf_edges(&self) -> BTreeSet<(VrfId, VrfId)> {
         let mut edges = BTreeSet::new();
-        for (id, to) in self.next_hops.into_vrfs() {
+        for (id, to) in self.next_hops.leading_into_vrfs() {
             edges.extend(self.next_hops.vrfs_using(id).map(|from| (to, from)));
             let Some(node) = self.next_hops.node(id) else { continue };
             let groups = self.dependents.next_hops(&Target::NextHop(node));

@@ -123,7 +123,7 @@ impl NextHops {
     }
 
     /// Next hops that lead into another VRF, and into which.
-    pub fn into_vrfs(&self) -> impl Iterator<Item = (NextHopId, VrfId)> {
+    pub fn leading_into_vrfs(&self) -> impl Iterator<Item = (NextHopId, VrfId)> {
         self.into_vrfs.iter().map(|(id, vrf)| (*id, *vrf))
     }
 

@@ -25,7 +25,7 @@ impl Rib {
         let key = Key::Interface(spec.name.clone());
         let present = self.store.interfaces.get(&spec.name);
         if present.is_some_and(|present| present.spec == spec) {
-            return Ok((key, false));
+            return Ok((self.waits_for(&key), false));
         }
         if present.is_none() {
             let count = self.store.interfaces.len() + 1;
@@ -39,7 +39,7 @@ impl Rib {
                 self.store_interface(id, spec, message, tables);
             }
         }
-        Ok((key, true))
+        Ok((self.waits_for(&key), true))
     }
 
     fn replace_interface(

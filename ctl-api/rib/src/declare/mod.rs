@@ -14,5 +14,5 @@ mod vrf;
 use crate::key::Key;
 use crate::refusal::Refusal;
 
-/// The key of what was applied, and whether anything is different.
-pub(crate) type Declaration = Result<(Key, bool), Refusal>;
+/// What the object waits for, and whether anything is different.
+pub(crate) type Declaration = Result<(Vec<Key>, bool), Refusal>;

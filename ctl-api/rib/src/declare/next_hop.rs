@@ -38,11 +38,11 @@ impl Rib {
         };
         let present = self.nodes.declared(name.as_str());
         if present.is_some_and(|present| present.definition == declared.definition) {
-            return Ok((key, false));
+            return Ok((self.waits_for(&key), false));
         }
         self.check_definition(name, &declared.definition, present)?;
         let is_new = present.is_none();
-        let Some(id) = self.nodes.intern(name.as_str()) else { return Ok((key, false)) };
+        let Some(id) = self.nodes.intern(name.as_str()) else { return Ok((self.waits_for(&key), false)) };
         self.forget_references(id);
         self.add_references(id, &declared.definition);
         if matches!(declared.definition, Definition::NextHop(NextHopTarget::Tunnel(_))) {
@@ -58,7 +58,7 @@ impl Rib {
             // Groups that wait for it take it in.
             self.dirty.groups.extend(self.dependents.next_hops(&Target::NextHop(id)));
         }
-        Ok((key, true))
+        Ok((self.waits_for(&key), true))
     }
 
     fn check_definition(

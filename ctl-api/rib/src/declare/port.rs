@@ -29,7 +29,7 @@ impl Rib {
         let key = Key::Port(spec.name.clone());
         if let Some(present) = self.store.ports.get(&spec.name) {
             check_same(&present.spec, &spec)?;
-            return Ok((key, false));
+            return Ok((self.waits_for(&key), false));
         }
         self.check_port(&spec)?;
         let number = self.store.port_names.insert(spec.name.clone());
@@ -58,7 +58,7 @@ impl Rib {
         for interface in self.dependents.interfaces(&Target::Port(name)) {
             self.compile_interface(interface.as_str(), tables);
         }
-        Ok((key, true))
+        Ok((self.waits_for(&key), true))
     }
 
     fn check_port(&self, spec: &PortSpec) -> Result<(), Refusal> {

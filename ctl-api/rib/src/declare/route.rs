@@ -19,10 +19,9 @@ impl Rib {
     pub(crate) fn apply_route(&mut self, message: v1::Route, tables: &mut Tables) -> Declaration {
         let spec = RouteSpec::parse(message)?;
         let id = (spec.rd, spec.path.prefix);
-        let key = Key::Route(spec.rd, spec.path.prefix);
         let present = self.paths.vpn.get(&id).copied();
-        if present.is_some_and(|present| self.is_route(present, &spec)) {
-            return Ok((key, false));
+        if let Some(present) = present.filter(|present| self.is_route(*present, &spec)) {
+            return Ok((self.route_waits(present), false));
         }
         self.check_route_count(present)?;
         self.check_imports(&spec, present)?;
@@ -36,7 +35,7 @@ impl Rib {
         if let Some(old) = present {
             self.remove_path(old, tables);
         }
-        Ok((key, true))
+        Ok((self.route_waits(new), true))
     }
 
     pub(crate) fn apply_static_route(
@@ -48,7 +47,7 @@ impl Rib {
         let key = Key::StaticRoute(vrf.clone(), spec.prefix);
         let present = self.paths.statics.get(&vrf).and_then(|of| of.get(&spec.prefix)).copied();
         if present.is_some_and(|present| self.is_path(present, &spec)) {
-            return Ok((key, false));
+            return Ok((self.waits_for(&key), false));
         }
         self.check_route_count(present)?;
         let (vrf_number, _) = self.static_vrfs.acquire(&vrf);
@@ -58,7 +57,7 @@ impl Rib {
         if let Some(old) = present {
             self.remove_path(old, tables);
         }
-        Ok((key, true))
+        Ok((self.waits_for(&key), true))
     }
 
     pub(crate) fn delete_route(
@@ -80,6 +79,11 @@ impl Rib {
         }
         self.remove_path(id, tables);
         true
+    }
+
+    /// What a VPN path waits for.
+    fn route_waits(&self, id: PathId) -> Vec<Key> {
+        self.paths.get(id).and_then(|path| self.path_waits(path)).into_iter().collect()
     }
 
     fn check_route_count(&self, present: Option<PathId>) -> Result<(), Refusal> {

@@ -22,7 +22,7 @@ impl Rib {
         let key = Key::SecurityGroup(id);
         let present = self.store.security_groups.get(&id).map(|group| &group.spec);
         if present == Some(&spec) {
-            return Ok((key, false));
+            return Ok((self.waits_for(&key), false));
         }
         if present.is_none() {
             let count = self.store.security_groups.len() + 1;
@@ -37,7 +37,7 @@ impl Rib {
         if !same_rules {
             self.rebuild_policies(id, tables);
         }
-        Ok((key, true))
+        Ok((self.waits_for(&key), true))
     }
 
     pub(crate) fn delete_security_group(&mut self, id: SgId, tables: &mut Tables) -> bool {

@@ -23,14 +23,14 @@ impl Rib {
         let key = Key::Vrf(spec.name.clone());
         let present = self.store.vrfs.get(&spec.name);
         if present.is_some_and(|present| present.spec == spec) {
-            return Ok((key, false));
+            return Ok((self.waits_for(&key), false));
         }
         self.check_vrf(&spec, present)?;
         match present.map(|present| present.id) {
             Some(id) => self.replace_vrf(id, spec, message, tables),
             None => self.create_vrf(spec, message, tables),
         }
-        Ok((key, true))
+        Ok((self.waits_for(&key), true))
     }
 
     fn check_vrf(&self, spec: &VrfSpec, present: Option<&Vrf>) -> Result<(), Refusal> {

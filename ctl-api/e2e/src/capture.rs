@@ -25,7 +25,10 @@ impl Capture {
         let log = net.directory().join(format!("{}-{device}.tcpdump", namespace.role()));
         let stderr = std::fs::File::create(&log)?;
         let mut command = namespace.command("tcpdump");
-        command.args(["-n", "-U", "--immediate-mode", "-Z", "root", "-Q", "in", "-i", device, "-w"]).arg(&file).arg(filter);
+        command
+            .args(["-n", "-U", "--immediate-mode", "-Z", "root", "-Q", "in", "-i", device, "-w"])
+            .arg(&file)
+            .arg(filter);
         let process = Background::start(&mut command, Stdio::from(stderr))?;
         eventually(Duration::from_secs(10), || {
             let said = std::fs::read_to_string(&log)?;

@@ -145,8 +145,7 @@ impl Host {
     /// As [`Host::udp`], from `flows` sockets.
     pub fn udp_flows(&self, socket: &str, flows: u32, each: u32, size: usize) -> Result<u32> {
         let figures = [flows.to_string(), each.to_string(), size.to_string()];
-        let printed =
-            run(&mut self.traffic(&["udp", socket, &figures[0], &figures[1], &figures[2]])?)?;
+        let printed = run(&mut self.traffic(&["udp", socket, &figures[0], &figures[1], &figures[2]])?)?;
         let returned = printed.split_whitespace().next_back();
         returned.context("the traffic tool printed nothing")?.parse().context("a count")
     }

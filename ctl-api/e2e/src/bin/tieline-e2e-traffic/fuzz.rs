@@ -195,8 +195,7 @@ fn ipv4(source: Ipv4Addr, to: Ipv4Addr, protocol: u8, fragment: u16, payload: &[
     header.extend([64, protocol, 0, 0]);
     header.extend(source.octets());
     header.extend(to.octets());
-    let sum: u32 =
-        header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
     header[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -243,7 +242,8 @@ mod tests {
 
     #[test]
     fn an_ipv4_header_sums_to_zero() {
-        let packet = ipv4("10.1.0.10".parse().expect("v4"), "10.2.0.10".parse().expect("v4"), 17, 0, &[1, 2, 3]);
+        let packet =
+            ipv4("10.1.0.10".parse().expect("v4"), "10.2.0.10".parse().expect("v4"), 17, 0, &[1, 2, 3]);
         let sum: u32 =
             packet[..20].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
         assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);

@@ -66,8 +66,7 @@ impl RawSocket {
         // The kernel takes the outermost tag out of the frame and tells it
         // aside: leave room to put it back.
         let mut control = [0u64; 8];
-        let mut part =
-            libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: MAX_FRAME - VLAN_TAG };
+        let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: MAX_FRAME - VLAN_TAG };
         // SAFETY: all zeroes is a valid msghdr: no name, no parts, no control.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
         message.msg_iov = &raw mut part;
@@ -87,10 +86,14 @@ impl RawSocket {
         // SAFETY: the kernel has written a control message there; the only
         // kind asked for is a tpacket_auxdata, read without regard to its
         // alignment.
-        let aside: libc::tpacket_auxdata = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+        let aside: libc::tpacket_auxdata =
+            unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
         if aside.tp_status & libc::TP_STATUS_VLAN_VALID != 0 && length >= MACS {
-            let ethertype =
-                if aside.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 { aside.tp_vlan_tpid } else { 0x8100 };
+            let ethertype = if aside.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
+                aside.tp_vlan_tpid
+            } else {
+                0x8100
+            };
             frame.copy_within(MACS..length, MACS + VLAN_TAG);
             frame[MACS..MACS + 2].copy_from_slice(&ethertype.to_be_bytes());
             frame[MACS + 2..MACS + 4].copy_from_slice(&aside.tp_vlan_tci.to_be_bytes());

@@ -137,7 +137,8 @@ impl Pattern {
         for byte in bytes {
             if self.used == 8 {
                 self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                self.word = (self.state ^ (self.state >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_ne_bytes();
+                self.word =
+                    (self.state ^ (self.state >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_ne_bytes();
                 self.used = 0;
             }
             *byte = self.word[self.used];

@@ -91,11 +91,8 @@ pub fn run(device: &str, tap: &str, outer: u16, inner: u16) -> Result<()> {
 }
 
 fn open_tap(name: &str) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")
-        .context("cannot open /dev/net/tun")?;
+    let file =
+        OpenOptions::new().read(true).write(true).open("/dev/net/tun").context("cannot open /dev/net/tun")?;
     ensure!(name.len() < libc::IFNAMSIZ, "{name} is too long for a device");
     // SAFETY: all zeroes is a valid ifreq.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };

@@ -91,7 +91,7 @@ pub(crate) struct NextHops {
     /// FIB entries by next hop and VRF.
     in_fib: BTreeMap<(NextHopId, VrfId), u32>,
     /// Those that lead into another VRF.
-    into_vrfs: BTreeMap<NextHopId, VrfId>,
+    to_vrf: BTreeMap<NextHopId, VrfId>,
 }
 
 impl Default for NextHops {
@@ -100,7 +100,7 @@ impl Default for NextHops {
             entries: Numbered::starting_at(NextHopId::DISCARD.0 + 1),
             index: HashMap::default(),
             in_fib: BTreeMap::new(),
-            into_vrfs: BTreeMap::new(),
+            to_vrf: BTreeMap::new(),
         }
     }
 }
@@ -124,7 +124,7 @@ impl NextHops {
 
     /// Next hops that lead into another VRF, and into which.
     pub fn leading_into_vrfs(&self) -> impl Iterator<Item = (NextHopId, VrfId)> {
-        self.into_vrfs.iter().map(|(id, vrf)| (*id, *vrf))
+        self.to_vrf.iter().map(|(id, vrf)| (*id, *vrf))
     }
 
     /// VRFs with a FIB entry that uses a next hop.
@@ -156,7 +156,7 @@ impl NextHops {
         }
         let entry = self.entries.remove(id.0)?;
         self.index.remove(&entry.key);
-        self.into_vrfs.remove(&id);
+        self.to_vrf.remove(&id);
         Some(entry)
     }
 
@@ -302,10 +302,10 @@ impl Rib {
         match new {
             Resolution::Vrf(vrf) => {
                 let vrf = *vrf;
-                self.next_hops.into_vrfs.insert(id, vrf);
+                self.next_hops.to_vrf.insert(id, vrf);
             }
             _ => {
-                self.next_hops.into_vrfs.remove(&id);
+                self.next_hops.to_vrf.remove(&id);
             }
         }
         if !is_quiet {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use tieline_engine::policy::Policy;
+use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
 use tieline_engine::tables::neighbour::NeighbourState;
-use tieline_engine::types::{InterfaceId, Label};
+use tieline_engine::types::{InterfaceId, Label, SgId};
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
@@ -350,7 +350,7 @@ fn policies_follow_their_groups() {
     };
     let text = |policy: &Policy| format!("{policy:?}");
     let denies_all = policy(&world);
-    assert_eq!(text(&denies_all), text(&Policy::new(denies_all.sg_set, vec![], vec![])));
+    assert_eq!(text(&denies_all), text(&Policy::new(denies_all.sg_set(), [])));
     let blue = world.rib.vrf_id("blue").expect("a VRF");
     assert!(world.tables.vrfs.get(blue.index()).expect("a table").stateful);
 
@@ -362,8 +362,8 @@ fn policies_follow_their_groups() {
     let group = |rules| Kind::SecurityGroup(v1::SecurityGroup { id: 8, name: String::new(), rules });
     world.add(group(vec![rule(v1::Direction::Egress)]));
     assert_ne!(world.generation("blue"), generation);
-    let egress = world.rib.store.security_groups.values().next().expect("a group").spec.egress.clone();
-    assert_eq!(text(&policy(&world)), text(&Policy::new(denies_all.sg_set, vec![], egress)));
+    let any = Rule { group: SgId(8), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
+    assert_eq!(text(&policy(&world)), text(&Policy::new(denies_all.sg_set(), [(Direction::Egress, any)])));
     // While the interface is out of force the rules change.
     world.remove(&port("t", v1::PortRole::Tenant));
     world.add(group(vec![]));

@@ -11,7 +11,7 @@ pub struct Limits {
     pub ports: usize,
     /// Interfaces.
     pub interfaces: usize,
-    /// VRFs beside the underlay; at most 65,535 have a number.
+    /// VRFs beside the underlay; at most 65,534 have a number.
     pub vrfs: usize,
     /// Next hops and next-hop groups together.
     pub next_hops: usize,
@@ -43,8 +43,9 @@ impl Default for Limits {
 impl Limits {
     /// Most ports that have a number of their own.
     const PORT_NUMBERS: usize = 1 << 16;
-    /// Most VRFs that have a number of their own; the underlay has one.
-    const VRF_NUMBERS: usize = (1 << 16) - 1;
+    /// Most VRFs that have a number of their own; the underlay has one, and
+    /// one stands for none.
+    const VRF_NUMBERS: usize = (1 << 16) - 2;
 
     /// The limits, no larger than identifiers can count.
     pub(crate) fn clamped(mut self) -> Self {

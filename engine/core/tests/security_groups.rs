@@ -209,7 +209,7 @@ fn icmp_queries_have_sessions_and_errors_belong_to_one() {
         let out = udp_from(TENANT_1, W1, FAR, (7, 8), b"");
         let (_, sent) = untunnelled(&forwarded(&mut bed, TENANT_1, &out, FABRIC));
         forwarded(&mut bed, FABRIC, &tunnelled(LABEL, &port_unreachable(&sent)), TENANT_1);
-        let mut unrelated = sent.clone();
+        let mut unrelated = sent;
         unrelated[21] ^= 1;
         dropped(
             &mut bed,

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use tieline_engine::policy::{Direction, Policy};
+use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
 use tieline_engine::tables::neighbour::NeighbourState;
-use tieline_engine::types::{InterfaceId, Label};
+use tieline_engine::types::{InterfaceId, Label, SgId};
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
@@ -362,9 +362,8 @@ fn policies_follow_their_groups() {
     let group = |rules| Kind::SecurityGroup(v1::SecurityGroup { id: 8, name: String::new(), rules });
     world.add(group(vec![rule(v1::Direction::Egress)]));
     assert_ne!(world.generation("blue"), generation);
-    let group_rules = world.rib.store.security_groups.values().next().expect("a group").spec.egress.clone();
-    let egress = group_rules.into_iter().map(|rule| (Direction::Egress, rule));
-    assert_eq!(text(&policy(&world)), text(&Policy::new(denies_all.sg_set(), egress)));
+    let any = Rule { group: SgId(8), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
+    assert_eq!(text(&policy(&world)), text(&Policy::new(denies_all.sg_set(), [(Direction::Egress, any)])));
     // While the interface is out of force the rules change.
     world.remove(&port("t", v1::PortRole::Tenant));
     world.add(group(vec![]));

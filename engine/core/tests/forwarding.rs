@@ -280,6 +280,9 @@ fn arp_for_the_gateway_is_answered_and_for_others_not() {
     let mut spoofed = ask([10, 1, 0, 1]);
     spoofed[31] = 20;
     dropped(&mut bed, TENANT_1, &spoofed, DropReason::SpoofedIp);
+    let mut other_mac = ask([10, 1, 0, 1]);
+    other_mac[27] ^= 1;
+    dropped(&mut bed, TENANT_1, &other_mac, DropReason::SpoofedMac);
     settled(&bed);
 }
 

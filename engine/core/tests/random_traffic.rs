@@ -115,8 +115,11 @@ fn hour_of_traffic(workers: usize, seed: u64) {
         }
         let balance = bed.balance();
         assert!(balance.is_exact(), "seed {seed}, step {step}: {balance:?}");
-        assert_eq!(balance.in_flight as usize, waiting.len());
-        assert_eq!(bed.pool.available() + waiting.len(), bed.pool.capacity(), "seed {seed}, step {step}");
+        // Some wait for a neighbour, in the test's hands; some for the first
+        // fragment of their packet, in a worker's.
+        let in_flight = balance.in_flight as usize;
+        assert!(in_flight >= waiting.len(), "{balance:?}");
+        assert_eq!(bed.pool.available() + in_flight, bed.pool.capacity(), "seed {seed}, step {step}");
         if waiting.len() > 1000 {
             break;
         }
@@ -124,6 +127,8 @@ fn hour_of_traffic(workers: usize, seed: u64) {
     let balance = bed.balance();
     assert!(balance.transmitted > 10_000 && balance.dropped > 10_000, "a mix: {balance:?}");
     waiting.clear();
+    bed.now = bed.now.after(3 * Tick::PER_SECOND);
+    bed.run();
     assert_eq!(bed.pool.available(), bed.pool.capacity());
 }
 

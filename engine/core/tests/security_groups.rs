@@ -165,6 +165,37 @@ fn a_changed_rule_cuts_live_sessions_in_both_directions_and_restores_them() {
 }
 
 #[test]
+fn a_connection_that_was_cut_goes_on_when_it_is_allowed_again() {
+    with_workers(|mut bed| {
+        let allow = [(Direction::Egress, any())];
+        protect(&mut bed, TENANT_1, &allow);
+        forwarded(&mut bed, TENANT_1, &tcp_from(TENANT_1, W1, FAR, (1, 2), Tcp::Syn), FABRIC);
+        forwarded(&mut bed, FABRIC, &far_tcp((2, 1), Tcp::SynAck), TENANT_1);
+        let data = tcp_from(TENANT_1, W1, FAR, (1, 2), Tcp::Ack);
+        forwarded(&mut bed, TENANT_1, &data, FABRIC);
+        protect(&mut bed, TENANT_1, &[]);
+        dropped(&mut bed, TENANT_1, &data, DropReason::SgDeniedEgress);
+        dropped(&mut bed, FABRIC, &far_tcp((2, 1), Tcp::Ack), DropReason::SgDeniedEgress);
+        protect(&mut bed, TENANT_1, &allow);
+        forwarded(&mut bed, FABRIC, &far_tcp((2, 1), Tcp::Ack), TENANT_1);
+        forwarded(&mut bed, TENANT_1, &data, FABRIC);
+        settled(&bed);
+    });
+}
+
+#[test]
+fn the_other_end_may_begin_anew_where_the_first_is_not_allowed_any_more() {
+    with_workers(|mut bed| {
+        protect(&mut bed, TENANT_1, &[(Direction::Egress, any())]);
+        forwarded(&mut bed, TENANT_1, &udp_from(TENANT_1, W1, FAR, (1, 2), b""), FABRIC);
+        protect(&mut bed, TENANT_1, &[(Direction::Ingress, any())]);
+        forwarded(&mut bed, FABRIC, &far_udp((2, 1)), TENANT_1);
+        forwarded(&mut bed, TENANT_1, &udp_from(TENANT_1, W1, FAR, (1, 2), b""), FABRIC);
+        settled(&bed);
+    });
+}
+
+#[test]
 fn a_changed_route_moves_live_sessions() {
     with_workers(|mut bed| {
         protect(&mut bed, TENANT_1, &[(Direction::Egress, any())]);
@@ -264,16 +295,24 @@ fn icmp_rules_match_the_type() {
 fn later_fragments_follow_their_first_for_two_seconds() {
     with_workers(|mut bed| {
         protect(&mut bed, TENANT_1, &[(Direction::Ingress, ports(UDP, 100, 100))]);
-        let mut datagram = vec![0, 9, 0, 100, 0, 40, 0, 0];
-        datagram.extend([0x77; 32]);
+        let mut datagram = vec![0, 9, 0, 100, 0, 72, 0, 0];
+        datagram.extend([0x77; 64]);
         let piece = |fragment, part: &[u8]| tunnelled(LABEL, &ipv4_packet(FAR, W1, UDP, fragment, part));
         let first = piece(0x2000, &datagram[..24]);
         let later = piece(3, &datagram[24..]);
-        dropped(&mut bed, FABRIC, &later, DropReason::FragmentBeforeFirst);
-        forwarded(&mut bed, FABRIC, &first, TENANT_1);
+        // One that comes early waits for the first.
+        assert!(exchange(&mut bed, FABRIC, &later).is_empty());
+        assert_eq!(bed.balance().in_flight, 1);
+        let both = exchange(&mut bed, FABRIC, &first);
+        let ports: Vec<PortId> = both.iter().map(|(port, _)| *port).collect();
+        assert_eq!(ports, [TENANT_1, TENANT_1]);
+        assert!(both[0].1.len() < both[1].1.len(), "the first one first");
         forwarded(&mut bed, FABRIC, &later, TENANT_1);
         bed.now = bed.now.after(Tick::PER_SECOND * 2 + 1);
-        dropped(&mut bed, FABRIC, &later, DropReason::FragmentBeforeFirst);
+        assert!(exchange(&mut bed, FABRIC, &later).is_empty());
+        bed.now = bed.now.after(Tick::PER_SECOND * 2);
+        bed.run();
+        assert_eq!(bed.drops(DropReason::FragmentBeforeFirst), 1);
 
         let mut refused = datagram.clone();
         refused[3] = 101;

@@ -13,7 +13,6 @@ use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::local;
 use crate::tables::Tables;
-use crate::tables::interface::Interface;
 use crate::tables::port::PortRole;
 use crate::types::{MacAddr, VrfId};
 
@@ -77,23 +76,8 @@ fn classify_tenant<B: PacketBuf>(
         return Err(DropReason::MulticastNotRouted);
     }
     check_addresses(&meta.key)?;
-    check_source(interface, source, meta)?;
+    interface.check_source(source, meta.key.source_addr())?;
     Ok(Class::Route)
-}
-
-/// Anti-spoofing: the source must be one that the interface may use.
-fn check_source(interface: &Interface, mac: MacAddr, meta: &PacketMeta) -> Result<(), DropReason> {
-    let Some(allowed) = &interface.sources else { return Ok(()) };
-    let address = meta.key.source_addr();
-    let mut mac_known = false;
-    for source in allowed.iter() {
-        let mac_fits = source.mac.is_none_or(|own| own == mac);
-        mac_known |= mac_fits;
-        if mac_fits && source.prefix.contains(&address) {
-            return Ok(());
-        }
-    }
-    Err(if mac_known { DropReason::SpoofedIp } else { DropReason::SpoofedMac })
 }
 
 fn is_multicast(meta: &PacketMeta) -> bool {

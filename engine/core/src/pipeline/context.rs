@@ -9,6 +9,7 @@ use crate::packet::icmp::{self, IcmpError};
 use crate::packet::meta::{PacketFlags, PacketMeta};
 use crate::packet::parse::parse_ip;
 use crate::pipeline::burst::Burst;
+use crate::pipeline::early_fragments::EarlyFragments;
 use crate::pipeline::outbox::Outbox;
 use crate::session::fragments::FragmentTable;
 use crate::session::table::SessionTable;
@@ -29,6 +30,8 @@ pub struct Context<'a, I: Io> {
     pub sessions: &'a mut SessionTable,
     /// Fragmented packets on their way.
     pub fragments: &'a mut FragmentTable,
+    /// Fragments that wait for the first of their packet.
+    pub early: &'a mut EarlyFragments<I::Buf>,
     /// Rate limits of what is answered.
     pub limits: &'a mut RateLimits,
     /// The way out.

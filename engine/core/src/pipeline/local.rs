@@ -37,17 +37,14 @@ impl Link<'_> {
         }
     }
 
-    /// Whether a station may say that it has this address.
-    fn accepts(&self, mac: MacAddr, address: IpAddr) -> bool {
-        let Some((_, interface)) = self.interface else { return true };
-        let Some(sources) = &interface.sources else { return true };
-        // A station may be asking before it has an address, or for its
-        // link-local one.
-        address.is_unspecified()
-            || is_link_local(address)
-            || sources
-                .iter()
-                .any(|source| source.mac.is_none_or(|own| own == mac) && source.prefix.contains(&address))
+    /// Whether a station may say that it has this address. It may be asking
+    /// before it has one, or for its link-local one.
+    fn check_claim(&self, mac: MacAddr, address: IpAddr) -> Result<(), DropReason> {
+        let Some((_, interface)) = self.interface else { return Ok(()) };
+        match interface.check_source(mac, address) {
+            Err(DropReason::SpoofedIp) if address.is_unspecified() || is_link_local(address) => Ok(()),
+            checked => checked,
+        }
     }
 }
 
@@ -78,8 +75,8 @@ pub fn arp<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8)
         return cx.drop(burst, index, DropReason::BadNeighbourMessage);
     };
     let sender = IpAddr::V4(message.sender_ip);
-    if !link.accepts(message.sender_mac, sender) {
-        return cx.drop(burst, index, DropReason::SpoofedIp);
+    if let Err(reason) = link.check_claim(message.sender_mac, sender) {
+        return cx.drop(burst, index, reason);
     }
     learn(cx, &link, sender, message.sender_mac);
     let answers =
@@ -131,8 +128,8 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
         NdMessage::RouterSolicitation { .. } => None,
     };
     if let Some((mac, address)) = claim {
-        if !link.accepts(mac, IpAddr::V6(address)) {
-            return cx.drop(burst, index, DropReason::SpoofedIp);
+        if let Err(reason) = link.check_claim(mac, IpAddr::V6(address)) {
+            return cx.drop(burst, index, reason);
         }
         learn(cx, &link, IpAddr::V6(address), mac);
     }

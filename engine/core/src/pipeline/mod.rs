@@ -16,10 +16,12 @@
 //! - [`burst`]: packets and their metadata, side by side
 //! - [`context`]: what a stage may use, and the doors
 //! - [`outbox`]: packets on their way out of the worker
+//! - [`early_fragments`]: fragments that wait for the first of their packet
 
 pub mod burst;
 pub mod classify;
 pub mod context;
+pub mod early_fragments;
 pub mod encap;
 pub mod fragmentation;
 pub mod local;

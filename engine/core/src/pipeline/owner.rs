@@ -27,6 +27,10 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         }
         let owner = match owner(cx, packet.bytes(), meta) {
             Ok(owner) => owner,
+            Err(DropReason::FragmentBeforeFirst) => {
+                hold_early(cx, burst, index);
+                return false;
+            }
             Err(reason) => {
                 cx.drop(burst, index, reason);
                 return false;
@@ -74,6 +78,7 @@ fn owner<I: Io>(
 fn complete_fragment<I: Io>(cx: &mut Context<'_, I>, meta: &mut PacketMeta) -> Result<(), DropReason> {
     if meta.flags.contains(PacketFlags::FIRST_FRAGMENT) {
         cx.fragments.remember(&meta.key, meta.scratch, cx.now)?;
+        release_early(cx, meta);
     } else {
         let (source, destination) =
             cx.fragments.ports(&meta.key, meta.scratch, cx.now).ok_or(DropReason::FragmentBeforeFirst)?;
@@ -83,6 +88,23 @@ fn complete_fragment<I: Io>(cx: &mut Context<'_, I>, meta: &mut PacketMeta) -> R
     meta.flags.insert(PacketFlags::PORTS_KNOWN);
     meta.flow_hash = flow_hash(&meta.key);
     Ok(())
+}
+
+/// Keeps a fragment whose first has not come yet.
+fn hold_early<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8) {
+    let meta = *burst.meta(index);
+    let Some(packet) = burst.take(index) else { return };
+    if !cx.early.hold(packet, meta, cx.now) {
+        cx.counters.drop_at(DropReason::FragmentTableFull, Some(meta.ingress), Some(meta.key.vrf));
+    }
+}
+
+/// The first fragment has come: those that wait for it come back to this
+/// worker's ring, behind it.
+fn release_early<I: Io>(cx: &mut Context<'_, I>, first: &PacketMeta) {
+    while let Some((packet, meta)) = cx.early.release(first) {
+        cx.out.hand_over(cx.worker, Handover::Packet { packet, meta }, cx.counters);
+    }
 }
 
 /// The worker that a hash belongs to.

@@ -108,10 +108,7 @@ fn check_again<I: Io>(
             cx.sessions.remove(at.index());
             return check_first(cx, bytes, meta);
         }
-        Err(reason) => {
-            cx.sessions.remove(at.index());
-            return Err(reason);
-        }
+        Err(reason) => return refuse_again(cx, bytes, meta, at, reason),
     }
     if !meta.flags.contains(PacketFlags::SESSION_STALE) {
         let length = u32::from(meta.ip_length);
@@ -122,6 +119,30 @@ fn check_again<I: Io>(
     let generation = cx.tables.vrfs.get(meta.key.vrf.index()).map_or(0, |vrf| vrf.generation);
     cx.sessions.decide(at, &Decision { next_hop: meta.next_hop, generation, ingress: meta.ingress });
     Ok(())
+}
+
+/// A session is not allowed any more. It stays, so that it goes on if it is
+/// allowed again before its idle time is over; but a packet of the other end
+/// that would be allowed as a first packet of its own begins anew.
+fn refuse_again<I: Io>(
+    cx: &mut Context<'_, I>,
+    bytes: &[u8],
+    meta: &PacketMeta,
+    at: SessionRef,
+    reason: DropReason,
+) -> Result<(), DropReason> {
+    let opens = match meta.key.protocol {
+        number::TCP => meta.flags.contains(PacketFlags::TCP_OPENS),
+        number::ICMP | number::ICMPV6 => meta.flags.contains(PacketFlags::ICMP_QUERY),
+        _ => true,
+    };
+    if at.direction() == Direction::Forward || !opens {
+        return Err(reason);
+    }
+    let flow = FirstOf { key: &meta.key, ingress: meta.ingress, icmp: icmp_type_code(bytes, meta) };
+    decide(cx.tables, &flow).map_err(|_| reason)?;
+    cx.sessions.remove(at.index());
+    check_first(cx, bytes, meta)
 }
 
 /// The ICMP type that a session of queries began with. Echo is the only query

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::drop_reason::DropReason;
 use crate::policy::Policy;
 use crate::tables::port::VlanTags;
 use crate::types::{MacAddr, PortId, VrfId};
@@ -34,6 +35,24 @@ impl Interface {
     /// Whether `address` is one of our own here.
     pub fn is_local_address(&self, address: IpAddr) -> bool {
         self.local_addresses.iter().any(|local| local.addr() == address)
+    }
+
+    /// Anti-spoofing: whether a station may send from these addresses.
+    ///
+    /// # Errors
+    /// [`SpoofedMac`](DropReason::SpoofedMac) or
+    /// [`SpoofedIp`](DropReason::SpoofedIp).
+    pub fn check_source(&self, mac: MacAddr, address: IpAddr) -> Result<(), DropReason> {
+        let Some(allowed) = &self.sources else { return Ok(()) };
+        let mut mac_known = false;
+        for source in allowed.iter() {
+            let mac_fits = source.mac.is_none_or(|own| own == mac);
+            mac_known |= mac_fits;
+            if mac_fits && source.prefix.contains(&address) {
+                return Ok(());
+            }
+        }
+        Err(if mac_known { DropReason::SpoofedIp } else { DropReason::SpoofedMac })
     }
 
     /// Our own address here to speak to `peer` from: one in the same subnet,

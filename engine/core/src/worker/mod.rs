@@ -25,6 +25,7 @@ use crate::local::rate_limit::RateLimits;
 use crate::packet::meta::PacketMeta;
 use crate::pipeline::burst::Burst;
 use crate::pipeline::context::Context;
+use crate::pipeline::early_fragments::EarlyFragments;
 use crate::pipeline::outbox::{Handover, NeighbourRings, Outbox, WorkerRing};
 use crate::pipeline::{run_handed_over, run_received};
 use crate::session::fragments::FragmentTable;
@@ -89,6 +90,7 @@ pub struct Worker<I: Io> {
     pool: I::Pool,
     sessions: SessionTable,
     fragments: FragmentTable,
+    early: EarlyFragments<I::Buf>,
     limits: RateLimits,
     counters: Arc<Counters>,
     idle: Idle,
@@ -119,6 +121,7 @@ impl<I: Io> Worker<I> {
             pool: parts.pool,
             sessions: parts.sessions,
             fragments: parts.fragments,
+            early: EarlyFragments::default(),
             limits: parts.limits,
             counters: parts.counters,
             idle: Idle::new(parts.idle),
@@ -210,6 +213,7 @@ impl<I: Io> Worker<I> {
             counters: &self.counters,
             sessions: &mut self.sessions,
             fragments: &mut self.fragments,
+            early: &mut self.early,
             limits: &mut self.limits,
             out: &mut self.out,
             pool: &mut self.pool,
@@ -221,6 +225,10 @@ impl<I: Io> Worker<I> {
 
     fn keep_house(&mut self, now: Tick) {
         self.sessions.expire(now, EXPIRE_BUDGET);
+        while let Some((_, meta)) = self.early.expire(now) {
+            self.counters.drop_at(DropReason::FragmentBeforeFirst, Some(meta.ingress), Some(meta.key.vrf));
+        }
+        self.counters.held.set(self.early.len() as u64);
         if let Some(dump) = &mut self.dump
             && dump.fill(self.id, &self.sessions, now, DUMP_BUDGET)
             && let Some(dump) = self.dump.take()

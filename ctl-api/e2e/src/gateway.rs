@@ -241,7 +241,9 @@ impl Drop for Gateway {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        keep_log(format!("--- log of {}:\n{}", self.namespace.role(), tail.join("\n")));
+        // A daemon that is gone has no counters to show.
+        let drops = self.drops().unwrap_or_default();
+        keep_log(format!("--- log of {}:\n{}\ndrops: {drops:?}", self.namespace.role(), tail.join("\n")));
     }
 }
 

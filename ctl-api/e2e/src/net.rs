@@ -77,14 +77,24 @@ impl Drop for Net {
 fn remove_leftovers() -> Result<()> {
     for line in run(Command::new("ip").args(["netns", "list"]))?.lines() {
         let Some(name) = line.split_whitespace().next() else { continue };
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if !Path::new(&format!("/proc/{pid}")).exists() {
+        if is_of_a_dead_run(name) {
             // Another run may be clearing up the same.
             let _ = run(Command::new("ip").args(["netns", "delete", name]));
         }
     }
+    for entry in fs::read_dir(std::env::temp_dir())?.filter_map(Result::ok) {
+        if entry.file_name().to_str().is_some_and(is_of_a_dead_run) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
     Ok(())
+}
+
+/// Whether a name has our prefix and the ID of a process that is no more.
+fn is_of_a_dead_run(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+    let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// One network namespace.
@@ -138,5 +148,25 @@ impl Namespace {
         self.sysctl(&format!("net.ipv4.conf.{device}.rp_filter=1"))?;
         self.plain_frames(device)?;
         self.ip(&format!("link set {device} arp off up"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_dead_runs_are_leftovers() {
+        let own = std::process::id();
+        // The kernel gives no process a number above 4194304.
+        for (name, left_over) in [
+            ("tle-4194999-0-gw1", true),
+            ("tle-4194999-0", true),
+            (&format!("tle-{own}-0-gw1"), false),
+            ("tle-gw1", false),
+            ("other-4194999-0-gw1", false),
+        ] {
+            assert_eq!(is_of_a_dead_run(name), left_over, "{name}");
+        }
     }
 }

@@ -97,8 +97,8 @@ interface: {name: qinq, port: trunk, vlan: 100, inner_vlan: 200, vrf: blue, loca
         host.reaches(&v4(1))
     });
     steps.check("AF_XDP as tenant port", || {
-        let host = Host::wired(&mut sites.net, "xdp", &gateway, "xdp", "02:00:00:00:0e:02")?;
-        sites.gateways[0].apply(&attachment("xdp", "net_af_xdp0,iface=xdp", 62))?;
+        let host = Host::wired(&mut sites.net, "afxdp", &gateway, "afxdp", "02:00:00:00:0e:02")?;
+        sites.gateways[0].apply(&attachment("afxdp", "net_af_xdp0,iface=afxdp", 62))?;
         host.address("10.62.0.10/24")?;
         host.default_route("10.62.0.1")?;
         host.reaches("10.62.0.1")?;

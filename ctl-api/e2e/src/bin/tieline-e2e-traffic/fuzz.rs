@@ -11,17 +11,15 @@ use crate::raw::RawSocket;
 #[derive(Debug)]
 pub struct Plan {
     destination: [u8; 6],
+    source: [u8; 6],
     pairs: Vec<(IpAddr, IpAddr)>,
 }
 
 impl Plan {
-    /// From the station's MAC and pairs of source and destination addresses.
-    pub fn parse(mac: &str, addresses: &[&str]) -> Result<Self> {
-        let mut destination = [0; 6];
-        let mut parts = mac.split(':');
-        for byte in &mut destination {
-            *byte = u8::from_str_radix(parts.next().context("a short MAC")?, 16).context("MAC")?;
-        }
+    /// From the station's MAC, the sender's own, and pairs of source and
+    /// destination addresses.
+    pub fn parse(destination: &str, source: &str, addresses: &[&str]) -> Result<Self> {
+        let (destination, source) = (parse_mac(destination)?, parse_mac(source)?);
         let mut pairs = Vec::new();
         for pair in addresses.chunks(2) {
             let [source, to] = pair else { anyhow::bail!("addresses come in pairs") };
@@ -29,8 +27,17 @@ impl Plan {
             ensure!(source.is_ipv4() == to.is_ipv4(), "{source} and {to} are of different families");
             pairs.push((source, to));
         }
-        Ok(Self { destination, pairs })
+        Ok(Self { destination, source, pairs })
     }
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.trim().split(':');
+    for byte in &mut mac {
+        *byte = u8::from_str_radix(parts.next().context("a short MAC")?, 16).context("a MAC")?;
+    }
+    Ok(mac)
 }
 
 /// Sends for some seconds, and prints how many frames there were.
@@ -78,8 +85,11 @@ fn frame(random: &mut Random, plan: &Plan) -> Vec<u8> {
         }
         _ => plan.destination.to_vec(),
     };
-    frame.extend([0x02, 0, 0, 0, 0xfe, random.below(4) as u8]);
     match random.below(8) {
+        0 => frame.extend([0x02, 0, 0, 0, 0xfe, random.below(4) as u8]),
+        _ => frame.extend(plan.source),
+    }
+    match random.below(16) {
         0 => frame.extend([0x81, 0x00, 0x00, random.below(256) as u8]),
         1 => frame.extend([0x88, 0xa8, 0x00, random.below(256) as u8, 0x81, 0x00, 0x00, 0x05]),
         _ => {}
@@ -220,9 +230,13 @@ mod tests {
     #[test]
     fn every_kind_of_plan_makes_frames_of_sane_length() {
         let plans = [
-            Plan::parse("02:00:00:00:00:01", &[]).expect("a plan"),
-            Plan::parse("02:00:00:00:00:01", &["10.1.0.10", "10.2.0.10", "2001:db8::1", "2001:db8::2"])
-                .expect("a plan"),
+            Plan::parse("02:00:00:00:00:01", "02:00:00:00:00:02", &[]).expect("a plan"),
+            Plan::parse(
+                "02:00:00:00:00:01",
+                "02:00:00:00:00:02",
+                &["10.1.0.10", "10.2.0.10", "2001:db8::1", "2001:db8::2"],
+            )
+            .expect("a plan"),
         ];
         let mut random = Random(42);
         for plan in &plans {
@@ -235,9 +249,11 @@ mod tests {
 
     #[test]
     fn a_plan_needs_pairs_of_one_family() {
-        assert!(Plan::parse("02:00:00:00:00:01", &["10.1.0.10"]).is_err());
-        assert!(Plan::parse("02:00:00:00:00:01", &["10.1.0.10", "2001:db8::1"]).is_err());
-        assert!(Plan::parse("02:00:00", &[]).is_err());
+        assert!(Plan::parse("02:00:00:00:00:01", "02:00:00:00:00:02", &["10.1.0.10"]).is_err());
+        assert!(
+            Plan::parse("02:00:00:00:00:01", "02:00:00:00:00:02", &["10.1.0.10", "2001:db8::1"]).is_err()
+        );
+        assert!(Plan::parse("02:00:00", "02:00:00:00:00:02", &[]).is_err());
     }
 
     #[test]

@@ -55,7 +55,9 @@ fn carry_out(words: &[&str]) -> Result<()> {
             Ok(())
         }
         ["fuzz", device, seconds, seed, mac, addresses @ ..] => {
-            let plan = fuzz::Plan::parse(mac, addresses)?;
+            let own = std::fs::read_to_string(format!("/sys/class/net/{device}/address"))
+                .with_context(|| format!("there is no device {device}"))?;
+            let plan = fuzz::Plan::parse(mac, &own, addresses)?;
             fuzz::run(device, seconds.parse().context("SECONDS")?, seed.parse().context("SEED")?, &plan)
         }
         ["vlan", device, tap, outer, inner] => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// A datagram that is not back by then is lost.
-const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+const ANSWER_LIMIT: Duration = Duration::from_millis(300);
 
 /// Sends datagrams back until killed.
 pub fn serve(socket: &str) -> Result<()> {

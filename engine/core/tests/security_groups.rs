@@ -236,11 +236,14 @@ fn icmp_queries_have_sessions_and_errors_belong_to_one() {
         inner[20] = 0;
         let reply = tunnelled(LABEL, &inner);
         forwarded(&mut bed, FABRIC, &reply, TENANT_1);
+        // The session lets the reply in, but no request of the far host's own.
+        inner[20] = 8;
+        dropped(&mut bed, FABRIC, &tunnelled(LABEL, &inner), DropReason::SgDeniedIngress);
 
         let out = udp_from(TENANT_1, W1, FAR, (7, 8), b"");
         let (_, sent) = untunnelled(&forwarded(&mut bed, TENANT_1, &out, FABRIC));
         forwarded(&mut bed, FABRIC, &tunnelled(LABEL, &port_unreachable(&sent)), TENANT_1);
-        let mut unrelated = sent;
+        let mut unrelated = sent.clone();
         unrelated[21] ^= 1;
         dropped(
             &mut bed,
@@ -248,6 +251,18 @@ fn icmp_queries_have_sessions_and_errors_belong_to_one() {
             &tunnelled(LABEL, &port_unreachable(&unrelated)),
             DropReason::SgDeniedIngress,
         );
+        // An error that quotes a session of somebody else's gets nobody in.
+        let mut not_to_the_sender = sent.clone();
+        not_to_the_sender[12..16].copy_from_slice(&[10, 1, 0, 20]);
+        dropped(
+            &mut bed,
+            FABRIC,
+            &tunnelled(LABEL, &port_unreachable(&not_to_the_sender)),
+            DropReason::SgDeniedIngress,
+        );
+        // Nor one that quotes a session that is not allowed any more.
+        protect(&mut bed, TENANT_1, &[]);
+        dropped(&mut bed, FABRIC, &tunnelled(LABEL, &port_unreachable(&sent)), DropReason::SgDeniedIngress);
         settled(&bed);
     });
 }

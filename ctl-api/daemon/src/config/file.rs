@@ -125,6 +125,7 @@ pub struct Neighbours {
     pub queue_total: Option<usize>,
     /// Neighbours that are being resolved on one interface.
     pub resolving_per_interface: Option<usize>,
+    pub per_interface: Option<usize>,
 }
 
 /// `[dpdk]`

@@ -318,6 +318,19 @@ fn push_command<I: Io>(worker: &WorkerHandle<I>, mut command: Command<I>) {
     worker.thread.unpark();
 }
 
+/// Ends the process when a worker panics. Its queues and sessions are lost to
+/// the others, and whoever supervises the process can start it anew; half a
+/// gateway that answers its API would hide that.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// The system's names of the configured cores.
 fn core_ids(wanted: &[Option<usize>]) -> Result<Vec<Option<core_affinity::CoreId>>, EngineError> {
     let usable = core_affinity::get_core_ids().unwrap_or_default();
@@ -360,6 +373,7 @@ fn worker_parts<I: Io>(
         sessions: SessionTable::new(limits),
         fragments: FragmentTable::new(FragmentLimits {
             capacity: config.fragments,
+            vrf_share: (config.fragments / 4).max(1),
             ..FragmentLimits::with_seed(random_seed())
         }),
         limits: RateLimits::new(config.interfaces, start),
@@ -398,6 +412,7 @@ impl<I: Io> Starting<I> {
             if let Some(core) = core {
                 core_affinity::set_for_current(core);
             }
+            let _loss = AbortOnPanic;
             let guard = setup();
             if let Some(worker) = Worker::new(parts) {
                 worker.run();

@@ -17,7 +17,7 @@ use crate::drop_reason::DropReason;
 use crate::packet::meta::PacketMeta;
 use crate::pipeline::outbox::Unresolved;
 use crate::tables::Tables;
-use crate::tables::neighbour::NeighbourState;
+use crate::tables::neighbour::{Neighbour, NeighbourState};
 use crate::types::{InterfaceId, MacAddr, NeighbourId};
 
 /// How neighbours are probed and aged.
@@ -35,6 +35,8 @@ pub struct NeighbourTimers {
     pub queue_total: usize,
     /// Neighbours that are being resolved on one interface.
     pub resolving_per_interface: usize,
+    /// Neighbours that are known on one interface.
+    pub per_interface: usize,
 }
 
 impl Default for NeighbourTimers {
@@ -45,7 +47,8 @@ impl Default for NeighbourTimers {
             reachable: Duration::from_secs(30),
             queue_per_neighbour: 4,
             queue_total: 1024,
-            resolving_per_interface: 256,
+            resolving_per_interface: 64,
+            per_interface: 4096,
         }
     }
 }
@@ -127,7 +130,7 @@ impl<B> Neighbours<B> {
     ) -> bool {
         let Unresolved { interface, address, packet, meta } = item;
         let known = tables.neighbour_index.get(&(interface, address)).copied();
-        if known.is_none() && self.resolving_on(interface) >= self.timers.resolving_per_interface {
+        if known.is_none() && !self.has_room_on(interface) {
             actions.push(Action::Drop(packet, Box::new(MetaBox(meta)), DropReason::NeighbourQueueFull));
             return false;
         }
@@ -161,18 +164,18 @@ impl<B> Neighbours<B> {
     pub fn handle_learned(
         &mut self,
         tables: &mut Tables,
-        id: NeighbourId,
-        address: IpAddr,
+        (id, interface, address): (NeighbourId, InterfaceId, IpAddr),
         mac: MacAddr,
         now: Duration,
         actions: &mut Vec<Action<B>>,
     ) -> bool {
-        let current = tables.neighbours.get(id.index()).filter(|neighbour| neighbour.address == address);
-        let Some(neighbour) = current else { return false };
+        if !still_means(tables, id, interface, address) {
+            return false;
+        }
+        let Some(neighbour) = tables.neighbours.get(id.index()) else { return false };
         if neighbour.state == NeighbourState::Static || !mac.is_unicast() {
             return false;
         }
-        let interface = neighbour.interface;
         let changed = neighbour.state != NeighbourState::Resolved || neighbour.header.destination() != mac;
         if let Some(neighbour) = tables.neighbours.get_mut(id.index()) {
             neighbour.confirmed = Some(now);
@@ -198,7 +201,7 @@ impl<B> Neighbours<B> {
         let due: Vec<NeighbourId> = self
             .entries
             .iter()
-            .filter(|(id, entry)| entry.next_probe <= now || !still_means(tables, **id, entry.address))
+            .filter(|(id, entry)| entry.next_probe <= now || has_changed(tables, **id, entry))
             .map(|(id, _)| *id)
             .collect();
         let mut changed = false;
@@ -238,11 +241,11 @@ impl<B> Neighbours<B> {
         }
     }
 
-    fn resolving_on(&self, interface: InterfaceId) -> usize {
-        self.entries
-            .values()
-            .filter(|entry| entry.interface == interface && entry.confirmed.is_none())
-            .count()
+    /// Whether one more neighbour on an interface may be looked for.
+    fn has_room_on(&self, interface: InterfaceId) -> bool {
+        let on_it = || self.entries.values().filter(|entry| entry.interface == interface);
+        let resolving = on_it().filter(|entry| entry.confirmed.is_none()).count();
+        on_it().count() < self.timers.per_interface && resolving < self.timers.resolving_per_interface
     }
 
     /// Probes one neighbour if it is time, or gives it up.
@@ -254,21 +257,29 @@ impl<B> Neighbours<B> {
         actions: &mut Vec<Action<B>>,
     ) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
-        if !still_means(tables, id, entry.address) {
+        if !still_means(tables, id, entry.interface, entry.address) {
             self.forget(id, actions);
             return false;
+        }
+        let Some(neighbour) = tables.neighbours.get(id.index()) else { return false };
+        if neighbour.state == NeighbourState::Resolving && entry.confirmed.take().is_some() {
+            // Its interface has changed: what it said before is void.
+            entry.probes = 0;
+            entry.next_probe = now;
         }
         if entry.next_probe > now {
             return false;
         }
-        let Some(neighbour) = tables.neighbours.get(id.index()) else { return false };
         if neighbour.state == NeighbourState::Static {
             self.forget(id, actions);
             return false;
         }
         let (users, state) = (neighbour.users, neighbour.state);
         let last_mac = (state == NeighbourState::Resolved).then(|| neighbour.header.destination());
-        let given_up = entry.probes >= self.timers.probes;
+        // Who was there is asked alone first, and then everybody.
+        let alone = if state == NeighbourState::Resolved { self.timers.probes } else { 0 };
+        let given_up = entry.probes >= alone + self.timers.probes;
+        let last_mac = last_mac.filter(|_| entry.probes < alone);
         if given_up && users == 0 {
             self.forget(id, actions);
             tables.remove_neighbour(id);
@@ -276,11 +287,7 @@ impl<B> Neighbours<B> {
         }
         entry.probes = entry.probes.saturating_add(1);
         entry.next_probe = now + self.timers.probe_interval;
-        let probe = Action::Probe {
-            interface: entry.interface,
-            address: entry.address,
-            last_mac: last_mac.filter(|_| !given_up),
-        };
+        let probe = Action::Probe { interface: entry.interface, address: entry.address, last_mac };
         actions.push(probe);
         if !given_up {
             return false;
@@ -320,9 +327,20 @@ impl<B> Neighbours<B> {
     }
 }
 
-/// Whether an ID in the tables still means the neighbour at `address`.
-fn still_means(tables: &Tables, id: NeighbourId, address: IpAddr) -> bool {
-    tables.neighbours.get(id.index()).is_some_and(|neighbour| neighbour.address == address)
+/// Whether a neighbour is gone from the tables, or unresolved there again.
+fn has_changed<B>(tables: &Tables, id: NeighbourId, entry: &Entry<B>) -> bool {
+    let unresolved = |neighbour: &Neighbour| neighbour.state == NeighbourState::Resolving;
+    !still_means(tables, id, entry.interface, entry.address)
+        || entry.confirmed.is_some() && tables.neighbours.get(id.index()).is_some_and(unresolved)
+}
+
+/// Whether an ID in the tables still means the neighbour at `address` on
+/// `interface`: tenants have the same addresses.
+fn still_means(tables: &Tables, id: NeighbourId, interface: InterfaceId, address: IpAddr) -> bool {
+    tables
+        .neighbours
+        .get(id.index())
+        .is_some_and(|neighbour| neighbour.interface == interface && neighbour.address == address)
 }
 
 #[cfg(test)]

@@ -11,9 +11,6 @@ use crate::tables::interface::Interface;
 use crate::tables::neighbour::EthernetHeader;
 use crate::types::MacAddr;
 
-/// EtherType of ARP.
-const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
-
 /// Writes the question for `address` on `interface` into an empty buffer. It
 /// goes to the station at `last_mac`, or to all. Returns false without room.
 #[must_use]
@@ -46,12 +43,10 @@ fn write_arp_request<B: PacketBuf>(
     }
     let destination = last_mac.unwrap_or(MacAddr::BROADCAST);
     let header = EthernetHeader::new(destination, interface.mac, interface.tags);
-    let length = header.length();
-    if !packet.prepend(length) {
+    if !packet.prepend(header.length()) {
         return false;
     }
-    header.write(Family::V4, packet.bytes_mut());
-    packet.bytes_mut()[length - 2..length].copy_from_slice(&ETHERTYPE_ARP);
+    header.write_arp(packet.bytes_mut());
     true
 }
 

@@ -17,6 +17,8 @@ pub struct Rate {
 pub const ERRORS: Rate = Rate { per_second: 100, burst: 50 };
 /// Echo replies of one interface on one worker.
 pub const ECHO: Rate = Rate { per_second: 2000, burst: 500 };
+/// Packets from one interface that make one worker look for a neighbour.
+pub const RESOLVES: Rate = Rate { per_second: 1000, burst: 256 };
 /// ARP and ND messages of one interface on one worker.
 pub const NEIGHBOUR_MESSAGES: Rate = Rate { per_second: 200, burst: 200 };
 
@@ -51,6 +53,7 @@ struct Buckets {
     errors: Bucket,
     echo: Bucket,
     neighbour: Bucket,
+    resolve: Bucket,
 }
 
 /// The rate limits of one worker.
@@ -67,6 +70,7 @@ impl RateLimits {
             errors: Bucket::full(ERRORS, now),
             echo: Bucket::full(ECHO, now),
             neighbour: Bucket::full(NEIGHBOUR_MESSAGES, now),
+            resolve: Bucket::full(RESOLVES, now),
         };
         Self { interfaces: vec![full; interfaces + 1].into() }
     }
@@ -84,6 +88,11 @@ impl RateLimits {
     /// Whether an echo request from this interface is answered.
     pub fn allow_echo(&mut self, interface: InterfaceId, now: Tick) -> bool {
         self.of(interface).is_some_and(|buckets| buckets.echo.take(ECHO, now))
+    }
+
+    /// Whether a packet from this interface may wait for a neighbour.
+    pub fn allow_resolve(&mut self, interface: InterfaceId, now: Tick) -> bool {
+        self.of(interface).is_some_and(|buckets| buckets.resolve.take(RESOLVES, now))
     }
 
     /// Whether an ARP or ND message from this interface is looked at.

@@ -17,8 +17,10 @@ pub enum Family {
 /// One direction of a flow: 40 bytes, compared and hashed as a whole.
 ///
 /// An IPv4 address stands in the first four bytes of its field, the others
-/// are zero. `source_port` and `destination_port` are in host order; for ICMP
-/// echo both hold the identifier; for everything without ports both are zero.
+/// are zero. `source_port` and `destination_port` are in host order. An ICMP
+/// echo request goes from its identifier to port 8, and its reply back; other
+/// ICMP messages have numbers made of their types. For everything else without
+/// ports both are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C, align(8))]
 pub struct FlowKey {

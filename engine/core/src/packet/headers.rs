@@ -203,6 +203,8 @@ pub mod icmp {
     pub const V4_PARAMETER_PROBLEM: u8 = 12;
     /// ICMP: timestamp.
     pub const V4_TIMESTAMP: u8 = 13;
+    /// ICMPv4: timestamp reply.
+    pub const V4_TIMESTAMP_REPLY: u8 = 14;
 
     /// ICMPv6: destination unreachable.
     pub const V6_UNREACHABLE: u8 = 1;

@@ -5,7 +5,7 @@ use crate::drop_reason::DropReason;
 use crate::io::Io;
 use crate::packet::buffer::{IpChecksum, PacketBuf};
 use crate::packet::decap::{Inner, TunnelKey, decapsulate};
-use crate::packet::flow_key::Family;
+use crate::packet::flow_key::{Family, FlowKey};
 use crate::packet::ip;
 use crate::packet::meta::{PacketFlags, PacketMeta};
 use crate::packet::parse::{EtherType, check_addresses, parse_ethernet, parse_ip};
@@ -76,8 +76,25 @@ fn classify_tenant<B: PacketBuf>(
         return Err(DropReason::MulticastNotRouted);
     }
     check_addresses(&meta.key)?;
+    check_scope(&meta.key)?;
     interface.check_source(source, meta.key.source_addr())?;
     Ok(Class::Route)
+}
+
+/// Link-local addresses stay on their link (RFC 3927 section 2.7, RFC 4291
+/// section 2.5.6).
+fn check_scope(key: &FlowKey) -> Result<(), DropReason> {
+    let is_link_local = |address: &[u8; 16]| match key.family {
+        Family::V4 => address[..2] == [169, 254],
+        Family::V6 => address[0] == 0xfe && address[1] & 0xc0 == 0x80,
+    };
+    if is_link_local(&key.source) {
+        return Err(DropReason::MartianSource);
+    }
+    if is_link_local(&key.destination) {
+        return Err(DropReason::MartianDestination);
+    }
+    Ok(())
 }
 
 fn is_multicast(meta: &PacketMeta) -> bool {
@@ -121,6 +138,7 @@ fn classify_fabric<B: PacketBuf>(
         }
         TunnelKey::Vxlan(vni) => *tables.vnis.get(&vni).ok_or(DropReason::UnknownVni)?,
     };
+    packet.truncate(tunnel.end);
     enter(tables, packet, meta, vrf, tunnel.inner)?;
     Ok(Class::Route)
 }
@@ -143,6 +161,7 @@ fn enter<B: PacketBuf>(
     meta.flags = PacketFlags::DECAPSULATED;
     parse_ip(packet.bytes(), offset, family, IpChecksum::Unknown, meta)?;
     check_addresses(&meta.key)?;
+    check_scope(&meta.key)?;
     if is_multicast(meta) {
         return Err(DropReason::MulticastNotRouted);
     }

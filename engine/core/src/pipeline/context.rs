@@ -87,8 +87,11 @@ impl<I: Io> Context<'_, I> {
         let meta = *burst.meta(index);
         self.counters.drop_at(reason, Some(meta.ingress), Some(meta.key.vrf));
         let Some(mut packet) = burst.take(index) else { return };
+        if meta.flags.contains(PacketFlags::ORIGINATED) || !icmp::may_answer(packet.bytes(), &meta) {
+            return;
+        }
         let Some(source) = self.error_source(&meta) else { return };
-        if !icmp::may_answer(packet.bytes(), &meta) || !self.limits.allow_error(meta.ingress, self.now) {
+        if !self.limits.allow_error(self.answering_interface(&meta), self.now) {
             return;
         }
         if icmp::error_in_place(&mut packet, &meta, error, source) {
@@ -117,6 +120,16 @@ impl<I: Io> Context<'_, I> {
             return self.egress_interface(meta.next_hop).and_then(|(_, egress)| egress.source_for(peer));
         }
         self.tables.interfaces.get(meta.ingress.index())?.source_for(peer)
+    }
+
+    /// The interface whose rate limits an answer to a packet counts against.
+    /// What came out of a tunnel counts against the tenant's, so that tenants
+    /// do not share the fabric's.
+    fn answering_interface(&self, meta: &PacketMeta) -> InterfaceId {
+        if !meta.flags.contains(PacketFlags::DECAPSULATED) {
+            return meta.ingress;
+        }
+        self.egress_interface(meta.next_hop).map_or(meta.ingress, |(id, _)| id)
     }
 
     /// The tenant interface that a next hop leads out of, if it is one.

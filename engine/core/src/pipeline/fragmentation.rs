@@ -29,25 +29,25 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8,
     };
     cx.counters.consumed.add(1);
     for part in 0..cut.parts() {
-        match cx.pool.alloc() {
-            Some(mut fragment) => {
-                if cut.write(part, &mut fragment) {
-                    cx.originate(fragment, fragment_meta(&meta, part, cut.length(part)));
-                }
-            }
-            None => {
-                cx.counters.originated.add(1);
-                cx.counters.drop_at(DropReason::NoBuffer, Some(meta.ingress), Some(meta.key.vrf));
-            }
+        let written = |mut fragment| cut.write(part, &mut fragment).then_some(fragment);
+        if let Some(fragment) = cx.pool.alloc().and_then(written) {
+            cx.originate(fragment, fragment_meta(&meta, part, cut.length(part)));
+        } else {
+            cx.counters.originated.add(1);
+            cx.counters.drop_at(DropReason::NoBuffer, Some(meta.ingress), Some(meta.key.vrf));
         }
     }
 }
 
 /// The fragment goes where the packet went; its TTL is still to be taken.
 fn fragment_meta(packet: &PacketMeta, part: usize, length: usize) -> PacketMeta {
-    const KEPT: PacketFlags = PacketFlags::FROM_HOST.union(PacketFlags::DECAPSULATED);
+    const KEPT: PacketFlags = PacketFlags::FROM_HOST
+        .union(PacketFlags::DECAPSULATED)
+        .union(PacketFlags::ORIGINATED)
+        .union(PacketFlags::ICMP_ERROR);
     let mut meta = *packet;
     meta.l3_offset = 0;
+    meta.l4_offset = packet.l4_offset.saturating_sub(packet.l3_offset);
     meta.ip_length = length as u16;
     meta.flags = PacketFlags(packet.flags.0 & KEPT.0).union(PacketFlags::ALLOWED);
     if part > 0 || packet.flags.contains(PacketFlags::LATER_FRAGMENT) {

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use crate::io::Io;
-use crate::local::arp::{ArpMessage, ArpOperation, parse_arp, write_arp};
-use crate::local::nd::{self, ND_LENGTH, NdMessage, NeighbourSolicitation, parse_nd, write_advertisement};
+use crate::local::arp::{ARP_LENGTH, ArpMessage, ArpOperation, parse_arp, write_arp};
+use crate::local::nd::{
+    self, ND_LENGTH, NdMessage, NeighbourAdvertisement, NeighbourSolicitation, parse_nd, write_advertisement,
+};
 use crate::packet::buffer::PacketBuf;
 use crate::packet::flow_key::Family;
 use crate::packet::icmp::echo_reply_in_place;
@@ -67,7 +69,7 @@ pub fn arp<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8)
     let port = burst.port;
     let Some((packet, meta)) = burst.packet(index) else { return };
     let meta = *meta;
-    if !cx.limits.allow_neighbour_message(meta.ingress, cx.now) {
+    if is_over_limit(cx, &meta) {
         return cx.drop(burst, index, DropReason::IcmpRateLimited);
     }
     let message = packet.bytes().get(usize::from(meta.l3_offset)..).and_then(parse_arp);
@@ -97,17 +99,22 @@ fn reply_arp<I: Io>(
     meta: &PacketMeta,
     request: &ArpMessage,
 ) {
-    let start = usize::from(meta.l3_offset);
-    let Some(rest) = packet.bytes_mut().get_mut(start..) else { return };
-    if !write_arp(&request.reply(link.mac), rest) {
+    packet.advance(usize::from(meta.l3_offset));
+    packet.truncate(ARP_LENGTH);
+    if !write_arp(&request.reply(link.mac), packet.bytes_mut()) {
         return;
     }
-    // The reply stands where the request stood, behind a header of the same
-    // shape: only the stations change places.
-    let bytes = packet.bytes_mut();
-    bytes[..6].copy_from_slice(&request.sender_mac.0);
-    bytes[6..12].copy_from_slice(&link.mac.0);
-    send_frame(cx, link, packet);
+    let header = EthernetHeader::new(request.sender_mac, link.mac, link.tags);
+    if packet.prepend(header.length()) {
+        header.write_arp(packet.bytes_mut());
+        send_frame(cx, link, packet);
+    }
+}
+
+/// Tenants are limited. The fabric is not: a storm there must not keep us from
+/// hearing the answers that tunnels depend on.
+fn is_over_limit<I: Io>(cx: &mut Context<'_, I>, meta: &PacketMeta) -> bool {
+    meta.key.vrf != VrfId::UNDERLAY && !cx.limits.allow_neighbour_message(meta.ingress, cx.now)
 }
 
 /// Answers a neighbour solicitation for an address of ours; learns from
@@ -116,7 +123,7 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
     let port = burst.port;
     let Some((packet, meta)) = burst.packet(index) else { return };
     let meta = *meta;
-    if !cx.limits.allow_neighbour_message(meta.ingress, cx.now) {
+    if is_over_limit(cx, &meta) {
         return cx.drop(burst, index, DropReason::IcmpRateLimited);
     }
     let (Some(message), Some(link)) = (parse_nd(packet.bytes(), &meta), link(cx, port, &meta)) else {
@@ -124,7 +131,10 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
     };
     let claim = match &message {
         NdMessage::NeighbourSolicitation(ask) => ask.source_mac.map(|mac| (mac, ask.source)),
-        NdMessage::NeighbourAdvertisement(answer) => answer.target_mac.map(|mac| (mac, answer.target)),
+        NdMessage::NeighbourAdvertisement(answer) => {
+            let mac = answer.target_mac.or_else(|| known_mac(cx, &link, answer));
+            mac.map(|mac| (mac, answer.target))
+        }
         NdMessage::RouterSolicitation { .. } => None,
     };
     if let Some((mac, address)) = claim {
@@ -141,6 +151,19 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
     if let Some(packet) = burst.take(index) {
         advertise(cx, &link, packet, &ask);
     }
+}
+
+/// RFC 4861 section 7.2.5: an answer to a solicitation that went to a known
+/// station alone need not repeat its MAC.
+fn known_mac<I: Io>(
+    cx: &Context<'_, I>,
+    link: &Link<'_>,
+    answer: &NeighbourAdvertisement,
+) -> Option<MacAddr> {
+    let (interface, _) = link.interface.filter(|_| answer.solicited)?;
+    let id = cx.tables.neighbour_index.get(&(interface, IpAddr::V6(answer.target)))?;
+    let neighbour = cx.tables.neighbours.get(id.index())?;
+    (neighbour.state == NeighbourState::Resolved).then(|| neighbour.header.destination())
 }
 
 fn advertise<I: Io>(
@@ -197,7 +220,7 @@ fn learn<I: Io>(cx: &Context<'_, I>, link: &Link<'_>, address: IpAddr, mac: MacA
             if cx.tables.neighbours.get(id.index()).is_none_or(is_static) {
                 return;
             }
-            Learned::Neighbour { neighbour: *id, address, mac }
+            Learned::Neighbour { neighbour: *id, interface, address, mac }
         }
         None => {
             let known = |port: &Port| port.host_mac == Some(mac);
@@ -223,16 +246,17 @@ pub fn deliver<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index:
         // Only a tenant's packet comes here: the fabric's own was classified.
         return cx.drop(burst, index, DropReason::NestedTunnel);
     }
-    answer_echo(cx, burst, index);
+    answer_echo(cx, burst, index, interface);
 }
 
-fn answer_echo<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8) {
+/// Answers an echo request to an address of ours on `interface`.
+fn answer_echo<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8, interface: InterfaceId) {
     let meta = *burst.meta(index);
     let is_query = meta.flags.contains(PacketFlags::ICMP_QUERY);
     if !is_query || meta.flags.intersects(PacketFlags::FRAGMENT) {
         return cx.drop(burst, index, DropReason::LocalNotServed);
     }
-    if !cx.limits.allow_echo(meta.ingress, cx.now) {
+    if !cx.limits.allow_echo(interface, cx.now) {
         return cx.drop(burst, index, DropReason::IcmpRateLimited);
     }
     let Some((packet, _)) = burst.packet(index) else { return };
@@ -251,9 +275,9 @@ fn answer_echo<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index:
 /// ourselves, so that an underlay can be checked.
 pub fn punt<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8) {
     let Some(id) = cx.tables.host_port else {
-        let is_query = burst.meta(index).flags.contains(PacketFlags::ICMP_QUERY);
-        return if is_query {
-            answer_echo(cx, burst, index);
+        let meta = *burst.meta(index);
+        return if meta.flags.contains(PacketFlags::ICMP_QUERY) {
+            answer_echo(cx, burst, index, meta.ingress);
         } else {
             cx.drop(burst, index, DropReason::NoHostPort);
         };

@@ -12,8 +12,10 @@ use crate::packet::mss::clamp_mss;
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::outbox::Unresolved;
+use crate::pipeline::vrf_lookup::resolve;
 use crate::pipeline::{fragmentation, local};
 use crate::tables::Tables;
+use crate::tables::neighbour::NeighbourState;
 use crate::tables::next_hop::NextHop;
 use crate::types::{InterfaceId, NeighbourId};
 
@@ -79,15 +81,33 @@ fn step<B: PacketBuf>(tables: &Tables, packet: &mut B, meta: &mut PacketMeta) ->
     {
         return Step::Refuse(reason, IcmpError::TtlExpired);
     }
-    if hop.in_tunnel && tables.options.clamp_mss && meta.flags.contains(PacketFlags::TCP_SYN) {
-        let headers = match meta.key.family {
-            Family::V4 => TCP4_HEADERS,
-            Family::V6 => TCP6_HEADERS,
-        };
-        clamp_mss(packet.bytes_mut(), meta, hop.mtu.saturating_sub(headers));
+    if tables.options.clamp_mss && meta.flags.contains(PacketFlags::TCP_SYN) {
+        clamp_to_tunnel(tables, packet, meta, &hop);
     }
     meta.scratch = hop.neighbour.0;
     Step::Send
+}
+
+/// Makes both directions of a connection fit the tunnel that it takes: on the
+/// way in here, and, as the far end may not do so, on the way out.
+fn clamp_to_tunnel<B: PacketBuf>(tables: &Tables, packet: &mut B, meta: &PacketMeta, hop: &Hop) {
+    let mtu = if hop.in_tunnel {
+        hop.mtu
+    } else if meta.flags.contains(PacketFlags::DECAPSULATED) {
+        let back = meta.key.reversed(meta.key.vrf);
+        let route = resolve(tables, &back, meta.flow_hash);
+        match route.ok().and_then(|route| tables.next_hops.get(route.next_hop.index())) {
+            Some(NextHop::Tunnel(tunnel)) => tunnel.inner_mtu,
+            _ => return,
+        }
+    } else {
+        return;
+    };
+    let headers = match meta.key.family {
+        Family::V4 => TCP4_HEADERS,
+        Family::V6 => TCP6_HEADERS,
+    };
+    clamp_mss(packet.bytes_mut(), meta, mtu.saturating_sub(headers));
 }
 
 /// The neighbour and the size of the hop, or what to do instead.
@@ -108,6 +128,10 @@ fn find(tables: &Tables, meta: &PacketMeta) -> Result<Hop, Step> {
         _ => return Err(unusable()),
     };
     let entry = tables.neighbours.get(neighbour.index()).ok_or_else(unusable)?;
+    if entry.state == NeighbourState::Failed {
+        // The neighbour service goes on asking.
+        return Err(Step::Refuse(DropReason::NeighbourUnresolved, IcmpError::AddressUnreachable));
+    }
     if !entry.is_usable() {
         return Err(Step::Resolve(entry.interface, entry.address));
     }
@@ -137,6 +161,9 @@ fn wait_for_neighbour<I: Io>(
     address: std::net::IpAddr,
 ) {
     let mut meta = *burst.meta(index);
+    if !cx.limits.allow_resolve(meta.ingress, cx.now) {
+        return cx.drop(burst, index, DropReason::NeighbourQueueFull);
+    }
     meta.flags.insert(PacketFlags::ALLOWED.union(PacketFlags::UNDECIDED));
     let Some(packet) = burst.take(index) else { return };
     if !cx.out.wait_for_neighbour(Unresolved { interface, address, packet, meta }) {

@@ -60,7 +60,9 @@ pub enum Learned {
     Neighbour {
         /// The neighbour.
         neighbour: NeighbourId,
-        /// Its address, to see that the ID still means the same.
+        /// Where it is, and
+        interface: InterfaceId,
+        /// its address, to see that the ID still means the same.
         address: IpAddr,
         /// Its MAC.
         mac: MacAddr,
@@ -204,6 +206,11 @@ impl<I: Io> Outbox<I> {
             return self.hand_over(owner, Handover::Transmit { port, packet }, counters);
         }
         self.transmit_own(port, packet, counters);
+    }
+
+    /// Whether this worker owns a transmit queue of a port.
+    pub fn owns(&self, port: PortId) -> bool {
+        self.ports.get(port.index()).is_some_and(|slot| slot.queue.is_some())
     }
 
     /// Sends a frame that another worker has handed over, or an own one.

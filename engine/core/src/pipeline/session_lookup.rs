@@ -13,7 +13,7 @@ use crate::packet::parse::tcp_flags;
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::owner::is_stateful;
-use crate::session::{KeyHash, Verdict};
+use crate::session::{Direction, KeyHash, Verdict};
 
 /// Finds the sessions of packets. All packets stay in the lane, marked
 /// [`UNDECIDED`](PacketFlags::UNDECIDED) if their session does not say where
@@ -58,13 +58,23 @@ fn look_up<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &mut PacketMeta, 
 }
 
 /// An ICMP error may pass if the packet that it quotes belongs to a session
-/// (RFC 5508 section 4.2): it travels against that packet.
+/// (RFC 5508 section 4.2): it travels against that packet, to its source, and
+/// the session is still allowed.
 fn look_up_quoted<I: Io>(cx: &Context<'_, I>, bytes: &[u8], meta: &mut PacketMeta) {
     meta.flags.insert(PacketFlags::UNDECIDED);
     let Some(quoted) = quoted_key(bytes, meta) else { return };
+    if quoted.source != meta.key.destination {
+        return;
+    }
     let opposite = quoted.reversed(meta.key.vrf);
-    let hash = cx.sessions.hash(&opposite);
-    if cx.sessions.lookup(&opposite, hash).is_some() {
+    let Some(at) = cx.sessions.lookup(&opposite, cx.sessions.hash(&opposite)) else { return };
+    let Some(session) = cx.sessions.session(at.index()) else { return };
+    let is_current = |direction| {
+        let flow = session.flow(direction);
+        let generation = cx.tables.vrfs.get(flow.key().vrf.index()).map_or(0, |vrf| vrf.generation);
+        flow.next_hop(generation).is_some()
+    };
+    if is_current(Direction::Forward) || is_current(Direction::Reverse) {
         meta.flags.insert(PacketFlags::ALLOWED);
     }
 }

@@ -15,7 +15,7 @@ use crate::packet::parse::{icmp_type_code, tcp_flags};
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::owner::is_stateful;
-use crate::pipeline::vrf_lookup::{lookup_one, resolve};
+use crate::pipeline::vrf_lookup::resolve;
 use crate::policy::{self, FirstPacket};
 use crate::session::{Decision, Direction, NewSession, SessionRef, Verdict};
 use crate::tables::Tables;
@@ -100,6 +100,11 @@ fn check_again<I: Io>(
     let ingress = session.ingress(Direction::Forward).unwrap_or(InterfaceId::NONE);
     let flow = FirstOf { key: &first, ingress, icmp: query_type(&first) };
     let reply_vrf = session.flow(Direction::Reverse).key().vrf;
+    if has_moved(cx, meta, at.direction(), ingress) {
+        // Other policies apply now: it is a first packet again.
+        cx.sessions.remove(at.index());
+        return check_first(cx, bytes, meta);
+    }
     match decide(cx.tables, &flow) {
         Ok(Policed::Allowed(vrf)) if vrf == reply_vrf => {}
         Ok(_) => {
@@ -119,6 +124,24 @@ fn check_again<I: Io>(
     let generation = cx.tables.vrfs.get(meta.key.vrf.index()).map_or(0, |vrf| vrf.generation);
     cx.sessions.decide(at, &Decision { next_hop: meta.next_hop, generation, ingress: meta.ingress });
     Ok(())
+}
+
+/// Whether the end that opened a session is behind another interface than it
+/// was: its packets come in there, or replies would leave there.
+fn has_moved<I: Io>(
+    cx: &Context<'_, I>,
+    meta: &PacketMeta,
+    direction: Direction,
+    opener: InterfaceId,
+) -> bool {
+    let is_tenant_interface = |id: &InterfaceId| cx.tables.interfaces.get(id.index()).is_some_and(is_tenant);
+    match direction {
+        Direction::Forward => meta.ingress != opener,
+        Direction::Reverse => {
+            let egress = cx.egress_interface(meta.next_hop).map(|(id, _)| id).filter(is_tenant_interface);
+            egress.is_some_and(|egress| egress != opener)
+        }
+    }
 }
 
 /// A session is not allowed any more. It stays, so that it goes on if it is
@@ -145,16 +168,15 @@ fn refuse_again<I: Io>(
     check_first(cx, bytes, meta)
 }
 
-/// The ICMP type that a session of queries began with. Echo is the only query
-/// with an identifier in its key.
+/// The ICMP type that a session of queries began with, by its key.
 fn query_type(key: &FlowKey) -> Option<(u8, u8)> {
-    let echo = key.source_port != 0;
-    match (key.protocol, key.family) {
-        (number::ICMP, Family::V4) if echo => Some((icmp::V4_ECHO_REQUEST, 0)),
-        (number::ICMP, Family::V4) => Some((icmp::V4_TIMESTAMP, 0)),
-        (number::ICMPV6, Family::V6) => Some((icmp::V6_ECHO_REQUEST, 0)),
-        _ => None,
-    }
+    let kind = match (key.protocol, key.family) {
+        (number::ICMP, Family::V4) if key.source_port == u16::from(icmp::V4_TIMESTAMP) => icmp::V4_TIMESTAMP,
+        (number::ICMP, Family::V4) => icmp::V4_ECHO_REQUEST,
+        (number::ICMPV6, Family::V6) => icmp::V6_ECHO_REQUEST,
+        _ => return None,
+    };
+    Some((kind, 0))
 }
 
 /// Asks the policies of both ends about a flow.
@@ -211,7 +233,8 @@ fn source_groups(tables: &Tables, key: &FlowKey, source: Option<&Interface>) -> 
     if let Some(interface) = source {
         return interface.policy.as_ref().map_or(SgSetId::EMPTY, |policy| policy.sg_set());
     }
-    lookup_one(tables, &key.reversed(key.vrf)).map_or(SgSetId::EMPTY, |entry| entry.sg_set)
+    let back = key.reversed(key.vrf);
+    resolve(tables, &back, flow_hash(&back)).map_or(SgSetId::EMPTY, |route| route.sg_set)
 }
 
 fn groups(tables: &Tables, id: SgSetId) -> &[SgId] {

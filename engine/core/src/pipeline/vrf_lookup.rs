@@ -151,11 +151,32 @@ fn follow(
                 if vrf != key.vrf || *other == vrf {
                     return Err(DropReason::RoutingLoop);
                 }
+                // No tenant gets into the underlay.
+                if *other == VrfId::UNDERLAY {
+                    return Err(DropReason::NextHopUnusable);
+                }
                 vrf = *other;
                 entry = lookup_one(tables, &FlowKey { vrf, ..*key }).ok_or(DropReason::NoRoute)?;
                 next_hop = entry.next_hop;
             }
-            Some(_) => return Ok(Resolved { next_hop, sg_set: entry.sg_set, vrf }),
+            Some(end) => {
+                // Into another VRF there is one way: a next hop that says so.
+                if egress_vrf(tables, end).is_some_and(|egress| egress != vrf) {
+                    return Err(DropReason::NextHopUnusable);
+                }
+                return Ok(Resolved { next_hop, sg_set: entry.sg_set, vrf });
+            }
         }
     }
+}
+
+/// The VRF of the interface that a next hop leads out of; tunnels leave by the
+/// underlay whatever they carry.
+fn egress_vrf(tables: &Tables, next_hop: &NextHop) -> Option<VrfId> {
+    let interface = match next_hop {
+        NextHop::Local(interface) | NextHop::Connected(interface) => *interface,
+        NextHop::Neighbour(neighbour) => tables.neighbours.get(neighbour.index())?.interface,
+        _ => return None,
+    };
+    Some(tables.interfaces.get(interface.index())?.vrf)
 }

@@ -116,6 +116,16 @@ impl EthernetHeader {
         self.bytes.len() + 2
     }
 
+    /// Like [`write`](Self::write), for ARP.
+    ///
+    /// # Panics
+    /// If `frame` is shorter than the header.
+    pub fn write_arp(&self, frame: &mut [u8]) {
+        let at = self.bytes.len();
+        frame[..at].copy_from_slice(&self.bytes);
+        frame[at..at + 2].copy_from_slice(&[0x08, 0x06]);
+    }
+
     /// Writes header and EtherType to the first [`length`](Self::length)
     /// bytes of `frame`.
     ///

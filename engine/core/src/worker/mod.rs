@@ -149,6 +149,7 @@ impl<I: Io> Worker<I> {
         busy |= self.poll_queues(now);
         busy |= self.poll_ring(now);
         self.out.flush(&self.counters);
+        busy |= self.dump.is_some();
         self.keep_house(now);
         self.counters.loops.add(1);
         self.counters.busy_loops.add(u64::from(busy));
@@ -288,8 +289,11 @@ impl<I: Io> Worker<I> {
     fn drain_transmits(&mut self) {
         for _ in 0..self.ring.len() {
             match self.ring.pop() {
-                Some(Handover::Transmit { port, packet }) => {
+                Some(Handover::Transmit { port, packet }) if self.out.owns(port) => {
                     self.out.transmit_own(port, packet, &self.counters);
+                }
+                Some(Handover::Transmit { port, packet }) => {
+                    self.out.transmit(port, packet, &self.counters);
                 }
                 Some(item) => {
                     if self.ring.push(item).is_err() {

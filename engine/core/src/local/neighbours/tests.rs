@@ -52,7 +52,7 @@ impl World {
     fn learned(&mut self, of: u8, mac: MacAddr, at: u64) -> bool {
         let id = self.id(of);
         let now = Duration::from_millis(at);
-        self.service.handle_learned(&mut self.tables, id, address(of), mac, now, &mut self.actions)
+        self.service.handle_learned(&mut self.tables, (id, IFACE, address(of)), mac, now, &mut self.actions)
     }
 
     fn id(&self, of: u8) -> NeighbourId {
@@ -148,11 +148,12 @@ fn the_resolved_are_confirmed_again_and_the_gone_forgotten() {
     world.poll(30_100);
     assert_eq!(world.happened(), ["ask one"]);
     world.learned(5, MAC, 30_200);
-    for at in [60_200, 61_200, 62_200] {
+    for at in [60_200, 61_200, 62_200, 63_200, 64_200, 65_200] {
         world.poll(at);
     }
-    assert_eq!(world.happened(), ["ask one", "ask one", "ask one"]);
-    assert!(world.poll(63_200));
+    assert_eq!(world.happened(), ["ask one", "ask one", "ask one", "ask all", "ask all", "ask all"]);
+    assert_eq!(world.state(5), Some(NeighbourState::Resolved), "usable until nobody answers");
+    assert!(world.poll(66_200));
     assert_eq!(world.state(5), None);
 }
 
@@ -164,4 +165,38 @@ fn a_static_neighbour_and_a_group_address_learn_nothing() {
     let id = world.id(5);
     world.tables.neighbours.get_mut(id.index()).expect("known").state = NeighbourState::Static;
     assert!(!world.learned(5, MAC, 20));
+}
+
+#[test]
+fn an_interface_that_changed_makes_its_neighbours_be_asked_at_once() {
+    let mut world = World::new(NeighbourTimers::default());
+    world.packet(1, 5, 0);
+    world.learned(5, MAC, 100);
+    let id = world.id(5);
+    world.tables.neighbours.get_mut(id.index()).expect("known").state = NeighbourState::Resolving;
+    world.happened();
+    world.poll(200);
+    assert_eq!(world.happened(), ["ask all"]);
+}
+
+#[test]
+fn an_id_that_means_another_interfaces_neighbour_learns_nothing() {
+    let mut world = World::new(NeighbourTimers::default());
+    world.packet(1, 5, 0);
+    let at = (world.id(5), InterfaceId(2), address(5));
+    let now = Duration::from_millis(10);
+    assert!(!world.service.handle_learned(&mut world.tables, at, MAC, now, &mut world.actions));
+    assert_eq!(world.state(5), Some(NeighbourState::Resolving));
+}
+
+#[test]
+fn an_interface_has_a_bounded_number_of_neighbours() {
+    let timers = NeighbourTimers { per_interface: 2, ..NeighbourTimers::default() };
+    let mut world = World::new(timers);
+    for to in 1..=5 {
+        if world.packet(u32::from(to), to, 0) {
+            world.learned(to, MAC, 1);
+        }
+    }
+    assert_eq!(world.tables.neighbours.len(), 2);
 }

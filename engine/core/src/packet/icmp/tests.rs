@@ -253,7 +253,7 @@ fn quotes_tell_ports_and_identifiers_from_eight_bytes() {
         quoted_key(&bytes, &meta).map(|key| (key.protocol, key.source_port, key.destination_port))
     };
     assert_eq!(quoted(&udp(Family::V4, 50)[..28]), Some((17, 1111, 2222)));
-    assert_eq!(quoted(&echo_request(Family::V4, &[0; 50])[..28]), Some((1, 7, 7)));
+    assert_eq!(quoted(&echo_request(Family::V4, &[0; 50])[..28]), Some((1, 7, 8)));
     assert_eq!(quoted(&udp(Family::V4, 50)[..22]), None, "too short for ports");
     let mut error_about_error = echo_request(Family::V4, &[]);
     error_about_error[20] = 3;

@@ -65,10 +65,7 @@ fn read_udp(segment: &[u8], is_fragment: bool) -> bool {
 #[inline]
 fn read_icmp(header: &[u8; icmp::LENGTH], hop_limit: u8, key: &mut FlowKey, flags: &mut PacketFlags) {
     let kind = header[icmp::TYPE];
-    if is_echo(key.family, kind) {
-        key.source_port = be16(header, icmp::IDENTIFIER);
-        key.destination_port = key.source_port;
-    }
+    (key.source_port, key.destination_port) = icmp_ports(key.family, kind, be16(header, icmp::IDENTIFIER));
     if is_error(key.family, kind) {
         flags.insert(PacketFlags::ICMP_ERROR);
     }
@@ -90,13 +87,27 @@ fn read_icmp(header: &[u8; icmp::LENGTH], hop_limit: u8, key: &mut FlowKey, flag
     }
 }
 
+/// What stands for the ports of an ICMP message in its key, so that the reply
+/// to a query, and nothing else, has the query's key reversed.
 #[inline]
-fn is_echo(family: Family, kind: u8) -> bool {
-    match family {
-        Family::V4 => matches!(kind, icmp::V4_ECHO_REQUEST | icmp::V4_ECHO_REPLY),
-        Family::V6 => matches!(kind, icmp::V6_ECHO_REQUEST | icmp::V6_ECHO_REPLY),
+fn icmp_ports(family: Family, kind: u8, identifier: u16) -> (u16, u16) {
+    match (family, kind) {
+        (Family::V4, icmp::V4_ECHO_REQUEST) | (Family::V6, icmp::V6_ECHO_REQUEST) => {
+            (identifier, ECHO_SERVICE)
+        }
+        (Family::V4, icmp::V4_ECHO_REPLY) | (Family::V6, icmp::V6_ECHO_REPLY) => (ECHO_SERVICE, identifier),
+        (Family::V4, icmp::V4_TIMESTAMP) => TIMESTAMP_PORTS,
+        (Family::V4, icmp::V4_TIMESTAMP_REPLY) => (TIMESTAMP_PORTS.1, TIMESTAMP_PORTS.0),
+        // Its reverse stands for nothing.
+        _ => (OTHER_ICMP | u16::from(kind), u16::from(kind)),
     }
 }
+
+/// The "port" that echo requests go to: the type of the request in ICMP.
+const ECHO_SERVICE: u16 = icmp::V4_ECHO_REQUEST as u16;
+/// The types of a timestamp request and its reply.
+const TIMESTAMP_PORTS: (u16, u16) = (icmp::V4_TIMESTAMP as u16, icmp::V4_TIMESTAMP_REPLY as u16);
+const OTHER_ICMP: u16 = 0xff00;
 
 /// Whether a message quotes a packet that failed.
 #[inline]
@@ -128,8 +139,7 @@ pub(in crate::packet) fn ports_of_quote(family: Family, protocol: u8, segment: &
             if is_error(family, kind) {
                 return None;
             }
-            let identifier = if is_echo(family, kind) { be16(header, icmp::IDENTIFIER) } else { 0 };
-            Some((identifier, identifier))
+            Some(icmp_ports(family, kind, be16(header, icmp::IDENTIFIER)))
         }
         _ => Some((0, 0)),
     }

@@ -186,24 +186,28 @@ fn icmp_messages_are_told_apart() {
         };
         let meta = parse(&packet, family).expect("good");
         assert_eq!(icmp_type_code(&packet, &meta), Some((kind, 0)));
-        (PacketFlags(meta.flags.0 & !PacketFlags::DONT_FRAGMENT.0), meta.key.source_port)
+        (PacketFlags(meta.flags.0 & !PacketFlags::DONT_FRAGMENT.0), ports(&meta))
     };
     let none = PacketFlags::default();
     for kind in 0..=255u8 {
+        // Queries and their replies have each other's ports; the rest has
+        // ports that no other type has either way round.
+        let other = (0xff00 | u16::from(kind), u16::from(kind));
         let expected = match kind {
-            8 => (PacketFlags::ICMP_QUERY, 0xabcd),
-            0 => (none, 0xabcd),
-            13 => (PacketFlags::ICMP_QUERY, 0),
-            3 | 4 | 11 | 12 => (PacketFlags::ICMP_ERROR, 0),
-            _ => (none, 0),
+            8 => (PacketFlags::ICMP_QUERY, (0xabcd, 8)),
+            0 => (none, (8, 0xabcd)),
+            13 => (PacketFlags::ICMP_QUERY, (13, 14)),
+            14 => (none, (14, 13)),
+            3 | 4 | 11 | 12 => (PacketFlags::ICMP_ERROR, other),
+            _ => (none, other),
         };
         assert_eq!(classify(Family::V4, kind), expected, "ICMP {kind}");
         let expected = match kind {
-            128 => (PacketFlags::ICMP_QUERY, 0xabcd),
-            129 => (none, 0xabcd),
-            0..=127 => (PacketFlags::ICMP_ERROR, 0),
-            133..=137 => (PacketFlags::NEIGHBOUR_DISCOVERY, 0),
-            _ => (none, 0),
+            128 => (PacketFlags::ICMP_QUERY, (0xabcd, 8)),
+            129 => (none, (8, 0xabcd)),
+            0..=127 => (PacketFlags::ICMP_ERROR, other),
+            133..=137 => (PacketFlags::NEIGHBOUR_DISCOVERY, other),
+            _ => (none, other),
         };
         assert_eq!(classify(Family::V6, kind), expected, "ICMPv6 {kind}");
     }
@@ -430,8 +434,8 @@ proptest! {
         let (protocol, expected) = match theirs.transport.expect("a transport") {
             TransportSlice::Tcp(tcp) => (6, (tcp.source_port(), tcp.destination_port())),
             TransportSlice::Udp(udp) => (17, (udp.source_port(), udp.destination_port())),
-            TransportSlice::Icmpv4(_) => (1, (a, a)),
-            TransportSlice::Icmpv6(_) => (58, (a, a)),
+            TransportSlice::Icmpv4(_) => (1, (a, 8)),
+            TransportSlice::Icmpv6(_) => (58, (a, 8)),
             TransportSlice::Igmp(_) => return Err(TestCaseError::fail("IGMP")),
         };
         prop_assert_eq!((meta.key.protocol, ports(&meta)), (protocol, expected));

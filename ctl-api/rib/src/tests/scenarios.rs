@@ -373,6 +373,30 @@ fn policies_follow_their_groups() {
 }
 
 #[test]
+fn a_kept_set_of_groups_does_not_keep_old_rules() {
+    let mut world = site();
+    let interface = |name: &str, vlan, address| {
+        Kind::Interface(v1::Interface { security_groups: vec![100], ..workload(name, vlan, "blue", address) })
+    };
+    let rule = v1::SecurityGroupRule { direction: v1::Direction::Egress.into(), ..Default::default() };
+    let group = |rules| Kind::SecurityGroup(v1::SecurityGroup { id: 100, name: String::new(), rules });
+    let first = interface("i", 7, "10.1.0.5");
+    world.add(first.clone());
+    // The route keeps the set when no interface has it any more.
+    let path = route("64512:7", "10.2.0.0/24", "64512:1", "nh", 200);
+    world.add(Kind::Route(v1::Route { security_groups: vec![100], ..path }));
+    world.add(group(vec![rule]));
+    world.remove(&first);
+    world.add(group(vec![]));
+    world.add(interface("j", 8, "10.1.0.6"));
+    let id = world.rib.interface_id("j").expect("a number");
+    let entry = world.tables.interfaces.get(id.index()).expect("in force");
+    let policy = entry.policy.as_ref().expect("a policy");
+    assert_eq!(format!("{policy:?}"), format!("{:?}", Policy::new(policy.sg_set(), [])));
+    invariants::check(&world);
+}
+
+#[test]
 fn a_vrf_that_leads_to_a_filtered_one_is_stateful_and_follows_its_generation() {
     let mut world = site();
     world.add(vrf("red", &[], 101));

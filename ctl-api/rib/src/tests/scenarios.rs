@@ -91,7 +91,11 @@ fn static_route(vrf: &str, prefix: &str, next_hop: &str) -> Kind {
 
 /// A fabric and a tenant port, VRF blue, and a remote gateway behind `nh`.
 fn site() -> World {
-    let mut world = World::default();
+    site_with(Limits::default())
+}
+
+fn site_with(limits: Limits) -> World {
+    let mut world = World::with(limits);
     for kind in [
         port("f", v1::PortRole::Fabric),
         port("t", v1::PortRole::Tenant),
@@ -447,7 +451,7 @@ fn a_group_leaves_out_what_cannot_be_used() {
 
 #[test]
 fn a_number_given_again_does_not_revive_sessions() {
-    let mut world = site();
+    let mut world = site_with(Limits { vrfs: 1, ..Limits::default() });
     world.add(Kind::Interface(workload("w", 7, "blue", "10.1.0.5")));
     let generation = world.generation("blue");
     let id = world.rib.vrf_id("blue");
@@ -455,6 +459,29 @@ fn a_number_given_again_does_not_revive_sessions() {
     world.add(vrf("red", &[], 0));
     assert_eq!(world.rib.vrf_id("red"), id);
     assert!(world.generation("red") > generation);
+}
+
+#[test]
+fn numbers_are_not_given_again_at_once() {
+    let mut world = site();
+    let interface = Kind::Interface(workload("w", 7, "blue", "10.1.0.5"));
+    world.add(interface.clone());
+    let before = (world.rib.vrf_id("blue"), world.rib.interface_id("w"));
+    world.remove(&interface);
+    world.remove(&vrf("blue", &[], 0));
+    world.add(vrf("blue", &[], 0));
+    world.add(interface);
+    assert_ne!(world.rib.vrf_id("blue"), before.0);
+    assert_ne!(world.rib.interface_id("w"), before.1);
+    invariants::check(&world);
+}
+
+#[test]
+fn the_underlay_is_neither_declared_nor_deleted() {
+    let mut world = site();
+    assert!(world.apply(vrf("underlay", &[], 0)).is_err());
+    let refusal = world.delete(&key_of(&vrf("underlay", &[], 0))).expect_err("always there");
+    assert_eq!(refusal.field, "key.vrf");
 }
 
 #[test]

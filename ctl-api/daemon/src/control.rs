@@ -92,6 +92,11 @@ impl Control {
         receiver.await.map_err(|_| stopping())
     }
 
+    /// Comes when the thread has ended, whether it was told to or not.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     /// Tells the thread to stop after what waits now.
     pub fn stop(&self) {
         // Ended already, if it fails.

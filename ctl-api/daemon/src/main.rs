@@ -179,7 +179,8 @@ fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-/// Serves the API until a signal says that it is enough.
+/// Serves the API until a signal says that it is enough, or nothing can be
+/// programmed any more.
 fn serve(config: &Config, socket: &ControlSocket, control: Control, facts: Facts) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
@@ -204,11 +205,14 @@ fn serve(config: &Config, socket: &ControlSocket, control: Control, facts: Facts
                 Some(listener)
             }
         };
-        let server = server::serve(unix, tcp, control, facts);
+        let server = server::serve(unix, tcp, control.clone(), facts);
         say(&format!("tieline ready: control API on unix:{}", socket.path().display()))?;
         tracing::info!(socket = %socket.path().display(), "ready");
         tokio::select! {
             failed = server => failed.context("the control API has ended"),
+            () = control.ended() => Err(anyhow::anyhow!(
+                "the control thread has ended unexpectedly: start the daemon again and program it anew"
+            )),
             () = received(&mut terminate) => Ok(()),
             () = received(&mut interrupt) => Ok(()),
         }

@@ -21,6 +21,8 @@ use crate::service::operations::{Facts, OperationsService};
 
 /// Calls and streams of one connection at once.
 const STREAMS: u32 = 128;
+/// Largest request in bytes; the largest objects are far smaller.
+const LARGEST_REQUEST: usize = 1 << 20;
 /// How often a silent client is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Pause after a connection could not be accepted, most often for want of
@@ -38,8 +40,10 @@ pub async fn serve(
     control: Control,
     facts: Facts,
 ) -> Result<(), tonic::transport::Error> {
-    let operations = OperationsServer::from_arc(OperationsService::new(control.clone(), facts).into());
-    let control = ControlServer::from_arc(ControlService::new(control).into());
+    let operations = OperationsServer::from_arc(OperationsService::new(control.clone(), facts).into())
+        .max_decoding_message_size(LARGEST_REQUEST);
+    let control = ControlServer::from_arc(ControlService::new(control).into())
+        .max_decoding_message_size(LARGEST_REQUEST);
     let router = || {
         Server::builder()
             .max_concurrent_streams(STREAMS)

@@ -143,7 +143,12 @@ fn it_starts_without_configuration() {
         let namespace = net.namespace("gw1")?;
         let mut gateway = Gateway::start_bare(&net, &namespace)?;
         eprintln!("  ready after {:.2} s", gateway.ready_after.as_secs_f32());
-        eprintln!("  resident: {} MiB", gateway.resident_kib()? / 1024);
+        let resident = gateway.resident_kib()? / 1024;
+        eprintln!("  resident: {resident} MiB");
+        steps.check("it is resident in less than 300 MiB", || {
+            ensure!(resident < 300, "{resident} MiB");
+            Ok(())
+        });
         steps.check("it answers", || {
             let version = gateway.tlctl("version")?;
             let dpdk = version["daemon"]["dpdk_version"].as_str().unwrap_or_default();

@@ -30,7 +30,7 @@ impl Rib {
         request: &v1::ListRoutesRequest,
         tables: &Tables,
     ) -> Result<v1::ListRoutesReply, Refusal> {
-        let unknown = || Refusal::invalid("vrf", format!("there is no VRF {:?}", request.vrf));
+        let unknown = || Refusal::invalid("vrf", format!("there is no VRF {}", field::quoted(&request.vrf)));
         let id = self.vrf_id(&request.vrf).ok_or_else(unknown)?;
         let vrf = tables.vrfs.get(id.index()).ok_or_else(unknown)?;
         if !request.address.is_empty() {

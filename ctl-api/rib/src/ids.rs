@@ -1,39 +1,76 @@
-//! Numbers for named things: the lowest free one, stable while the thing
-//! lives, given again afterwards.
+//! Numbers for named things, stable while the thing lives, given again
+//! afterwards: the lowest free one at once, or in rotation as late as possible.
 
 use std::collections::BTreeSet;
 
 /// Free numbers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IdPool {
+    /// Neither this nor a larger number was given yet, or it is free again.
     next: u32,
+    /// Free numbers below `next`.
     free: BTreeSet<u32>,
+    rotation: Option<Rotation>,
+}
+
+/// Numbers go round before one is given again: packets and counters of its
+/// former owner are gone by then.
+#[derive(Debug, Clone)]
+struct Rotation {
+    /// The first number that is too large.
+    end: u32,
+    /// The number given last.
+    last: Option<u32>,
 }
 
 impl IdPool {
-    /// A pool whose lowest number is `first`.
+    /// A pool that gives the lowest free number from `first` on.
     pub fn starting_at(first: u32) -> Self {
-        Self { next: first, free: BTreeSet::new() }
+        Self { next: first, free: BTreeSet::new(), rotation: None }
     }
 
-    /// The lowest free number.
+    /// A pool that gives the next free number after the last one, and begins
+    /// again at `first` after the last of `count`. It is for at most `count`
+    /// things at once.
+    pub fn rotating(first: u32, count: u32) -> Self {
+        let rotation = Rotation { end: first.saturating_add(count), last: None };
+        Self { next: first, free: BTreeSet::new(), rotation: Some(rotation) }
+    }
+
+    /// A free number.
     pub fn take(&mut self) -> u32 {
-        self.free.pop_first().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        })
+        let Some(rotation) = &mut self.rotation else {
+            return self.free.pop_first().unwrap_or_else(|| Self::take_new(&mut self.next));
+        };
+        let after = rotation.last.map_or(0, |last| last.saturating_add(1));
+        let id = match self.free.range(after..).next().copied() {
+            Some(id) => id,
+            None if self.next < rotation.end => Self::take_new(&mut self.next),
+            None => self.free.first().copied().unwrap_or_else(|| Self::take_new(&mut self.next)),
+        };
+        self.free.remove(&id);
+        rotation.last = Some(id);
+        id
+    }
+
+    fn take_new(next: &mut u32) -> u32 {
+        *next += 1;
+        *next - 1
     }
 
     /// Gives a number back.
     pub fn give(&mut self, id: u32) {
         self.free.insert(id);
+        if self.rotation.is_some() {
+            return;
+        }
         while self.next > 0 && self.free.remove(&(self.next - 1)) {
             self.next -= 1;
         }
     }
 }
 
-/// Numbered things, with the lowest free number for each new one.
+/// Numbered things.
 #[derive(Debug, Clone)]
 pub(crate) struct Numbered<T> {
     pool: IdPool,
@@ -47,9 +84,15 @@ impl<T> Default for Numbered<T> {
 }
 
 impl<T> Numbered<T> {
-    /// Numbers from `first` on.
+    /// Numbers from `first` on, the lowest free one for each new thing.
     pub fn starting_at(first: u32) -> Self {
         Self { pool: IdPool::starting_at(first), slots: Vec::new() }
+    }
+
+    /// Numbers in rotation, `count` of them from `first` on, for at most so
+    /// many things at once.
+    pub fn rotating(first: u32, count: u32) -> Self {
+        Self { pool: IdPool::rotating(first, count), slots: Vec::new() }
     }
 
     /// Adds a thing and returns its number.
@@ -118,6 +161,31 @@ mod tests {
                     }
                 }
                 prop_assert!(numbered.iter().map(|(id, _)| id).eq(oracle.keys().copied()));
+            }
+        }
+
+        #[test]
+        fn a_number_comes_round_after_all_others(steps in proptest::collection::vec(any::<Option<u8>>(), 1..80)) {
+            let numbers = 1u32..9;
+            let mut numbered = Numbered::rotating(1, 8);
+            let mut taken = BTreeMap::new();
+            let mut last = 8;
+            for step in steps {
+                match step {
+                    None if taken.len() < 8 => {
+                        let id = numbered.insert(());
+                        let mut round = (last + 1..numbers.end).chain(numbers.clone());
+                        prop_assert_eq!(Some(id), round.find(|id| !taken.contains_key(id)));
+                        taken.insert(id, ());
+                        last = id;
+                    }
+                    None => {}
+                    Some(id) => {
+                        let id = u32::from(id % 10);
+                        prop_assert_eq!(numbered.remove(id), taken.remove(&id));
+                    }
+                }
+                prop_assert!(numbered.iter().map(|(id, _)| id).eq(taken.keys().copied()));
             }
         }
     }

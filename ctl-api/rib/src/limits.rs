@@ -29,7 +29,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             ports: 64,
-            interfaces: 16_384,
+            interfaces: 4_096,
             vrfs: 4_096,
             next_hops: 65_536,
             routes: 2_000_000,

@@ -14,7 +14,7 @@ use crate::rd::RouteDistinguisher;
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::next_hop::Definition;
-use crate::spec::{Encapsulation, TunnelUse};
+use crate::spec::{Encapsulation, TunnelUse, field};
 
 /// Entries of a page whose request states no size.
 const DEFAULT_PAGE: usize = 1000;
@@ -31,7 +31,10 @@ pub(crate) fn page_length(requested: u32) -> usize {
 
 /// A token that no reply can have carried.
 pub(crate) fn bad_token(token: &str) -> Refusal {
-    Refusal::invalid("page_token", format!("{token:?} is not from a reply: start with an empty one"))
+    Refusal::invalid(
+        "page_token",
+        format!("{} is not from a reply: start with an empty one", field::quoted(token)),
+    )
 }
 
 impl Rib {

@@ -81,10 +81,11 @@ impl Rib {
     /// A RIB without any object. It writes into tables that nothing else has
     /// put ports, interfaces, VRFs or routes into.
     pub fn new(limits: Limits, options: RibOptions) -> Self {
+        let limits = limits.clamped();
         Self {
-            limits: limits.clamped(),
+            store: Store::new(&limits),
+            limits,
             options,
-            store: Store::new(),
             nodes: Nodes::default(),
             paths: Paths::default(),
             imports: Imports::default(),
@@ -129,7 +130,7 @@ impl Rib {
     /// Withdraws an object. What is not there is withdrawn already.
     ///
     /// # Errors
-    /// When the key cannot be one.
+    /// When the key cannot be one, or is the underlay's, which stays.
     pub fn delete(
         &mut self,
         key: &v1::ObjectKey,
@@ -139,6 +140,10 @@ impl Rib {
         let changed = match Key::parse(key)? {
             Key::Port(name) => self.delete_port(&name, tables, ports),
             Key::Interface(name) => self.delete_interface(&name, tables),
+            Key::Vrf(name) if name.as_str() == UNDERLAY => {
+                let sentence = "the VRF \"underlay\" always exists and cannot be deleted";
+                return Err(Refusal::invalid("key.vrf", sentence));
+            }
             Key::Vrf(name) => self.delete_vrf(&name, tables),
             Key::NextHop(name) => self.delete_next_hop(&name, tables, false),
             Key::NextHopGroup(name) => self.delete_next_hop(&name, tables, true),

@@ -11,6 +11,7 @@ use tieline_engine::types::{InterfaceId, Label, NextHopId, PortId, SgId, SgSetId
 use tieline_proto::v1;
 
 use crate::ids::Numbered;
+use crate::limits::Limits;
 use crate::name::Name;
 use crate::rib::PortInfo;
 use crate::spec::interface::{ClaimKind, InterfaceSpec};
@@ -94,9 +95,15 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Nothing but the underlay, whose number no VRF gets.
-    pub fn new() -> Self {
-        Self { vrf_names: Numbered::starting_at(u32::from(VrfId::UNDERLAY.0) + 1), ..Self::default() }
+    /// Nothing but the underlay, whose number no VRF gets. The limits also say
+    /// how far the numbers go, which index the workers' tables.
+    pub fn new(limits: &Limits) -> Self {
+        let count = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        Self {
+            vrf_names: Numbered::rotating(u32::from(VrfId::UNDERLAY.0) + 1, count(limits.vrfs)),
+            interface_names: Numbered::rotating(0, count(limits.interfaces)),
+            ..Self::default()
+        }
     }
 
     /// The claims to a prefix in a VRF, in the order of the interfaces' names.

@@ -142,7 +142,7 @@ impl operations_server::Operations for OperationsService {
 }
 
 fn no_such(what: &str, name: &str) -> Status {
-    Status::not_found(format!("there is no {what} {name:?}"))
+    Status::not_found(format!("there is no {what} {}", tieline_rib::spec::field::quoted(name)))
 }
 
 fn drops(gateway: &Gateway, request: &v1::GetDropsRequest) -> Result<Vec<(DropReason, u64)>, Status> {

@@ -44,10 +44,11 @@ impl Rib {
             .filter_map(|name| self.store.interfaces.get(name))
             .map(|found| (found.id, found.sg_set, found.compiled.as_ref().map(|compiled| compiled.vrf)))
             .collect();
-        // Those of interfaces that wait too: they may be kept from before.
-        for (_, sg_set, _) in &interfaces {
-            self.policies.remove(sg_set);
-        }
+        // Any set that holds the group: those that only waiting interfaces or
+        // routes use are kept too, and are taken up again later.
+        let mut policies = std::mem::take(&mut self.policies);
+        policies.retain(|&sg_set, _| !self.sg_set(sg_set).contains(&group));
+        self.policies = policies;
         for (id, sg_set, vrf) in interfaces {
             let Some(vrf) = vrf else { continue };
             let policy = self.policy(sg_set);

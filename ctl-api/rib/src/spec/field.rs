@@ -13,8 +13,18 @@ use crate::spec::{Encapsulation, Encapsulations};
 
 /// Most security groups of one interface or route.
 pub const MAX_SECURITY_GROUPS: usize = 64;
+/// Most characters of a client's text that a refusal repeats.
+const MAX_QUOTED: usize = 64;
 /// Smallest and largest MTU, in bytes.
 pub const MTU: std::ops::RangeInclusive<u32> = 576..=9000;
+
+/// A client's text in quotes for a sentence, cut to [`MAX_QUOTED`] characters.
+pub fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
+}
 
 /// Refuses what is no name.
 pub fn check_name(field: &str, text: &str) -> Result<(), Refusal> {
@@ -23,7 +33,7 @@ pub fn check_name(field: &str, text: &str) -> Result<(), Refusal> {
     }
     Err(Refusal::invalid(
         field,
-        format!("{text:?} is not a name: use 1 to 63 characters of a-z A-Z 0-9 . _ - /"),
+        format!("{} is not a name: use 1 to 63 characters of a-z A-Z 0-9 . _ - /", quoted(text)),
     ))
 }
 
@@ -38,7 +48,7 @@ pub fn host_address(field: &str, text: &str) -> Result<IpAddr, Refusal> {
     let address: IpAddr = text.parse().map_err(|_| {
         Refusal::invalid(
             field,
-            format!("{text:?} is not an address: expected one such as 198.18.0.1 or 2001:db8::1"),
+            format!("{} is not an address: expected one such as 198.18.0.1 or 2001:db8::1", quoted(text)),
         )
     })?;
     match unroutable(IpNet::from(address)) {
@@ -52,7 +62,7 @@ pub fn interface_address(field: &str, text: &str) -> Result<IpNet, Refusal> {
     let net: IpNet = text.parse().map_err(|_| {
         Refusal::invalid(
             field,
-            format!("{text:?} is not an address with a length: expected one such as 10.1.0.1/24"),
+            format!("{} is not an address with a length: expected one such as 10.1.0.1/24", quoted(text)),
         )
     })?;
     if net.prefix_len() == 0 {
@@ -77,7 +87,7 @@ pub fn prefix(field: &str, text: &str) -> Result<IpNet, Refusal> {
     let net: IpNet = text.parse().map_err(|_| {
         Refusal::invalid(
             field,
-            format!("{text:?} is not a prefix: expected one such as 10.1.0.0/16 or 2001:db8::/32"),
+            format!("{} is not a prefix: expected one such as 10.1.0.0/16 or 2001:db8::/32", quoted(text)),
         )
     })?;
     if net.addr() != net.network() {
@@ -135,8 +145,8 @@ pub fn mac(field: &str, text: &str) -> Result<Option<MacAddr>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
-    let mac =
-        MacAddr::from_str(text).map_err(|error| Refusal::invalid(field, format!("{text:?} is {error}")))?;
+    let mac = MacAddr::from_str(text)
+        .map_err(|error| Refusal::invalid(field, format!("{} is {error}", quoted(text))))?;
     if !mac.is_unicast() {
         return Err(Refusal::invalid(field, format!("{mac} is not the address of one station")));
     }
@@ -235,7 +245,7 @@ where
     T: FromStr,
     T::Err: std::fmt::Display,
 {
-    text.parse().map_err(|error: T::Err| Refusal::invalid(field(), format!("{text:?}: {error}")))
+    text.parse().map_err(|error: T::Err| Refusal::invalid(field(), format!("{}: {error}", quoted(text))))
 }
 
 #[cfg(test)]
@@ -264,6 +274,15 @@ mod tests {
         for good in ["0.0.0.0/0", "::/0", "128.0.0.0/1", "10.0.0.0/8", "2001:db8::/32", "169.0.0.0/8"] {
             assert!(routable_prefix("f", good).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn refusals_repeat_no_long_texts() {
+        assert_eq!(quoted("a\nb"), r#""a\nb""#);
+        assert_eq!(quoted(&"é".repeat(64)).chars().count(), 66);
+        assert_eq!(quoted(&"é".repeat(100_000)).chars().count(), 67);
+        let refusal = prefix("f", &"x".repeat(100_000)).expect_err("no prefix");
+        assert!(refusal.message.len() < 200, "{refusal}");
     }
 
     #[test]

@@ -91,7 +91,11 @@ fn static_route(vrf: &str, prefix: &str, next_hop: &str) -> Kind {
 
 /// A fabric and a tenant port, VRF blue, and a remote gateway behind `nh`.
 fn site() -> World {
-    let mut world = World::default();
+    site_with(Limits::default())
+}
+
+fn site_with(limits: Limits) -> World {
+    let mut world = World::with(limits);
     for kind in [
         port("f", v1::PortRole::Fabric),
         port("t", v1::PortRole::Tenant),
@@ -373,6 +377,30 @@ fn policies_follow_their_groups() {
 }
 
 #[test]
+fn a_kept_set_of_groups_does_not_keep_old_rules() {
+    let mut world = site();
+    let interface = |name: &str, vlan, address| {
+        Kind::Interface(v1::Interface { security_groups: vec![100], ..workload(name, vlan, "blue", address) })
+    };
+    let rule = v1::SecurityGroupRule { direction: v1::Direction::Egress.into(), ..Default::default() };
+    let group = |rules| Kind::SecurityGroup(v1::SecurityGroup { id: 100, name: String::new(), rules });
+    let first = interface("i", 7, "10.1.0.5");
+    world.add(first.clone());
+    // The route keeps the set when no interface has it any more.
+    let path = route("64512:7", "10.2.0.0/24", "64512:1", "nh", 200);
+    world.add(Kind::Route(v1::Route { security_groups: vec![100], ..path }));
+    world.add(group(vec![rule]));
+    world.remove(&first);
+    world.add(group(vec![]));
+    world.add(interface("j", 8, "10.1.0.6"));
+    let id = world.rib.interface_id("j").expect("a number");
+    let entry = world.tables.interfaces.get(id.index()).expect("in force");
+    let policy = entry.policy.as_ref().expect("a policy");
+    assert_eq!(format!("{policy:?}"), format!("{:?}", Policy::new(policy.sg_set(), [])));
+    invariants::check(&world);
+}
+
+#[test]
 fn a_vrf_that_leads_to_a_filtered_one_is_stateful_and_follows_its_generation() {
     let mut world = site();
     world.add(vrf("red", &[], 101));
@@ -423,7 +451,7 @@ fn a_group_leaves_out_what_cannot_be_used() {
 
 #[test]
 fn a_number_given_again_does_not_revive_sessions() {
-    let mut world = site();
+    let mut world = site_with(Limits { vrfs: 1, ..Limits::default() });
     world.add(Kind::Interface(workload("w", 7, "blue", "10.1.0.5")));
     let generation = world.generation("blue");
     let id = world.rib.vrf_id("blue");
@@ -431,6 +459,29 @@ fn a_number_given_again_does_not_revive_sessions() {
     world.add(vrf("red", &[], 0));
     assert_eq!(world.rib.vrf_id("red"), id);
     assert!(world.generation("red") > generation);
+}
+
+#[test]
+fn numbers_are_not_given_again_at_once() {
+    let mut world = site();
+    let interface = Kind::Interface(workload("w", 7, "blue", "10.1.0.5"));
+    world.add(interface.clone());
+    let before = (world.rib.vrf_id("blue"), world.rib.interface_id("w"));
+    world.remove(&interface);
+    world.remove(&vrf("blue", &[], 0));
+    world.add(vrf("blue", &[], 0));
+    world.add(interface);
+    assert_ne!(world.rib.vrf_id("blue"), before.0);
+    assert_ne!(world.rib.interface_id("w"), before.1);
+    invariants::check(&world);
+}
+
+#[test]
+fn the_underlay_is_neither_declared_nor_deleted() {
+    let mut world = site();
+    assert!(world.apply(vrf("underlay", &[], 0)).is_err());
+    let refusal = world.delete(&key_of(&vrf("underlay", &[], 0))).expect_err("always there");
+    assert_eq!(refusal.field, "key.vrf");
 }
 
 #[test]

@@ -12,25 +12,25 @@ pub enum Kind {
     /// A DPDK port
     #[value(aliases = ["ports"])]
     Port,
-    /// A layer 3 attachment to a port or VLAN [if]
+    /// A layer 3 attachment to a port or VLAN (if)
     #[value(aliases = ["interfaces", "if", "ifs"])]
     Interface,
     /// A tenant's routing table
     #[value(aliases = ["vrfs"])]
     Vrf,
-    /// Where packets go [nh]
+    /// Where packets go (nh)
     #[value(aliases = ["next-hops", "next_hop", "next_hops", "nexthop", "nexthops", "nh", "nhs"])]
     NextHop,
-    /// A spread over several next hops [nhg]
+    /// A spread over several next hops (nhg)
     #[value(aliases = ["next-hop-groups", "next_hop_group", "next_hop_groups", "nhg", "nhgs"])]
     NextHopGroup,
     /// A VPN path
     #[value(aliases = ["routes"])]
     Route,
-    /// What may enter and leave interfaces [sg]
+    /// What may enter and leave interfaces (sg)
     #[value(aliases = ["security-groups", "security_group", "security_groups", "sg", "sgs"])]
     SecurityGroup,
-    /// A route of one VRF [sr]
+    /// A route of one VRF (sr)
     #[value(aliases = ["static-routes", "static_route", "static_routes", "sr", "srs"])]
     StaticRoute,
 }

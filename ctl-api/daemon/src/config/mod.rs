@@ -1,6 +1,6 @@
 //! The configuration: a TOML file, every key optional, checked once.
 //!
-//! - [`file`]: the file as it is written
+//! - [`mod@file`]: the file as it is written
 //! - [`locate`]: where in the file something stands
 //! - this file: what it means
 //!

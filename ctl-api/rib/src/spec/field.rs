@@ -18,7 +18,7 @@ const MAX_QUOTED: usize = 64;
 /// Smallest and largest MTU, in bytes.
 pub const MTU: std::ops::RangeInclusive<u32> = 576..=9000;
 
-/// A client's text in quotes for a sentence, cut to [`MAX_QUOTED`] characters.
+/// A client's text in quotes for a sentence, cut to `MAX_QUOTED` characters.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         None => format!("{text:?}"),

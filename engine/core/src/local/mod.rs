@@ -2,7 +2,7 @@
 //!
 //! - [`arp`], [`nd`]: the messages of ARP and neighbour discovery
 //! - [`neighbours`]: who is where: the logic, without thread or clock
-//! - [`neighbour_thread`]: the thread around it
+//! - `neighbour_thread`: the thread around it
 //! - [`probe`]: questions for neighbours, as whole frames
 //! - [`rate_limit`]: how often the engine answers
 

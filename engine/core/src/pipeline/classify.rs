@@ -13,6 +13,7 @@ use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::local;
 use crate::tables::Tables;
+use crate::tables::interface::Interface;
 use crate::tables::port::PortRole;
 use crate::types::{MacAddr, VrfId};
 
@@ -56,29 +57,42 @@ fn macs(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
     Some((MacAddr(*destination), MacAddr(*source)))
 }
 
+/// What every frame that comes in on an interface has to be. ARP and ND are
+/// taken aside. The source MAC comes with it.
+fn admit<B: PacketBuf>(
+    interface: &Interface,
+    packet: &B,
+    meta: &PacketMeta,
+) -> Result<(Class, MacAddr), DropReason> {
+    let (destination, source) = macs(packet.bytes()).ok_or(DropReason::TruncatedEthernet)?;
+    if destination != interface.mac && !destination.is_multicast() {
+        return Err(DropReason::NotOurMac);
+    }
+    if meta.flags.contains(PacketFlags::ARP) {
+        return Ok((Class::Arp, source));
+    }
+    if meta.flags.contains(PacketFlags::NEIGHBOUR_DISCOVERY) {
+        return Ok((Class::NeighbourDiscovery, source));
+    }
+    if is_multicast(meta) || destination.is_multicast() {
+        return Err(DropReason::MulticastNotRouted);
+    }
+    check_addresses(&meta.key)?;
+    Ok((Class::Route, source))
+}
+
 fn classify_tenant<B: PacketBuf>(
     tables: &Tables,
     packet: &B,
     meta: &PacketMeta,
 ) -> Result<Class, DropReason> {
     let interface = tables.interfaces.get(meta.ingress.index()).ok_or(DropReason::UnknownVlan)?;
-    let (destination, source) = macs(packet.bytes()).ok_or(DropReason::TruncatedEthernet)?;
-    if destination != interface.mac && !destination.is_multicast() {
-        return Err(DropReason::NotOurMac);
+    let (class, source) = admit(interface, packet, meta)?;
+    if matches!(class, Class::Route) {
+        check_scope(&meta.key)?;
+        interface.check_source(source, meta.key.source_addr())?;
     }
-    if meta.flags.contains(PacketFlags::ARP) {
-        return Ok(Class::Arp);
-    }
-    if meta.flags.contains(PacketFlags::NEIGHBOUR_DISCOVERY) {
-        return Ok(Class::NeighbourDiscovery);
-    }
-    if is_multicast(meta) || destination.is_multicast() {
-        return Err(DropReason::MulticastNotRouted);
-    }
-    check_addresses(&meta.key)?;
-    check_scope(&meta.key)?;
-    interface.check_source(source, meta.key.source_addr())?;
-    Ok(Class::Route)
+    Ok(class)
 }
 
 /// Link-local addresses stay on their link (RFC 3927 section 2.7, RFC 4291
@@ -110,20 +124,10 @@ fn classify_fabric<B: PacketBuf>(
     meta: &mut PacketMeta,
 ) -> Result<Class, DropReason> {
     let interface = tables.interfaces.get(meta.ingress.index()).ok_or(DropReason::UnknownVlan)?;
-    let (destination, _) = macs(packet.bytes()).ok_or(DropReason::TruncatedEthernet)?;
-    if destination != interface.mac && !destination.is_multicast() {
-        return Err(DropReason::NotOurMac);
+    let (class, _) = admit(interface, packet, meta)?;
+    if !matches!(class, Class::Route) {
+        return Ok(class);
     }
-    if meta.flags.contains(PacketFlags::ARP) {
-        return Ok(Class::Arp);
-    }
-    if meta.flags.contains(PacketFlags::NEIGHBOUR_DISCOVERY) {
-        return Ok(Class::NeighbourDiscovery);
-    }
-    if is_multicast(meta) || destination.is_multicast() {
-        return Err(DropReason::MulticastNotRouted);
-    }
-    check_addresses(&meta.key)?;
     if !tables.underlay_addresses.contains(&meta.key.destination_addr()) {
         return Err(DropReason::NotForUs);
     }

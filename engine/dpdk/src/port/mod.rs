@@ -1,10 +1,10 @@
 //! Ports: devices that come and go while others keep passing packets.
 //!
 //! - this file: what callers see
-//! - [`error`]: why a port did not open or close
-//! - [`setup`]: from a device's name to a running port
-//! - [`kernel_mtu`]: the MTU of an interface of the kernel
-//! - [`running`]: a running port, and how it ends
+//! - `error`: why a port did not open or close
+//! - `setup`: from a device's name to a running port
+//! - `kernel_mtu`: the MTU of an interface of the kernel
+//! - `running`: a running port, and how it ends
 //!
 //! Drivers' habits to know: net_af_packet puts VLAN tags that the kernel has
 //! taken off back on, but always as 802.1Q, so an outer 802.1ad tag (0x88a8)

@@ -92,7 +92,10 @@ impl Case {
 
     /// A UDP packet of one flow with 18 bytes of payload: the shortest frame
     /// that Ethernet allows, for IPv4.
-    fn frame(&self, flow: u32) -> Vec<u8> {
+    ///
+    /// # Panics
+    /// Never: the payload fits.
+    pub fn frame(&self, flow: u32) -> Vec<u8> {
         const FITS: &str = "18 bytes fit a packet";
         let [_, high, middle, low] = flow.to_be_bytes();
         let inner = PacketBuilder::ethernet2(workload_mac(TENANT_1).0, own_mac(TENANT_1).0);

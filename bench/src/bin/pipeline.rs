@@ -1,4 +1,5 @@
-//! The pipeline alone, in memory: `pipeline CASE PACKETS [SAMPLES]`.
+//! The pipeline alone, in memory: `pipeline CASE PACKETS [SAMPLES]`, or
+//! `pipeline --list` for the names of the cases.
 //!
 //! Prints one JSON object: the case, and the nanoseconds and TSC cycles a
 //! packet of the best and of the median of so many samples (default 9) of
@@ -12,6 +13,9 @@ use tieline_bench::pipeline::{Case, Rig, cycles};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args == ["--list"] {
+        return print(Case::ALL.map(|case| format!("{}\n", case.name)).concat());
+    }
     let number = |at: usize| args.get(at).and_then(|text| text.parse::<usize>().ok()).filter(|n| *n > 0);
     let case = args.first().and_then(|name| Case::named(name));
     let samples = if args.len() > 2 { number(2) } else { Some(9) };
@@ -39,7 +43,11 @@ fn main() -> ExitCode {
         eprintln!("{}: not every packet came out: {:?}", case.name, rig);
         return ExitCode::FAILURE;
     }
-    let written = std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes());
+    print(line)
+}
+
+fn print(text: String) -> ExitCode {
+    let written = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -11,7 +11,6 @@
 //! visits as much memory as a NIC's ring would.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,8 +28,34 @@ const ROOM: usize = HEADROOM + DATA_ROOM;
 const _: () = assert!(ROOM <= u16::MAX as usize && MAX_FRAME <= DATA_ROOM);
 
 thread_local! {
-    /// The free buffers of this thread, the longest unused in front.
-    static FREE: RefCell<VecDeque<Box<Slot>>> = const { RefCell::new(VecDeque::new()) };
+    /// The free buffers of this thread.
+    static FREE: RefCell<FreeList> = const { RefCell::new(FreeList { next: Vec::new(), used: Vec::new() }) };
+}
+
+/// Free buffers, all of which are used before any is used again.
+#[expect(clippy::vec_box, reason = "a buffer stays where it is while it goes from list to packet and back")]
+struct FreeList {
+    next: Vec<Box<Slot>>,
+    used: Vec<Box<Slot>>,
+}
+
+impl FreeList {
+    #[inline]
+    fn pop(&mut self) -> Option<Box<Slot>> {
+        if self.next.is_empty() {
+            std::mem::swap(&mut self.next, &mut self.used);
+        }
+        self.next.pop()
+    }
+
+    #[inline]
+    fn push(&mut self, slot: Box<Slot>) {
+        self.used.push(slot);
+    }
+
+    fn len(&self) -> usize {
+        self.next.len() + self.used.len()
+    }
 }
 
 /// The I/O that replays frames.
@@ -89,7 +114,7 @@ impl Drop for ReplayBuf {
         // SAFETY: `self` is not used after this, and drops only once.
         let slot = unsafe { ManuallyDrop::take(&mut self.0) };
         // A thread that ends has no list any more; the memory is then freed.
-        let _ = FREE.try_with(|free| free.borrow_mut().push_back(slot));
+        let _ = FREE.try_with(|free| free.borrow_mut().push(slot));
     }
 }
 
@@ -160,18 +185,20 @@ pub struct ReplayPool(());
 
 impl ReplayPool {
     /// Gives the calling thread `capacity` free buffers, instead of those
-    /// that it has. To be called while none is in use.
+    /// that it has. To be called while none is in use: buffers of earlier
+    /// pools would come in addition.
     pub fn new(capacity: usize) -> Self {
         FREE.with_borrow_mut(|free| {
-            free.clear();
-            free.extend((0..capacity).map(|_| Slot::new()));
+            // Room for all of them in both, so that nothing allocates later.
+            free.next = (0..capacity).map(|_| Slot::new()).collect();
+            free.used = Vec::with_capacity(capacity);
         });
         Self(())
     }
 
     /// Free buffers of the calling thread.
     pub fn available(&self) -> usize {
-        FREE.with_borrow(VecDeque::len)
+        FREE.with_borrow(FreeList::len)
     }
 }
 
@@ -179,7 +206,7 @@ impl BufferPool for ReplayPool {
     type Buf = ReplayBuf;
 
     fn alloc(&mut self) -> Option<ReplayBuf> {
-        let mut slot = FREE.with_borrow_mut(VecDeque::pop_front)?;
+        let mut slot = FREE.with_borrow_mut(FreeList::pop)?;
         (slot.start, slot.length) = (HEADROOM as u16, 0);
         Some(ReplayBuf(ManuallyDrop::new(slot)))
     }
@@ -271,16 +298,15 @@ impl RxQueue for ReplayRx {
         }
         let wanted = due.min(packets.remaining_capacity());
         let count = FREE.with_borrow_mut(|free| {
-            let count = wanted.min(free.len());
-            for _ in 0..count {
-                let Some(mut slot) = free.pop_front() else { break };
+            for count in 0..wanted {
+                let Some(mut slot) = free.pop() else { return count };
                 let bytes = &mut slot.room.0[HEADROOM..HEADROOM + MAX_FRAME];
                 bytes.copy_from_slice(&self.frames.frames[self.next].bytes);
                 (slot.start, slot.length) = (HEADROOM as u16, u16::from(self.frames.lengths[self.next]));
                 self.next = if self.next + 1 == self.frames.len() { 0 } else { self.next + 1 };
                 packets.push(ReplayBuf(ManuallyDrop::new(slot)));
             }
-            count
+            wanted
         });
         self.due.store(due - count, Ordering::Relaxed);
         count
@@ -296,7 +322,7 @@ impl TxQueue for ReplayTx {
 
     fn tx_burst(&mut self, packets: &mut PacketBurst<ReplayBuf>) -> usize {
         let count = packets.len();
-        FREE.with_borrow_mut(|free| free.extend(packets.drain(..).map(ReplayBuf::into_slot)));
+        FREE.with_borrow_mut(|free| packets.drain(..).for_each(|packet| free.push(packet.into_slot())));
         count
     }
 }

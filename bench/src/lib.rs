@@ -1,9 +1,13 @@
 //! Benchmarks of the engine, and the inputs that they share.
 //!
 //! - [`pipeline`]: a gateway in memory, fed with flows
+//! - [`operations`]: the parts of the engine, each alone
+//! - [`callgrind`]: the counting of instructions
 //! - [`random`]: reproducible random numbers
 //! - [`routes`]: routing tables of a realistic shape
 
+pub mod callgrind;
+pub mod operations;
 pub mod pipeline;
 pub mod random;
 pub mod routes;

@@ -1,147 +1,268 @@
-//! A gateway in memory that is fed the same flows again and again.
+//! A gateway whose ports replay frames: the same flows again and again.
 
 use etherparse::PacketBuilder;
+use tieline_engine::io::replay::{ReplayFrames, ReplayIo, ReplayPool, ReplayRx, ReplayTx, ReplayWire};
+use tieline_engine::io::{BURST, Io, PacketBurst, RxQueue, TxQueue};
+use tieline_engine::packet::flow_key::Family;
 use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
+use tieline_engine::session::Tick;
+use tieline_engine::testbed::Size;
+use tieline_engine::testbed::replay::ReplayBed;
 use tieline_engine::testbed::topology::{
-    FABRIC, LABEL, REMOTE_MAC, TENANT_1, gateway_of_size, own_mac, set_policy, workload_mac,
+    FABRIC, HOST, LABEL, REMOTE_MAC, TENANT_1, TENANT_2, own_mac, set_policy, tables, workload_mac,
 };
-use tieline_engine::testbed::{Size, Testbed};
 use tieline_engine::types::{PortId, SgId, SgSetId};
+
+use crate::random::Random;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Case {
-    /// From a tenant into MPLS-in-UDP, no security groups, 1,000 flows.
-    Stateless1k,
-    /// The same with security groups, 1,000 sessions.
-    Stateful1k,
-    /// The same with 100,000 sessions.
-    Stateful100k,
-    /// Out of MPLS-in-UDP to a tenant with security groups, 1,000 sessions.
-    DecapStateful1k,
+pub struct Case {
+    /// Its name on the command line and in reports.
+    pub name: &'static str,
+    /// What is done with the packets.
+    pub work: Work,
+    /// IP version of the tenants' packets.
+    pub family: Family,
+    /// Flows that the packets belong to.
+    pub flows: usize,
+}
+
+/// What is done with the packets of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// From the receive queue to the transmit queue, without an engine: what
+    /// the other cases contain of the port.
+    PortOnly,
+    /// From a tenant into MPLS-in-UDP, no security groups.
+    Stateless,
+    /// The same with security groups: every packet has its session.
+    Stateful,
+    /// Out of MPLS-in-UDP to a tenant with security groups.
+    Decapsulate,
+    /// As stateful, but every packet is the first of its flow, and as many
+    /// sessions end as begin.
+    NewSessions,
+}
+
+const fn case(name: &'static str, work: Work, family: Family, flows: usize) -> Case {
+    Case { name, work, family, flows }
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Case; 4] =
-        [Case::Stateless1k, Case::Stateful1k, Case::Stateful100k, Case::DecapStateful1k];
-
-    /// Its name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Case::Stateless1k => "stateless_1k",
-            Case::Stateful1k => "stateful_1k",
-            Case::Stateful100k => "stateful_100k",
-            Case::DecapStateful1k => "decap_stateful_1k",
-        }
-    }
+    pub const ALL: [Case; 12] = [
+        case("port_only", Work::PortOnly, Family::V4, 1000),
+        case("stateless_1k", Work::Stateless, Family::V4, 1000),
+        case("stateless_100k", Work::Stateless, Family::V4, 100_000),
+        case("stateful_1k", Work::Stateful, Family::V4, 1000),
+        case("stateful_100k", Work::Stateful, Family::V4, 100_000),
+        case("stateful_1m", Work::Stateful, Family::V4, 1_000_000),
+        case("ipv6_stateful_1k", Work::Stateful, Family::V6, 1000),
+        case("ipv6_stateful_100k", Work::Stateful, Family::V6, 100_000),
+        case("decap_stateful_1k", Work::Decapsulate, Family::V4, 1000),
+        case("decap_stateful_100k", Work::Decapsulate, Family::V4, 100_000),
+        case("ipv6_decap_stateful_1k", Work::Decapsulate, Family::V6, 1000),
+        // Twice as many flows as sessions live: when a flow comes again, its
+        // session is gone.
+        case("new_sessions", Work::NewSessions, Family::V4, 160_000),
+    ];
 
     /// The case of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|case| case.name() == name)
+        Self::ALL.into_iter().find(|case| case.name == name)
     }
 
-    fn flows(self) -> usize {
-        match self {
-            Case::Stateful100k => 100_000,
-            _ => 1000,
-        }
+    /// Whether tenants have security groups.
+    fn is_stateful(&self) -> bool {
+        matches!(self.work, Work::Stateful | Work::Decapsulate | Work::NewSessions)
     }
 
-    fn ports(self) -> (PortId, PortId) {
-        match self {
-            Case::DecapStateful1k => (FABRIC, TENANT_1),
-            _ => (TENANT_1, FABRIC),
+    /// The port that the packets come in on.
+    fn ingress(&self) -> PortId {
+        if self.work == Work::Decapsulate { FABRIC } else { TENANT_1 }
+    }
+
+    /// Frames of all flows.
+    fn frames(&self) -> ReplayFrames {
+        let mut frames = ReplayFrames::default();
+        (0..self.flows as u32).for_each(|flow| frames.push(&self.frame(flow)));
+        frames
+    }
+
+    /// A UDP packet of one flow with 18 bytes of payload: the shortest frame
+    /// that Ethernet allows, for IPv4.
+    ///
+    /// # Panics
+    /// Never: the payload fits.
+    pub fn frame(&self, flow: u32) -> Vec<u8> {
+        const FITS: &str = "18 bytes fit a packet";
+        let [_, high, middle, low] = flow.to_be_bytes();
+        let inner = PacketBuilder::ethernet2(workload_mac(TENANT_1).0, own_mac(TENANT_1).0);
+        let reply = self.work == Work::Decapsulate;
+        let inner = match self.family {
+            Family::V4 => {
+                let (source, destination) = ends(reply, [10, 1, 0, 10], [10, 2, high, middle]);
+                inner.ipv4(source, destination, 64)
+            }
+            Family::V6 => {
+                let near = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10];
+                let far = [0x20, 1, 0xd, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, high, middle];
+                let (source, destination) = ends(reply, near, far);
+                inner.ipv6(source, destination, 64)
+            }
+        };
+        let port = 1024 + u16::from(low);
+        let mut bytes = Vec::new();
+        inner.udp(port, 53).write(&mut bytes, &[0; 18]).expect(FITS);
+        if !reply {
+            return bytes;
         }
+        let mut payload = (LABEL << 12 | 1 << 8 | 64).to_be_bytes().to_vec();
+        payload.extend_from_slice(&bytes[14..]);
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(REMOTE_MAC.0, own_mac(FABRIC).0)
+            .ipv4([198, 18, 0, 2], [198, 18, 0, 1], 64)
+            .udp(0xc000 | port, 6635)
+            .write(&mut frame, &payload)
+            .expect(FITS);
+        // Zero is "none", which tunnel endpoints send over IPv4 (RFC 7510
+        // section 3.1).
+        frame[40..42].fill(0);
+        frame
     }
 }
 
-/// Frames on a wire at once.
-const WINDOW: usize = 64;
+/// Source and destination of a packet between a workload and a far host.
+fn ends<A>(is_reply: bool, near: A, far: A) -> (A, A) {
+    if is_reply { (far, near) } else { (near, far) }
+}
+
+/// Buffers in use: a NIC's receive ring.
+const BUFFERS: usize = 512;
+
+/// With new sessions, ticks that pass after every [`BURSTS_A_STEP`] bursts:
+/// the shortest idle timeout of UDP in sixteen steps.
+const STEP: u32 = 30;
+const BURSTS_A_STEP: u32 = 64;
 
 /// A gateway, and the frames to feed it.
-#[derive(Debug)]
 pub struct Rig {
-    bed: Testbed,
+    wire: ReplayWire,
+    feed: Feed,
     case: Case,
-    frames: Vec<Vec<u8>>,
-    next: usize,
+    now: Tick,
+    bursts: u32,
+    sent: usize,
+}
+
+impl std::fmt::Debug for Rig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rig").field("case", &self.case.name).finish_non_exhaustive()
+    }
+}
+
+/// What takes the frames.
+enum Feed {
+    Gateway(Box<ReplayBed>),
+    Port { rx: ReplayRx, burst: Box<PacketBurst<<ReplayIo as Io>::Buf>> },
 }
 
 impl Rig {
-    /// A gateway for a case.
+    /// A gateway for a case, warm: all sessions are made and all tables read.
     ///
     /// # Panics
     /// If a frame cannot be built, which no case leads to.
     pub fn new(case: Case) -> Self {
-        let size = Size { workers: 1, buffers: 512, sessions: case.flows() * 2, counted: 16 };
-        let mut bed = gateway_of_size(size);
-        if case != Case::Stateless1k {
-            let any =
-                Rule { group: SgId(1), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
-            let policy = Policy::new(SgSetId::EMPTY, [(Direction::Egress, any), (Direction::Ingress, any)]);
-            bed.update(|tables| set_policy(tables, TENANT_1, Some(policy)));
-            bed.run();
+        let mut frames = case.frames();
+        // Sessions lie in memory in the order of their first packets. Packets
+        // come in another, as from a network.
+        let (first, first_rx) = ReplayWire::new(frames.clone());
+        shuffle(&mut frames, &mut Random::new(1));
+        let (wire, rx) = ReplayWire::new(frames);
+        let (now, bursts) = (Tick(0), 0);
+        if case.work == Work::PortOnly {
+            // The buffers stay with the thread.
+            let _ = ReplayPool::new(BUFFERS);
+            let burst = Box::default();
+            return Self { wire, feed: Feed::Port { rx, burst }, case, now, bursts, sent: 0 };
         }
-        let frames = (0..case.flows()).map(|flow| frame(case, flow as u32)).collect();
-        Self { bed, case, frames, next: 0 }
+        let bed = Box::new(gateway(case, vec![first_rx, rx]));
+        let mut rig = Self { wire: first, feed: Feed::Gateway(bed), case, now, bursts, sent: 0 };
+        rig.run(case.flows);
+        rig.wire = wire;
+        rig.run(case.flows);
+        rig
     }
 
-    /// Flows that it sends.
-    pub fn flows(&self) -> usize {
-        self.frames.len()
-    }
-
-    /// Sends at least so many packets; returns how many came out.
+    /// Sends at least so many packets; returns how many.
     pub fn run(&mut self, packets: usize) -> usize {
-        let (from, to) = self.case.ports();
-        let mut out = 0;
-        let mut sent = 0;
-        while sent < packets {
-            for _ in 0..WINDOW {
-                sent += usize::from(self.bed.send(from, &self.frames[self.next]));
-                self.next = (self.next + 1) % self.frames.len();
+        let bursts = packets.div_ceil(BURST);
+        match &mut self.feed {
+            Feed::Port { rx, burst } => {
+                for _ in 0..bursts {
+                    self.wire.send(BURST);
+                    self.sent += rx.rx_burst(burst);
+                    ReplayTx.tx_burst(burst);
+                }
             }
-            let now = self.bed.now;
-            self.bed.workers[0].turn(now);
-            out += self.bed.discard(to);
+            Feed::Gateway(bed) => {
+                for _ in 0..bursts {
+                    self.wire.send(BURST);
+                    bed.turn(self.now);
+                    if self.case.work == Work::NewSessions {
+                        // A worker ends fewer sessions in a turn than a burst
+                        // can begin.
+                        bed.turn(self.now);
+                        self.bursts += 1;
+                        if self.bursts == BURSTS_A_STEP {
+                            self.bursts = 0;
+                            self.now = self.now.after(STEP);
+                        }
+                    }
+                }
+                self.sent += bursts * BURST;
+            }
         }
-        out
+        bursts * BURST
     }
 
-    /// Whether all packets are accounted for.
-    pub fn is_balanced(&self) -> bool {
-        self.bed.balance().is_exact()
+    /// Whether every packet has left by the transmit queue.
+    pub fn is_complete(&self) -> bool {
+        match &self.feed {
+            Feed::Port { burst, .. } => burst.is_empty(),
+            Feed::Gateway(bed) => {
+                let balance = bed.balance();
+                balance.is_exact()
+                    && balance.received == balance.transmitted
+                    && balance.received == self.sent as u64
+            }
+        }
     }
 }
 
-/// A 60-byte UDP packet of one flow.
-fn frame(case: Case, flow: u32) -> Vec<u8> {
-    let [_, high, middle, low] = flow.to_be_bytes();
-    let far = [10, 2, high, middle];
-    let (source, destination) = match case {
-        Case::DecapStateful1k => (far, [10, 1, 0, 10]),
-        _ => ([10, 1, 0, 10], far),
-    };
-    let ports = (1024 + u16::from(low), 53);
-    let inner = PacketBuilder::ethernet2(workload_mac(TENANT_1).0, own_mac(TENANT_1).0)
-        .ipv4(source, destination, 64)
-        .udp(ports.0, ports.1);
-    let mut bytes = Vec::new();
-    const FITS: &str = "18 bytes fit a packet";
-    inner.write(&mut bytes, &[0; 18]).expect(FITS);
-    if case != Case::DecapStateful1k {
-        return bytes;
+fn gateway(case: Case, rx: Vec<ReplayRx>) -> ReplayBed {
+    let mut tables = tables();
+    if case.is_stateful() {
+        let any =
+            Rule { group: SgId(1), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
+        let policy = Policy::new(SgSetId::EMPTY, [(Direction::Egress, any), (Direction::Ingress, any)]);
+        set_policy(&mut tables, TENANT_1, Some(policy));
     }
-    let mut payload = (LABEL << 12 | 1 << 8 | 64).to_be_bytes().to_vec();
-    payload.extend_from_slice(&bytes[14..]);
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(REMOTE_MAC.0, own_mac(FABRIC).0)
-        .ipv4([198, 18, 0, 2], [198, 18, 0, 1], 64)
-        .udp(50_000 + ports.0 % 1000, 6635)
-        .write(&mut frame, &payload)
-        .expect(FITS);
-    frame
+    let size = Size { workers: 1, buffers: BUFFERS, sessions: case.flows * 2, counted: 16 };
+    let mut bed = ReplayBed::new(size, tables);
+    let mut rx = Some(rx);
+    for port in [FABRIC, TENANT_1, TENANT_2, HOST] {
+        let rx = if port == case.ingress() { rx.take() } else { None };
+        bed.attach(port, port == HOST, rx.unwrap_or_default());
+    }
+    bed
+}
+
+fn shuffle(frames: &mut ReplayFrames, random: &mut Random) {
+    for last in (1..frames.len()).rev() {
+        frames.swap(last, random.below(last as u64 + 1) as usize);
+    }
 }
 
 /// The time stamp counter, where there is one.
@@ -152,4 +273,42 @@ pub fn cycles() -> u64 {
     return unsafe { core::arch::x86_64::_rdtsc() };
     #[cfg(not(target_arch = "x86_64"))]
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_packet_of_every_case_goes_through() {
+        for case in Case::ALL.into_iter().filter(|case| case.work != Work::NewSessions) {
+            let mut rig = Rig::new(Case { flows: case.flows.min(1000), ..case });
+            rig.run(5000);
+            assert!(rig.is_complete(), "{}", case.name);
+            if let Feed::Gateway(bed) = &rig.feed {
+                let sessions = bed.balance().received.min(1000) * u64::from(case.is_stateful());
+                rig.now = rig.now.after(Tick::PER_SECOND);
+                rig.run(1);
+                assert_eq!(sessions_of(&rig), sessions, "{}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn new_sessions_end_as_fast_as_they_begin() {
+        let mut rig = Rig::new(Case::named("new_sessions").expect("a case"));
+        rig.run(100_000);
+        assert!(rig.is_complete());
+        // Those of sixteen steps, and of the one that is going on.
+        let step = u64::from(BURSTS_A_STEP) * BURST as u64;
+        let sessions = sessions_of(&rig);
+        assert!((15 * step..=18 * step).contains(&sessions), "{sessions} sessions");
+    }
+
+    fn sessions_of(rig: &Rig) -> u64 {
+        match &rig.feed {
+            Feed::Gateway(bed) => bed.counters().sessions.value(),
+            Feed::Port { .. } => 0,
+        }
+    }
 }

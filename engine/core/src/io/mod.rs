@@ -1,11 +1,13 @@
 //! Where packets come from and go to.
 //!
 //! - this file: what the engine needs of a device's queues
-//! - [`memory`]: ports in plain memory, for tests, fuzzers and benchmarks
+//! - [`memory`]: ports in plain memory, for tests and fuzzers
+//! - [`replay`]: ports that replay frames from memory, for benchmarks
 //!
 //! DPDK's devices are in the crate `tieline-dpdk`.
 
 pub mod memory;
+pub mod replay;
 
 use arrayvec::ArrayVec;
 

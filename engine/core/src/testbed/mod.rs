@@ -2,8 +2,10 @@
 //! memory. For tests, fuzzers and benchmarks.
 //!
 //! - [`Testbed`]: the workers, the wires, and the tables
+//! - [`replay`]: one worker, for benchmarks
 //! - [`topology`]: a small gateway to start from
 
+pub mod replay;
 pub mod topology;
 
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use crate::engine::ports::PortQueues;
+use crate::io::Io;
 use crate::io::memory::{MemoryBuf, MemoryIo, MemoryPool, MemoryWire};
 use crate::local::rate_limit::RateLimits;
 use crate::pipeline::outbox::{Learned, NeighbourRings, Unresolved, WorkerRing};
@@ -96,36 +99,14 @@ impl Testbed {
         };
         for id in 0..size.workers {
             let (sender, reader) = mailbox(Arc::clone(&first));
-            let parts = bed.parts(size, WorkerId(id as u16), reader);
+            let rings = (bed.rings.clone(), Arc::clone(&bed.neighbours));
+            let parts = parts::<MemoryIo>(size, WorkerId(id as u16), reader, rings, bed.pool.clone());
             bed.senders.push(sender);
             bed.commands.push(Arc::clone(&parts.commands));
             bed.counters.push(Arc::clone(&parts.counters));
             bed.workers.extend(Worker::new(parts));
         }
         bed
-    }
-
-    fn parts(&self, size: Size, id: WorkerId, tables: mailbox::Reader<Tables>) -> WorkerParts<MemoryIo> {
-        let limits = SessionLimits {
-            capacity: size.sessions,
-            vrfs: size.counted,
-            timeouts: Timeouts::default(),
-            seed: 1,
-            tcp_pickup: false,
-        };
-        WorkerParts {
-            id,
-            tables,
-            commands: Arc::new(ArrayQueue::new(DEPTH)),
-            rings: self.rings.clone(),
-            neighbours: Arc::clone(&self.neighbours),
-            pool: self.pool.clone(),
-            sessions: SessionTable::new(limits),
-            fragments: FragmentTable::new(FragmentLimits::with_seed(1)),
-            limits: RateLimits::new(size.counted, Tick(0)),
-            counters: Arc::new(Counters::new(size.counted, size.counted)),
-            idle: IdlePolicy::Poll,
-        }
     }
 
     /// Attaches a port in memory; its receive queue goes to the workers in
@@ -231,5 +212,38 @@ impl Testbed {
         let rings: usize = self.rings.iter().map(|ring| ring.len()).sum();
         balance.in_flight += (rings + self.neighbours.unresolved.len()) as u64 + self.taken;
         balance
+    }
+}
+
+/// The rings of all workers, and those to the neighbour service.
+type Rings<B> = (Box<[WorkerRing<B>]>, Arc<NeighbourRings<B>>);
+
+/// What a worker of a testbed is made of.
+fn parts<I: Io>(
+    size: Size,
+    id: WorkerId,
+    tables: mailbox::Reader<Tables>,
+    (rings, neighbours): Rings<I::Buf>,
+    pool: I::Pool,
+) -> WorkerParts<I> {
+    let limits = SessionLimits {
+        capacity: size.sessions,
+        vrfs: size.counted,
+        timeouts: Timeouts::default(),
+        seed: 1,
+        tcp_pickup: false,
+    };
+    WorkerParts {
+        id,
+        tables,
+        commands: Arc::new(ArrayQueue::new(DEPTH)),
+        rings,
+        neighbours,
+        pool,
+        sessions: SessionTable::new(limits),
+        fragments: FragmentTable::new(FragmentLimits::with_seed(1)),
+        limits: RateLimits::new(size.counted, Tick(0)),
+        counters: Arc::new(Counters::new(size.counted, size.counted)),
+        idle: IdlePolicy::Poll,
     }
 }

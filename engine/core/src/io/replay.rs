@@ -1,0 +1,385 @@
+//! Ports that replay frames from memory, for benchmarks: what is measured
+//! beside them is the engine.
+//!
+//! A [`ReplayRx`] copies the next of its frames into a free buffer, a
+//! [`ReplayTx`] frees what it is given. Each takes a few instructions a packet
+//! and has no atomic read-modify-write. Like an mbuf, a [`ReplayBuf`] is one
+//! pointer to a head of one cache line with the packet's bytes behind it.
+//!
+//! Free buffers belong to their thread: the one that makes a [`ReplayPool`]
+//! has to drive the worker too. They are used in turn, so that a benchmark
+//! visits as much memory as a NIC's ring would.
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::io::{BufferPool, Io, PacketBurst, RxQueue, TxQueue};
+use crate::packet::buffer::{HEADROOM, PacketBuf};
+
+/// The longest frame that is replayed, in bytes.
+pub const MAX_FRAME: usize = 128;
+
+/// Bytes of one buffer behind its headroom, as is usual for a NIC's buffers.
+pub const DATA_ROOM: usize = 2048;
+
+const ROOM: usize = HEADROOM + DATA_ROOM;
+const _: () = assert!(ROOM <= u16::MAX as usize && MAX_FRAME <= DATA_ROOM);
+
+thread_local! {
+    /// The free buffers of this thread.
+    static FREE: RefCell<FreeList> = const { RefCell::new(FreeList { next: Vec::new(), used: Vec::new() }) };
+}
+
+/// Free buffers, all of which are used before any is used again.
+#[expect(clippy::vec_box, reason = "a buffer stays where it is while it goes from list to packet and back")]
+struct FreeList {
+    next: Vec<Box<Slot>>,
+    used: Vec<Box<Slot>>,
+}
+
+impl FreeList {
+    #[inline]
+    fn pop(&mut self) -> Option<Box<Slot>> {
+        if self.next.is_empty() {
+            std::mem::swap(&mut self.next, &mut self.used);
+        }
+        self.next.pop()
+    }
+
+    #[inline]
+    fn push(&mut self, slot: Box<Slot>) {
+        self.used.push(slot);
+    }
+
+    fn len(&self) -> usize {
+        self.next.len() + self.used.len()
+    }
+}
+
+/// The I/O that replays frames.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplayIo;
+
+impl Io for ReplayIo {
+    type Buf = ReplayBuf;
+    type Rx = ReplayRx;
+    type Tx = ReplayTx;
+    type Pool = ReplayPool;
+}
+
+/// A buffer. The packet is `length` bytes from `start` on, always inside.
+#[repr(C, align(64))]
+struct Slot {
+    start: u16,
+    length: u16,
+    room: Room,
+}
+
+/// Starts a cache line, as a NIC's writes do.
+#[repr(C, align(64))]
+struct Room([u8; ROOM]);
+
+impl Slot {
+    fn new() -> Box<Self> {
+        Box::new(Self { start: HEADROOM as u16, length: 0, room: Room([0; ROOM]) })
+    }
+}
+
+/// A packet that is replayed. Dropping it returns its buffer to the free ones
+/// of the thread that drops it.
+pub struct ReplayBuf(ManuallyDrop<Box<Slot>>);
+
+const _: () = assert!(size_of::<Option<ReplayBuf>>() == size_of::<usize>());
+
+impl ReplayBuf {
+    #[inline]
+    fn into_slot(self) -> Box<Slot> {
+        let mut packet = ManuallyDrop::new(self);
+        // SAFETY: `packet` is neither used nor dropped after this.
+        unsafe { ManuallyDrop::take(&mut packet.0) }
+    }
+}
+
+impl std::fmt::Debug for ReplayBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplayBuf").field("length", &self.0.length).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ReplayBuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used after this, and drops only once.
+        let slot = unsafe { ManuallyDrop::take(&mut self.0) };
+        // A thread that ends has no list any more; the memory is then freed.
+        let _ = FREE.try_with(|free| free.borrow_mut().push(slot));
+    }
+}
+
+impl PacketBuf for ReplayBuf {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        let (start, length) = (usize::from(self.0.start), usize::from(self.0.length));
+        // SAFETY: every function here keeps the packet inside the room.
+        unsafe { self.0.room.0.get_unchecked(start..start + length) }
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let (start, length) = (usize::from(self.0.start), usize::from(self.0.length));
+        // SAFETY: as in `bytes`.
+        unsafe { self.0.room.0.get_unchecked_mut(start..start + length) }
+    }
+
+    #[inline]
+    fn headroom(&self) -> usize {
+        usize::from(self.0.start)
+    }
+
+    #[inline]
+    fn tailroom(&self) -> usize {
+        ROOM - usize::from(self.0.start) - usize::from(self.0.length)
+    }
+
+    #[inline]
+    fn prepend(&mut self, count: usize) -> bool {
+        if count > self.headroom() {
+            return false;
+        }
+        // It fits into the headroom, which is a u16.
+        self.0.start -= count as u16;
+        self.0.length += count as u16;
+        true
+    }
+
+    #[inline]
+    fn append(&mut self, count: usize) -> bool {
+        if count > self.tailroom() {
+            return false;
+        }
+        // It fits into the tailroom, which is a u16.
+        self.0.length += count as u16;
+        true
+    }
+
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        assert!(count <= usize::from(self.0.length), "advance past the end of the packet");
+        self.0.start += count as u16;
+        self.0.length -= count as u16;
+    }
+
+    #[inline]
+    fn truncate(&mut self, length: usize) {
+        if length < usize::from(self.0.length) {
+            self.0.length = length as u16;
+        }
+    }
+}
+
+/// The free buffers of the thread that uses it.
+#[derive(Debug, Clone)]
+pub struct ReplayPool(());
+
+impl ReplayPool {
+    /// Gives the calling thread `capacity` free buffers, instead of those
+    /// that it has. To be called while none is in use: buffers of earlier
+    /// pools would come in addition.
+    pub fn new(capacity: usize) -> Self {
+        FREE.with_borrow_mut(|free| {
+            // Room for all of them in both, so that nothing allocates later.
+            free.next = (0..capacity).map(|_| Slot::new()).collect();
+            free.used = Vec::with_capacity(capacity);
+        });
+        Self(())
+    }
+
+    /// Free buffers of the calling thread.
+    pub fn available(&self) -> usize {
+        FREE.with_borrow(FreeList::len)
+    }
+}
+
+impl BufferPool for ReplayPool {
+    type Buf = ReplayBuf;
+
+    fn alloc(&mut self) -> Option<ReplayBuf> {
+        let mut slot = FREE.with_borrow_mut(FreeList::pop)?;
+        (slot.start, slot.length) = (HEADROOM as u16, 0);
+        Some(ReplayBuf(ManuallyDrop::new(slot)))
+    }
+}
+
+/// A frame as it is received.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub struct ReplayFrame {
+    bytes: [u8; MAX_FRAME],
+}
+
+/// Frames to be received again and again, with the length of each.
+#[derive(Debug, Clone, Default)]
+pub struct ReplayFrames {
+    frames: Vec<ReplayFrame>,
+    lengths: Vec<u8>,
+}
+
+const _: () = assert!(MAX_FRAME <= u8::MAX as usize);
+
+impl ReplayFrames {
+    /// Adds a frame.
+    ///
+    /// # Panics
+    /// If it is longer than [`MAX_FRAME`].
+    pub fn push(&mut self, frame: &[u8]) {
+        assert!(frame.len() <= MAX_FRAME, "a frame of {} bytes; at most {MAX_FRAME}", frame.len());
+        let mut bytes = [0; MAX_FRAME];
+        bytes[..frame.len()].copy_from_slice(frame);
+        self.frames.push(ReplayFrame { bytes });
+        self.lengths.push(frame.len() as u8);
+    }
+
+    /// Exchanges two frames.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn swap(&mut self, one: usize, other: usize) {
+        self.frames.swap(one, other);
+        self.lengths.swap(one, other);
+    }
+
+    /// Frames there are.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+}
+
+/// The end of a receive queue that says how many frames come.
+#[derive(Debug, Clone)]
+pub struct ReplayWire(Arc<AtomicUsize>);
+
+impl ReplayWire {
+    /// A queue that receives `frames` in turn, and its wire.
+    pub fn new(frames: ReplayFrames) -> (Self, ReplayRx) {
+        let due = Arc::new(AtomicUsize::new(0));
+        (Self(Arc::clone(&due)), ReplayRx { frames, next: 0, due })
+    }
+
+    /// Lets the next `count` frames come, instead of those that are still to.
+    #[inline]
+    pub fn send(&self, count: usize) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+}
+
+/// Receives frames from memory.
+#[derive(Debug)]
+pub struct ReplayRx {
+    frames: ReplayFrames,
+    next: usize,
+    /// Frames that are to come. Wire and queue are used by one thread.
+    due: Arc<AtomicUsize>,
+}
+
+impl RxQueue for ReplayRx {
+    type Buf = ReplayBuf;
+
+    fn rx_burst(&mut self, packets: &mut PacketBurst<ReplayBuf>) -> usize {
+        let due = self.due.load(Ordering::Relaxed);
+        if due == 0 || self.frames.is_empty() {
+            return 0;
+        }
+        let wanted = due.min(packets.remaining_capacity());
+        let count = FREE.with_borrow_mut(|free| {
+            for count in 0..wanted {
+                let Some(mut slot) = free.pop() else { return count };
+                let bytes = &mut slot.room.0[HEADROOM..HEADROOM + MAX_FRAME];
+                bytes.copy_from_slice(&self.frames.frames[self.next].bytes);
+                (slot.start, slot.length) = (HEADROOM as u16, u16::from(self.frames.lengths[self.next]));
+                self.next = if self.next + 1 == self.frames.len() { 0 } else { self.next + 1 };
+                packets.push(ReplayBuf(ManuallyDrop::new(slot)));
+            }
+            wanted
+        });
+        self.due.store(due - count, Ordering::Relaxed);
+        count
+    }
+}
+
+/// Sends to nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReplayTx;
+
+impl TxQueue for ReplayTx {
+    type Buf = ReplayBuf;
+
+    fn tx_burst(&mut self, packets: &mut PacketBurst<ReplayBuf>) -> usize {
+        let count = packets.len();
+        FREE.with_borrow_mut(|free| packets.drain(..).for_each(|packet| free.push(packet.into_slot())));
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(contents: &[&[u8]]) -> ReplayFrames {
+        let mut frames = ReplayFrames::default();
+        contents.iter().for_each(|bytes| frames.push(bytes));
+        frames
+    }
+
+    #[test]
+    fn frames_come_again_as_they_were_and_in_turn() {
+        let pool = ReplayPool::new(3);
+        let (wire, mut rx) = ReplayWire::new(frames(&[&[1, 2, 3, 4], &[5, 6]]));
+        let mut burst = PacketBurst::new();
+        assert_eq!(rx.rx_burst(&mut burst), 0, "nothing was sent");
+        for _ in 0..4 {
+            wire.send(3);
+            assert_eq!(rx.rx_burst(&mut burst), 3);
+            assert_eq!(rx.rx_burst(&mut burst), 0);
+            // The next one begins where this one ends.
+            let first = &mut burst[0];
+            assert!(first.bytes() == [1, 2, 3, 4] || first.bytes() == [5, 6]);
+            assert!(first.prepend(20));
+            first.bytes_mut().fill(0xff);
+            assert_eq!(pool.available(), 0);
+            assert_eq!(ReplayTx.tx_burst(&mut burst), 3);
+            assert!(burst.is_empty());
+            assert_eq!(pool.available(), 3);
+        }
+        wire.send(9);
+        assert_eq!(rx.rx_burst(&mut burst), 3, "no more than there are buffers");
+        let contents: Vec<&[u8]> = burst.iter().map(PacketBuf::bytes).collect();
+        assert_eq!(contents, [&[1, 2, 3, 4][..], &[5, 6], &[1, 2, 3, 4]]);
+    }
+
+    #[test]
+    fn a_buffer_grows_and_shrinks_at_both_ends_and_returns_to_its_thread() {
+        let mut pool = ReplayPool::new(1);
+        let mut packet = pool.alloc().expect("a buffer");
+        assert!(pool.alloc().is_none());
+        assert!(packet.append(4));
+        packet.bytes_mut().copy_from_slice(&[1, 2, 3, 4]);
+        assert!(packet.prepend(HEADROOM));
+        assert!(!packet.prepend(1));
+        packet.advance(HEADROOM + 1);
+        packet.truncate(9);
+        assert_eq!(packet.bytes(), &[2, 3, 4]);
+        assert_eq!(packet.tailroom(), DATA_ROOM - 4);
+        assert!(!packet.append(DATA_ROOM - 3));
+        packet.truncate(1);
+        assert_eq!(packet.bytes(), &[2]);
+        drop(packet);
+        assert_eq!(pool.available(), 1);
+    }
+}

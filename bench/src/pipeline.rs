@@ -2,6 +2,7 @@
 
 use etherparse::PacketBuilder;
 use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
+use tieline_engine::stats::Counters;
 use tieline_engine::testbed::topology::{
     FABRIC, LABEL, REMOTE_MAC, TENANT_1, gateway_of_size, own_mac, set_policy, workload_mac,
 };
@@ -109,6 +110,11 @@ impl Rig {
         out
     }
 
+    /// What the gateway's worker counts.
+    pub fn counters(&self) -> &Counters {
+        self.bed.counters(0)
+    }
+
     /// Whether all packets are accounted for.
     pub fn is_balanced(&self) -> bool {
         self.bed.balance().is_exact()
@@ -142,14 +148,4 @@ fn frame(case: Case, flow: u32) -> Vec<u8> {
         .write(&mut frame, &payload)
         .expect(FITS);
     frame
-}
-
-/// The time stamp counter, where there is one.
-pub fn cycles() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has the counter, and reading it has no
-    // effect on memory.
-    return unsafe { core::arch::x86_64::_rdtsc() };
-    #[cfg(not(target_arch = "x86_64"))]
-    0
 }

@@ -54,11 +54,11 @@ stages! {
     SgCheck = "sg_check";
     /// Neighbour, TTL, MTU and MSS.
     NextHop = "next_hop";
-    /// The outer headers; transmit buffers that fill up are sent from here.
+    /// The outer headers.
     Encap = "encap";
     /// Packets made here are put on their way.
     Originated = "originated";
-    /// Transmit buffers are flushed at the end of a turn.
+    /// Frames are given to transmit queues.
     Transmit = "transmit";
     /// Commands, expiry, gauges.
     Housekeeping = "housekeeping";
@@ -127,6 +127,20 @@ impl StageCounters {
     #[inline]
     pub fn end_idle(&self) {
         self.end_idle_at(cycles());
+    }
+
+    /// A stage stops in its middle for another. Returns what it has used, for
+    /// [`resume`](Self::resume).
+    #[inline]
+    pub fn interrupt(&self) -> u64 {
+        self.elapsed(cycles())
+    }
+
+    /// A stage goes on that was interrupted, right after another has ended:
+    /// what it had used is charged together with the rest.
+    #[inline]
+    pub fn resume(&self, used: u64) {
+        self.boundary.set(self.boundary.value().saturating_sub(used));
     }
 
     #[inline]
@@ -220,6 +234,17 @@ mod tests {
         assert_eq!(counters.of(Stage::Parse), StageUse { cycles: 40, bursts: 1, packets: 64 });
         let busy: u64 = Stage::ALL.iter().map(|stage| counters.of(*stage).cycles).sum();
         assert_eq!(busy + counters.idle(), 1263 - 1000);
+    }
+
+    #[test]
+    fn an_interrupted_stage_pays_for_itself_only() {
+        let counters = StageCounters::starting_at(1000);
+        let used = counters.elapsed(1030);
+        counters.end_at(Stage::Transmit, 64, 1100);
+        counters.resume(used);
+        counters.end_at(Stage::Encap, 64, 1120);
+        assert_eq!(counters.of(Stage::Transmit), StageUse { cycles: 70, bursts: 1, packets: 64 });
+        assert_eq!(counters.of(Stage::Encap), StageUse { cycles: 50, bursts: 1, packets: 64 });
     }
 
     #[test]

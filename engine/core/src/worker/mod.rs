@@ -158,7 +158,7 @@ impl<I: Io> Worker<I> {
             // The last polls, which found nothing.
             self.counters.stages.end(Stage::Receive, 0);
         }
-        self.flush();
+        self.out.flush(&self.counters);
         busy |= self.dump.is_some();
         self.keep_house(now);
         self.counters.loops.add(1);
@@ -167,22 +167,6 @@ impl<I: Io> Worker<I> {
             self.counters.stages.end(Stage::Housekeeping, 0);
         }
         busy
-    }
-
-    fn flush(&mut self) {
-        let before = self.sent();
-        self.out.flush(&self.counters);
-        let sent = self.sent() - before;
-        if sent > 0 {
-            self.counters.stages.end(Stage::Transmit, sent as usize);
-        }
-    }
-
-    /// Frames that were given to transmit queues, the host's and full ones
-    /// included.
-    fn sent(&self) -> u64 {
-        let full = self.counters.drops.of(DropReason::TxQueueFull);
-        self.counters.transmitted.value() + self.counters.punted.value() + full
     }
 
     fn poll_queues(&mut self, now: Tick) -> bool {

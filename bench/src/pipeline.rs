@@ -6,6 +6,7 @@ use tieline_engine::io::{BURST, Io, PacketBurst, RxQueue, TxQueue};
 use tieline_engine::packet::flow_key::Family;
 use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
 use tieline_engine::session::Tick;
+use tieline_engine::stats::Counters;
 use tieline_engine::testbed::Size;
 use tieline_engine::testbed::replay::ReplayBed;
 use tieline_engine::testbed::topology::{
@@ -239,6 +240,14 @@ impl Rig {
             }
         }
     }
+
+    /// What the gateway's worker counts; `None` without a gateway.
+    pub fn counters(&self) -> Option<&Counters> {
+        match &self.feed {
+            Feed::Port { .. } => None,
+            Feed::Gateway(bed) => Some(bed.counters()),
+        }
+    }
 }
 
 fn gateway(case: Case, rx: Vec<ReplayRx>) -> ReplayBed {
@@ -263,16 +272,6 @@ fn shuffle(frames: &mut ReplayFrames, random: &mut Random) {
     for last in (1..frames.len()).rev() {
         frames.swap(last, random.below(last as u64 + 1) as usize);
     }
-}
-
-/// The time stamp counter, where there is one.
-pub fn cycles() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has the counter, and reading it has no
-    // effect on memory.
-    return unsafe { core::arch::x86_64::_rdtsc() };
-    #[cfg(not(target_arch = "x86_64"))]
-    0
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use tieline_bench::pipeline::{Case, Rig, cycles};
+use tieline_bench::pipeline::{Case, Rig};
+use tieline_engine::cycles::cycles;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

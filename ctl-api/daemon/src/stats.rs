@@ -1,6 +1,7 @@
 //! Counters and tables as messages, with the names that operators gave.
 
 use tieline_engine::engine::view::WorkerView;
+use tieline_engine::stats::stages::{Stage, StageCounters};
 use tieline_engine::stats::{InterfaceCounters, VrfCounters};
 use tieline_engine::tables::neighbour::NeighbourState;
 use tieline_engine::types::{InterfaceId, PortId, VrfId};
@@ -31,7 +32,42 @@ pub fn all(gateway: &Gateway) -> v1::GetStatsReply {
             dropped: balance.dropped,
             in_flight: balance.in_flight,
         }),
-        uptime_nanoseconds: u64::try_from(engine.uptime().as_nanos()).unwrap_or(u64::MAX),
+        uptime_nanoseconds: uptime_nanoseconds(gateway),
+    }
+}
+
+fn uptime_nanoseconds(gateway: &Gateway) -> u64 {
+    u64::try_from(gateway.engine().uptime().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where the cycles of all workers have gone since the start.
+pub fn stages(gateway: &Gateway) -> v1::GetStageStatsReply {
+    let engine = gateway.engine();
+    v1::GetStageStatsReply {
+        cycles_per_second: engine.cycles_per_second(),
+        uptime_nanoseconds: uptime_nanoseconds(gateway),
+        workers: engine
+            .workers()
+            .iter()
+            .map(|view| worker_stages(view.id.0, &view.counters.stages))
+            .collect(),
+    }
+}
+
+fn worker_stages(worker: u16, counters: &StageCounters) -> v1::WorkerStages {
+    let stage = |stage: &Stage| {
+        let used = counters.of(*stage);
+        v1::StageStats {
+            stage: stage.name().to_owned(),
+            cycles: used.cycles,
+            bursts: used.bursts,
+            packets: used.packets,
+        }
+    };
+    v1::WorkerStages {
+        worker: u32::from(worker),
+        idle_cycles: counters.idle(),
+        stages: Stage::ALL.iter().map(stage).collect(),
     }
 }
 
@@ -178,5 +214,17 @@ mod tests {
         let sum = vrf("v", (5, 6), workers.iter().filter_map(|counters| counters.vrf(VrfId(0))));
         assert_eq!((sum.packets, sum.bytes, sum.sessions), (2, 100, 6));
         assert_eq!((sum.ipv4_routes, sum.ipv6_routes), (5, 6));
+    }
+
+    #[test]
+    fn stages_go_by_their_names() {
+        let counters = Counters::new(1, 1);
+        counters.stages.end(Stage::Encap, 3);
+        counters.stages.end(Stage::Encap, 5);
+        let message = worker_stages(7, &counters.stages);
+        assert_eq!((message.worker, message.stages.len()), (7, Stage::COUNT));
+        let encap = message.stages.iter().find(|stage| stage.stage == "encap").expect("the stage");
+        assert_eq!((encap.bursts, encap.packets), (2, 8));
+        assert_eq!(encap.cycles, counters.stages.of(Stage::Encap).cycles);
     }
 }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use tieline_e2e::command::Background;
+use tieline_e2e::gateway::{Gateway, number};
 use tieline_e2e::sites::{Underlay, interface, routes};
 use tieline_e2e::{Host, Sites, Steps, Tenant, with_one_and_two_workers};
 
@@ -40,11 +41,37 @@ security_group: {id: 100, rules: [{direction: egress}, {direction: ingress, prot
         sites.red[0].reaches("10.2.0.10")?;
         sites.red[0].reaches("2001:db8:2::10")
     });
+    steps.check("each worker's stages have seen packets", || {
+        sites.gateways.iter().try_for_each(|gateway| check_stages(gateway, workers))
+    });
     steps.check("both gateways' books balance", || sites.check_balance());
     for gateway in &sites.gateways {
         eprintln!("  drops of {}: {:?}", gateway.namespace.role(), gateway.drops()?);
     }
     steps.check("they stop in order", || sites.gateways.iter_mut().try_for_each(|gateway| gateway.stop()));
+    Ok(())
+}
+
+/// Packets came in, were parsed and sent by every worker, and all of its time
+/// is accounted for.
+fn check_stages(gateway: &Gateway, workers: usize) -> Result<()> {
+    let stats = gateway.tlctl("stats stages --total")?;
+    let all = stats["workers"].as_array().context("a list of workers")?;
+    ensure!(all.len() == workers, "{} workers", all.len());
+    for worker in all {
+        let stages = worker["stages"].as_array().context("a list of stages")?;
+        let mut cycles = number(&worker["idle_cycles"]);
+        for stage in stages {
+            cycles += number(&stage["cycles"]);
+            let used = number(&stage["packets"]) >= number(&stage["bursts"]) && number(&stage["bursts"]) > 0;
+            let needed =
+                ["receive", "parse", "encap", "transmit"].contains(&stage["stage"].as_str().unwrap_or(""));
+            ensure!(used || !needed, "no packets in a stage: {stage}");
+        }
+        let seconds = cycles as f64 / number(&stats["cycles_per_second"]) as f64;
+        let uptime = number(&stats["uptime_nanoseconds"]) as f64 / 1e9;
+        ensure!((0.9..1.1).contains(&(seconds / uptime)), "{seconds} s are charged of {uptime} s");
+    }
     Ok(())
 }
 

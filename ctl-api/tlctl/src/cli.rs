@@ -51,7 +51,7 @@ pub enum Command {
     Neighbours(OutputArgs),
     /// Show dropped packets by reason
     Drops(Drops),
-    /// Show counters of workers, ports, interfaces and VRFs
+    /// Show counters of workers, ports, interfaces and VRFs, or cycles by stage
     Stats(Stats),
     /// Show the versions of tlctl and of the daemon
     Version(OutputArgs),
@@ -175,7 +175,11 @@ pub struct Drops {
 
 /// Arguments of `stats`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Stats {
+    /// What to show instead.
+    #[command(subcommand)]
+    pub of: Option<StatsOf>,
     /// Show again every so many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
           value_parser = parse_interval)]
@@ -183,6 +187,30 @@ pub struct Stats {
     /// Stop watching after so many times
     #[arg(long, value_name = "TIMES", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What `stats` shows beside counters.
+#[derive(Debug, Subcommand)]
+pub enum StatsOf {
+    /// Show where the workers' cycles go, by stage of the pipeline
+    Stages(Stages),
+}
+
+/// Arguments of `stats stages`.
+#[derive(Debug, Args)]
+pub struct Stages {
+    /// Measure for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_interval)]
+    pub interval: f64,
+    /// Show everything since the start of the daemon
+    #[arg(long, conflicts_with = "interval")]
+    pub total: bool,
+    /// Only of this worker
+    #[arg(long, value_name = "N")]
+    pub worker: Option<u32>,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -261,5 +289,19 @@ mod tests {
         assert_eq!(watch("tlctl stats --watch 0.5"), Some(0.5));
         assert!(parse("tlctl stats --watch 0").is_err());
         assert!(parse("tlctl stats --watch nan").is_err());
+    }
+
+    #[test]
+    fn stages_are_measured_or_summed_up() {
+        let stages = |line: &str| match parse(line).map(|cli| cli.command) {
+            Ok(Command::Stats(Stats { of: Some(StatsOf::Stages(stages)), .. })) => stages,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stages("tlctl stats stages").interval, 1.0);
+        assert_eq!(stages("tlctl stats stages --interval 0.5 --worker 1").worker, Some(1));
+        assert!(stages("tlctl stats stages --total -o json").total);
+        assert!(parse("tlctl stats stages --total --interval 2").is_err());
+        assert!(parse("tlctl stats stages --interval 0").is_err());
+        assert!(parse("tlctl stats --watch 1 stages").is_err());
     }
 }

@@ -16,8 +16,10 @@
 //! - [`io`]: where packets come from and go to
 //! - [`stats`]: what is counted
 //! - [`testbed`]: an engine in the hand, for tests, fuzzers and benchmarks
+//! - [`cycles`]: the processor's clock
 //! - [`types`], [`drop_reason`]: the vocabulary
 
+pub mod cycles;
 pub mod drop_reason;
 #[cfg(not(loom))]
 pub mod engine;

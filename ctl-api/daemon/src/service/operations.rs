@@ -139,6 +139,13 @@ impl operations_server::Operations for OperationsService {
     ) -> Result<Response<v1::GetStatsReply>, Status> {
         self.control.read(stats::all).await.map(Response::new)
     }
+
+    async fn get_stage_stats(
+        &self,
+        _: Request<v1::GetStageStatsRequest>,
+    ) -> Result<Response<v1::GetStageStatsReply>, Status> {
+        self.control.read(stats::stages).await.map(Response::new)
+    }
 }
 
 fn no_such(what: &str, name: &str) -> Status {

@@ -4,6 +4,7 @@ mod daemon;
 mod objects;
 mod operations;
 mod program;
+mod stages;
 mod stats;
 
 use clap::CommandFactory;

@@ -7,8 +7,8 @@ use tieline_proto::v1::operations_client::OperationsClient;
 use tieline_proto::v1::{GetStatsReply, GetStatsRequest};
 use tonic::transport::Channel;
 
-use super::print_value;
-use crate::cli::{Format, Stats};
+use super::{print_value, stages};
+use crate::cli::{Format, Stats, StatsOf};
 use crate::client::{Target, ask};
 use crate::error::{Error, Exit};
 use crate::friendly::encode;
@@ -24,6 +24,9 @@ const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Shows the counters.
 pub async fn stats(target: &Target, args: &Stats) -> Result<Exit, Error> {
+    if let Some(StatsOf::Stages(args)) = &args.of {
+        return stages::stages(target, args).await;
+    }
     let mut client = target.connect().await?.operations();
     match (args.watch, args.output.format) {
         (None, Format::Table) => {

@@ -3,6 +3,7 @@
 pub mod objects;
 pub mod operations;
 pub mod program;
+pub mod stages;
 pub mod stats;
 
 mod quantity;

@@ -295,4 +295,26 @@ impl Operations for Fake {
             ..Default::default()
         }))
     }
+
+    async fn get_stage_stats(
+        &self,
+        _: Request<GetStageStatsRequest>,
+    ) -> Result<Response<GetStageStatsReply>, Status> {
+        let sample = self.samples.fetch_add(1, Ordering::Relaxed) + 1;
+        let worker = |worker| WorkerStages {
+            worker,
+            idle_cycles: sample * 3_000,
+            stages: vec![StageStats {
+                stage: "receive".into(),
+                cycles: sample * 1_000,
+                bursts: sample,
+                packets: sample * 10,
+            }],
+        };
+        Ok(Response::new(GetStageStatsReply {
+            cycles_per_second: 4_000,
+            uptime_nanoseconds: sample * 1_000_000_000,
+            workers: vec![worker(0), worker(1)],
+        }))
+    }
 }

@@ -260,3 +260,22 @@ fn statistics_are_shown_once_or_watched() {
     }
     assert_eq!(lines.lines().count(), 2);
 }
+
+#[test]
+fn cycles_are_shown_by_stage() {
+    let daemon = Daemon::start();
+    let shown = daemon.run("stats stages --interval 0.1", 0);
+    assert!(shown.starts_with("1.00 s, 4.00k cycles a second\n"), "{shown}");
+    assert!(shown.contains("\n     1  ███░░░░░░░  25 %     10       100.0       10.0\n"), "{shown}");
+    assert!(shown.contains("worker 0") && shown.contains("worker 1"), "{shown}");
+    let one = daemon.run("stats stages --interval 0.1 --worker 1", 0);
+    assert!(!one.contains("worker 0") && one.contains("worker 1"), "{one}");
+    let total = |args: &str| {
+        let printed = daemon.run(&format!("stats stages {args} -o json"), 0);
+        serde_json::from_str::<serde_json::Value>(&printed).expect("JSON")
+    };
+    assert_eq!(total("--interval 0.1")["workers"][0]["stages"][0]["packets"], 10);
+    assert_eq!(total("--total")["workers"][0]["stages"][0]["packets"], 70);
+    let (_, stderr) = daemon.run_with("stats stages --total --worker 2", "", 4);
+    assert_eq!(stderr, "tlctl: there is no worker 2: the daemon has 2, numbered from 0\n");
+}

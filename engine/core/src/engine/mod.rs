@@ -28,6 +28,7 @@ use crate::session::table::{SessionLimits, SessionTable};
 use crate::session::tick::Tick;
 use crate::session::timeouts::Timeouts;
 use crate::stats::Counters;
+use crate::stats::stages::CycleRate;
 use crate::tables::{Options, Tables};
 use crate::types::{VrfId, WorkerId};
 use crate::worker::command::Command;
@@ -143,6 +144,7 @@ struct Shared<I: Io> {
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
     started: Instant,
+    cycle_rate: CycleRate,
 }
 
 /// A running engine.
@@ -244,6 +246,7 @@ impl<I: Io> Engine<I> {
             threads: Mutex::new(threads),
             stopping,
             started: Instant::now(),
+            cycle_rate: CycleRate::start(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -124,6 +124,12 @@ impl<I: Io> Engine<I> {
         sessions
     }
 
+    /// Cycles in a second, as [`cycles`](crate::cycles::cycles) counts them;
+    /// 0 where there is no such clock.
+    pub fn cycles_per_second(&self) -> u64 {
+        self.shared.cycle_rate.hertz()
+    }
+
     /// Time since the start.
     pub fn uptime(&self) -> Duration {
         self.shared.started.elapsed()

@@ -11,7 +11,8 @@
 //! Every stage has one shape: it takes the [`Context`], a [`Burst`], and the
 //! [`Lane`] of packets it is to work on, and leaves those in the lane that go
 //! on. What does not go on leaves through a door of the context, which counts
-//! it. Packets keep their order from stage to stage.
+//! it. Packets keep their order from stage to stage. The time of each stage is
+//! charged to it when it ends.
 //!
 //! - [`burst`]: packets and their metadata, side by side
 //! - [`context`]: what a stage may use, and the doors
@@ -34,15 +35,16 @@ pub mod sg_check;
 pub mod vrf_lookup;
 
 use crate::io::Io;
+use crate::stats::stages::Stage;
 use burst::{Burst, Lane};
 use context::Context;
 
 /// Takes received frames all the way.
 pub fn run_received<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
     let mut lane = burst.lane();
-    parse::run(cx, burst, &mut lane);
-    classify::run(cx, burst, &mut lane);
-    owner::run(cx, burst, &mut lane);
+    charged(Stage::Parse, cx, burst, &mut lane, parse::run);
+    charged(Stage::Classify, cx, burst, &mut lane, classify::run);
+    charged(Stage::Owner, cx, burst, &mut lane, owner::run);
     run_owned(cx, burst, &mut lane);
     run_originated(cx, burst);
 }
@@ -52,21 +54,37 @@ pub fn run_received<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
 pub fn run_handed_over<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
     let mut lane = burst.lane();
     // A fragment may have to move on to the owner of its session.
-    owner::run(cx, burst, &mut lane);
+    charged(Stage::Owner, cx, burst, &mut lane, owner::run);
     run_owned(cx, burst, &mut lane);
     run_originated(cx, burst);
 }
 
 fn run_owned<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
-    session_lookup::run(cx, burst, lane);
+    charged(Stage::SessionLookup, cx, burst, lane, session_lookup::run);
     run_decided(cx, burst, lane);
 }
 
 fn run_decided<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
-    vrf_lookup::run(cx, burst, lane);
-    sg_check::run(cx, burst, lane);
-    next_hop::run(cx, burst, lane);
-    encap::run(cx, burst, lane);
+    charged(Stage::VrfLookup, cx, burst, lane, vrf_lookup::run);
+    charged(Stage::SgCheck, cx, burst, lane, sg_check::run);
+    charged(Stage::NextHop, cx, burst, lane, next_hop::run);
+    charged(Stage::Encap, cx, burst, lane, encap::run);
+}
+
+/// Runs one stage and charges its time to it.
+#[inline(always)]
+fn charged<'a, I: Io>(
+    stage: Stage,
+    cx: &mut Context<'a, I>,
+    burst: &mut Burst<I::Buf>,
+    lane: &mut Lane,
+    run: impl FnOnce(&mut Context<'a, I>, &mut Burst<I::Buf>, &mut Lane),
+) {
+    let packets = lane.len();
+    run(cx, burst, lane);
+    if packets > 0 {
+        cx.counters.stages.end(stage, packets);
+    }
 }
 
 /// Rounds of packets that the engine makes because of packets that it made.
@@ -82,6 +100,7 @@ fn run_originated<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
             cx.out.take_originated(burst, count);
             count -= burst.len().clamp(1, count);
             let mut lane = burst.lane();
+            cx.counters.stages.end(Stage::Originated, lane.len());
             run_decided(cx, burst, &mut lane);
         }
     }

@@ -13,6 +13,7 @@ use crate::io::{BURST, Io, PacketBurst, TxQueue};
 use crate::packet::meta::PacketMeta;
 use crate::pipeline::burst::Burst;
 use crate::stats::Counters;
+use crate::stats::stages::Stage;
 use crate::types::{InterfaceId, MacAddr, NeighbourId, PortId, WorkerId};
 
 /// Ports that an engine can have at once.
@@ -239,6 +240,9 @@ impl<I: Io> Outbox<I> {
     fn flush_port(&mut self, at: usize, counters: &Counters) {
         self.dirty &= !(1 << at);
         let Some(slot) = self.ports.get_mut(at) else { return };
+        // A buffer that fills up is sent in the middle of another stage.
+        let interrupted = counters.stages.interrupt();
+        let frames = slot.pending.len();
         let sent = match &mut slot.queue {
             Some(queue) if !slot.pending.is_empty() => queue.tx_burst(&mut slot.pending),
             _ => 0,
@@ -247,6 +251,8 @@ impl<I: Io> Outbox<I> {
         door.add(sent as u64);
         counters.drops.add(DropReason::TxQueueFull, slot.pending.len() as u64);
         slot.pending.clear();
+        counters.stages.end(Stage::Transmit, frames);
+        counters.stages.resume(interrupted);
     }
 
     /// Gives something to another worker, or drops it when its ring is full.

@@ -4,11 +4,16 @@
 //! read. Every packet that enters (received or originated) leaves by exactly
 //! one counted door: transmitted, punted, consumed, or one [`DropReason`].
 //! [`Balance`] adds the doors up.
+//!
+//! - [`stages`]: the cycles of each stage
+
+pub mod stages;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::drop_reason::DropReason;
 use crate::types::{InterfaceId, VrfId};
+use stages::StageCounters;
 
 /// A number that one thread increases and others read.
 #[derive(Debug, Default)]
@@ -129,6 +134,8 @@ pub struct Counters {
     pub loops: Counter,
     /// Turns that found something to do.
     pub busy_loops: Counter,
+    /// Where the time goes.
+    pub stages: StageCounters,
     interfaces: Box<[InterfaceCounters]>,
     vrfs: Box<[VrfCounters]>,
 }
@@ -148,6 +155,7 @@ impl Counters {
             sessions: Counter::default(),
             loops: Counter::default(),
             busy_loops: Counter::default(),
+            stages: StageCounters::default(),
             interfaces: (0..interfaces).map(|_| InterfaceCounters::default()).collect(),
             vrfs: (0..vrfs).map(|_| VrfCounters::default()).collect(),
         }

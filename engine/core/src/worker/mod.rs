@@ -32,6 +32,7 @@ use crate::session::fragments::FragmentTable;
 use crate::session::table::SessionTable;
 use crate::session::tick::Tick;
 use crate::stats::Counters;
+use crate::stats::stages::Stage;
 use crate::tables::Tables;
 use crate::types::{PortId, VrfId, WorkerId};
 use command::{Command, SessionDump};
@@ -144,15 +145,27 @@ impl<I: Io> Worker<I> {
     /// One turn of the loop at a given time. Returns whether there was
     /// anything to do.
     pub fn turn(&mut self, now: Tick) -> bool {
+        // Sleep, and turns before that found nothing to do.
+        self.counters.stages.end_idle();
         self.tables.refresh();
         let mut busy = self.obey();
+        if busy {
+            self.counters.stages.end(Stage::Housekeeping, 0);
+        }
         busy |= self.poll_queues(now);
         busy |= self.poll_ring(now);
+        if busy {
+            // The last polls, which found nothing.
+            self.counters.stages.end(Stage::Receive, 0);
+        }
         self.out.flush(&self.counters);
         busy |= self.dump.is_some();
         self.keep_house(now);
         self.counters.loops.add(1);
         self.counters.busy_loops.add(u64::from(busy));
+        if busy {
+            self.counters.stages.end(Stage::Housekeeping, 0);
+        }
         busy
     }
 
@@ -177,6 +190,7 @@ impl<I: Io> Worker<I> {
                 // Both hold a burst.
                 let _ = self.burst.push(packet, PacketMeta::UNKNOWN);
             }
+            self.counters.stages.end(Stage::Receive, count as usize);
             let (mut cx, burst) = self.context(now);
             run_received(&mut cx, burst);
         }
@@ -200,6 +214,9 @@ impl<I: Io> Worker<I> {
                     self.out.transmit(port, packet, &self.counters);
                 }
             }
+        }
+        if taken > 0 {
+            self.counters.stages.end(Stage::Handover, taken);
         }
         if !self.burst.is_empty() {
             let (mut cx, burst) = self.context(now);

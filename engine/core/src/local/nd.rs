@@ -11,6 +11,7 @@ use smoltcp::wire::{
 use crate::packet::checksum::transport_is_valid;
 use crate::packet::headers::{chunk, icmp, ipv6};
 use crate::packet::meta::{PacketFlags, PacketMeta};
+use crate::tables::neighbour::NeighbourState;
 use crate::types::MacAddr;
 
 /// Length of the IPv6 packets that this module writes, bytes: IPv6 40, the
@@ -71,8 +72,29 @@ pub struct NeighbourAdvertisement {
     pub router: bool,
     /// It answers a solicitation.
     pub solicited: bool,
-    /// It replaces a MAC known before.
+    /// It replaces a MAC known before: the Override flag.
     pub overrides: bool,
+}
+
+impl NeighbourAdvertisement {
+    /// The MAC that this advertisement gives to a neighbour in `state`, which
+    /// was `known` at that MAC, or the one that it confirms. `None` if the
+    /// neighbour stays as it is (RFC 4861 section 7.2.5).
+    ///
+    /// Without its Override flag an advertisement does not replace a MAC: it
+    /// may come from a proxy or one of several anycast stations (section
+    /// 7.2.7). RFC 4861 has the known MAC verified then; ours is asked again
+    /// after its reachable time in any case.
+    pub fn news_for(&self, state: NeighbourState, known: MacAddr) -> Option<MacAddr> {
+        match (state, self.target_mac) {
+            (NeighbourState::Static, _) => None,
+            // INCOMPLETE: whatever MAC comes first is taken.
+            (NeighbourState::Resolving | NeighbourState::Failed, mac) => mac,
+            (NeighbourState::Resolved, Some(mac)) if mac != known => self.overrides.then_some(mac),
+            // No news; a confirmation only if it was asked for.
+            (NeighbourState::Resolved, _) => self.solicited.then_some(known),
+        }
+    }
 }
 
 /// The multicast group that a node with this address listens to (RFC 4291

@@ -136,6 +136,55 @@ fn an_unasked_advertisement_to_a_group_must_say_so() {
     assert_eq!(parse(&bytes), None);
 }
 
+/// RFC 4861 section 7.2.5 and its appendix C, line by line, as far as our
+/// states go: STALE, DELAY and PROBE are all `Resolved`.
+#[test]
+fn an_advertisement_changes_a_neighbour_as_rfc_4861_says() {
+    use NeighbourState::{Failed, Resolved, Resolving, Static};
+    let known = PEER;
+    let other = MacAddr([2, 0, 0, 0, 0, 0xc]);
+    // State; solicited, overrides; target's MAC; what becomes of the neighbour.
+    let table = [
+        // INCOMPLETE: without a MAC it is discarded, else the flags do not count.
+        (Resolving, (true, true), None, None),
+        (Resolving, (false, false), Some(other), Some(other)),
+        (Resolving, (true, false), Some(other), Some(other)),
+        (Resolving, (true, true), Some(known), Some(known)),
+        (Failed, (true, true), None, None),
+        (Failed, (true, false), Some(other), Some(other)),
+        // Another MAC without Override: the known one stays.
+        (Resolved, (false, false), Some(other), None),
+        (Resolved, (true, false), Some(other), None),
+        // Another MAC with Override: it is taken.
+        (Resolved, (false, true), Some(other), Some(other)),
+        (Resolved, (true, true), Some(other), Some(other)),
+        // The same MAC or none: an answer confirms it, with and without Override.
+        (Resolved, (true, false), Some(known), Some(known)),
+        (Resolved, (true, true), Some(known), Some(known)),
+        (Resolved, (true, false), None, Some(known)),
+        (Resolved, (true, true), None, Some(known)),
+        // The same or none, unasked: nothing changes.
+        (Resolved, (false, false), Some(known), None),
+        (Resolved, (false, true), Some(known), None),
+        (Resolved, (false, true), None, None),
+        // Configured: nobody else has a say.
+        (Static, (true, true), Some(other), None),
+        (Static, (true, true), None, None),
+    ];
+    for (state, (solicited, overrides), target_mac, expected) in table {
+        let target = address("fe80::a");
+        let said = NeighbourAdvertisement {
+            source: target,
+            target,
+            target_mac,
+            router: false,
+            solicited,
+            overrides,
+        };
+        assert_eq!(said.news_for(state, known), expected, "{state:?} {said:?}");
+    }
+}
+
 #[test]
 fn router_solicitations_are_read() {
     let mut packet = solicitation()[..56].to_vec();

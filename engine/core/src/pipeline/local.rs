@@ -118,7 +118,8 @@ fn is_over_limit<I: Io>(cx: &mut Context<'_, I>, meta: &PacketMeta) -> bool {
 }
 
 /// Answers a neighbour solicitation for an address of ours; learns from
-/// solicitations and advertisements.
+/// solicitations and advertisements of neighbours, and consumes those of
+/// routers.
 pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8) {
     let port = burst.port;
     let Some((packet, meta)) = burst.packet(index) else { return };
@@ -135,7 +136,10 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
             let learned = advertised_mac(cx, &link, answer);
             (answer.target, answer.target_mac.or(learned), learned)
         }
-        NdMessage::RouterSolicitation { source, .. } => (*source, None, None),
+        // Not for us to answer or to follow: the underlay's routes are configured.
+        NdMessage::RouterSolicitation { source, .. } | NdMessage::RouterAdvertisement { source } => {
+            (*source, None, None)
+        }
     };
     let checked = claimed.map_or(Ok(()), |mac| link.check_claim(mac, IpAddr::V6(address)));
     if let Err(reason) = checked {

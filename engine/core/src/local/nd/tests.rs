@@ -199,10 +199,45 @@ fn router_solicitations_are_read() {
     assert_eq!(parse(&packet), None, "a MAC without a source");
 }
 
+/// The advertisement of a router at fe80::a, with an MTU option.
+fn router_advertisement() -> Vec<u8> {
+    #[rustfmt::skip]
+    let mut packet = [
+        0x60, 0, 0, 0, 0, 24, 58, 255,
+        0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a,
+        0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+        134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0,
+        5, 1, 0, 0, 0, 0, 0x05, 0xdc,
+    ];
+    fix_checksum(&mut packet);
+    packet.to_vec()
+}
+
+#[test]
+fn router_advertisements_are_read_if_rfc_4861_allows_them() {
+    let good = router_advertisement();
+    assert_eq!(parse(&good), Some(NdMessage::RouterAdvertisement { source: address("fe80::a") }));
+    // Hop limit 254, a source beyond the link, code 1, option length 0, option
+    // beyond the message.
+    for (at, value) in [(7, 254), (8, 0x20), (41, 1), (57, 0), (57, 2)] {
+        let mut bad = good.clone();
+        bad[at] = value;
+        fix_checksum(&mut bad);
+        assert_eq!(parse(&bad), None, "byte {at} = {value}");
+    }
+    let mut short = good[..48].to_vec();
+    short[5] = 8;
+    fix_checksum(&mut short);
+    assert_eq!(parse(&short), None, "less than 16 bytes");
+    let mut bad = good;
+    bad[44] ^= 1;
+    assert_eq!(parse(&bad), None, "wrong checksum");
+}
+
 /// Kinds of options that smoltcp reads in any message, and refuses when their
 /// bodies are wrong: prefix information, redirected header, MTU. Outside router
 /// advertisements and redirects they are to be ignored whatever they hold (RFC
-/// 4861 sections 7.1.1 and 7.1.2).
+/// 4861 sections 7.1.1 and 7.1.2); of router advertisements we use none.
 const READ_BY_SMOLTCP_ALONE: std::ops::RangeInclusive<u8> = 3..=5;
 
 proptest! {
@@ -212,15 +247,19 @@ proptest! {
     ) {
         let mut packet = solicitation();
         packet[40] = kind;
+        if kind == ROUTER_ADVERTISEMENT {
+            packet[8..10].copy_from_slice(&[0xfe, 0x80]);
+        }
         for (at, value) in changes {
             packet[at] = value;
         }
         fix_checksum(&mut packet);
         let Some(read) = parse(&packet) else { return Ok(()) };
         let message = Icmpv6Packet::new_checked(&packet[40..]).expect("long enough");
-        let option = match read {
-            NdMessage::RouterSolicitation { .. } => packet[48],
-            _ => packet[64],
+        let first = match read {
+            NdMessage::RouterSolicitation { .. } => 48,
+            NdMessage::RouterAdvertisement { .. } => 56,
+            _ => 64,
         };
         match (read, NdiscRepr::parse(&message)) {
             (NdMessage::NeighbourSolicitation(ours), Ok(NdiscRepr::NeighborSolicit { target_addr, .. })) => {
@@ -230,7 +269,14 @@ proptest! {
                 prop_assert_eq!(ours.target, target_addr);
             }
             (NdMessage::RouterSolicitation { .. }, Ok(NdiscRepr::RouterSolicit { .. })) => {}
-            (_, theirs) => prop_assert!(theirs.is_err() && READ_BY_SMOLTCP_ALONE.contains(&option), "{theirs:?}"),
+            (NdMessage::RouterAdvertisement { .. }, Ok(NdiscRepr::RouterAdvert { .. })) => {}
+            (_, theirs) => {
+                let mut options = packet[first..].chunks(8).map(|option| option[0]);
+                prop_assert!(
+                    theirs.is_err() && options.any(|kind| READ_BY_SMOLTCP_ALONE.contains(&kind)),
+                    "{theirs:?}"
+                );
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use tieline_engine::engine::Engine;
 use tieline_engine::tables::Tables;
 use tieline_proto::v1;
 use tieline_proto::v1::program_request::Operation;
+use tieline_rib::spec::port::PortSpec;
 use tieline_rib::{Applied, Refusal, Rib};
 
 use crate::device_ports::DevicePorts;
@@ -30,17 +31,25 @@ impl Gateway {
 
     /// Carries out operations in their order and publishes what they change,
     /// once. Returns what became of each, and the version of the tables that
-    /// holds them all.
+    /// holds them all. Devices open before the tables are locked, and close
+    /// after.
     pub fn carry_out(
         &mut self,
         operations: impl Iterator<Item = Option<Operation>>,
     ) -> (Vec<Result<Applied, Refusal>>, u64) {
         let (rib, ports) = (&mut self.rib, &mut self.ports);
-        self.engine.update_if(|tables| {
-            let outcomes: Vec<_> = operations.map(|operation| one(rib, ports, tables, operation)).collect();
+        let operations: Vec<_> = operations.collect();
+        for spec in operations.iter().filter_map(|operation| port_to_open(rib, operation.as_ref()?)) {
+            ports.prepare(spec);
+        }
+        let outcomes = self.engine.update_if(|tables| {
+            let outcomes: Vec<_> =
+                operations.into_iter().map(|operation| one(rib, ports, tables, operation)).collect();
             let changed = outcomes.iter().flatten().any(|applied| applied.changed);
             (outcomes, changed)
-        })
+        });
+        ports.finish();
+        outcomes
     }
 
     /// One object and its status.
@@ -118,6 +127,14 @@ impl Gateway {
             status.message = format!("the link of {} is down", port.device);
         }
         item
+    }
+}
+
+/// The port that an operation opens, if it is the first to be carried out.
+fn port_to_open(rib: &Rib, operation: &Operation) -> Option<PortSpec> {
+    match operation {
+        Operation::Apply(v1::Object { kind: Some(v1::object::Kind::Port(port)) }) => rib.port_to_open(port),
+        _ => None,
     }
 }
 

@@ -151,11 +151,11 @@ fn drops(gateway: &Gateway, request: &v1::GetDropsRequest) -> Result<Vec<(DropRe
         ("", "") => Ok(engine.drops()),
         (interface, "") => {
             let id = gateway.rib().interface_id(interface).ok_or_else(|| no_such("interface", interface))?;
-            Ok(engine.interface_drops(id))
+            Ok(engine.interface_totals(id).drops.by_reason())
         }
         ("", vrf) => {
             let id = gateway.rib().vrf_id(vrf).ok_or_else(|| no_such("VRF", vrf))?;
-            Ok(engine.vrf_drops(id))
+            Ok(engine.vrf_totals(id).drops.by_reason())
         }
         _ => Err(Status::invalid_argument("interface and vrf are both set: set one of them, or none")),
     }

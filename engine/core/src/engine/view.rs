@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::drop_reason::DropReason;
 use crate::io::Io;
 use crate::stats::{Balance, Counters};
-use crate::types::{InterfaceId, PortId, VrfId, WorkerId};
+use crate::types::{PortId, VrfId, WorkerId};
 use crate::worker::command::{Command, DumpedSession, SessionDump};
 
 use super::{Engine, lock, push_command};
@@ -78,25 +78,11 @@ impl<I: Io> Engine<I> {
 
     /// Drops by reason over all threads, in the order of the reasons.
     pub fn drops(&self) -> Vec<(DropReason, u64)> {
-        self.sum_drops(|counters, reason| counters.drops.of(reason))
-    }
-
-    /// Drops of what came in on one interface.
-    pub fn interface_drops(&self, id: InterfaceId) -> Vec<(DropReason, u64)> {
-        self.sum_drops(|counters, reason| counters.interface(id).map_or(0, |of| of.drops.of(reason)))
-    }
-
-    /// Drops of what was routed in one VRF.
-    pub fn vrf_drops(&self, id: VrfId) -> Vec<(DropReason, u64)> {
-        self.sum_drops(|counters, reason| counters.vrf(id).map_or(0, |of| of.drops.of(reason)))
-    }
-
-    fn sum_drops(&self, of: impl Fn(&Counters, DropReason) -> u64) -> Vec<(DropReason, u64)> {
-        let sum = |reason: &DropReason| self.all_counters().map(|counters| of(counters, *reason)).sum();
+        let sum = |reason: &DropReason| self.all_counters().map(|counters| counters.drops.of(*reason)).sum();
         DropReason::ALL.iter().map(|reason| (*reason, sum(reason))).collect()
     }
 
-    fn all_counters(&self) -> impl Iterator<Item = &Counters> {
+    pub(super) fn all_counters(&self) -> impl Iterator<Item = &Counters> {
         let workers = self.shared.workers.iter().map(|worker| worker.counters.as_ref());
         workers.chain(std::iter::once(self.shared.neighbour_counters.as_ref()))
     }

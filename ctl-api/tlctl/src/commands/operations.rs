@@ -33,7 +33,7 @@ pub async fn routes(target: &Target, args: &Routes) -> Result<Exit, Error> {
     print_value(
         args.output.format,
         || routes.iter().map(encode::reply).collect::<Value>(),
-        || render::routes(&routes),
+        || render::routes(&routes, args.wide),
     )
 }
 
@@ -49,7 +49,7 @@ pub async fn sessions(target: &Target, args: &Sessions) -> Result<Exit, Error> {
             all
         })
         .unwrap_or_default();
-    print_value(args.output.format, || encode::reply(&reply), || render::sessions(&reply))
+    print_value(args.output.format, || encode::reply(&reply), || render::sessions(&reply, args.wide))
 }
 
 /// Shows neighbours.

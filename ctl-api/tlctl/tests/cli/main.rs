@@ -220,6 +220,12 @@ fn the_operations_are_shown() {
     let daemon = Daemon::start();
     assert_eq!(
         daemon.run("routes --vrf red", 0),
+        "PREFIX       ORIGIN  NEXT HOP  GROUPS  PATHS  VIA\n\
+         10.0.0.0/8   vpn     gw        -           1  vxlan to 198.18.0.2\n\
+         10.1.0.0/16  vpn     gw        -           1  vxlan to 198.18.0.2\n"
+    );
+    assert_eq!(
+        daemon.run("routes --vrf red --wide", 0),
         "PREFIX       ORIGIN  NEXT HOP  VIA                  RD       GROUPS  PATHS\n\
          10.0.0.0/8   vpn     gw        vxlan to 198.18.0.2  64512:1  -           1\n\
          10.1.0.0/16  vpn     gw        vxlan to 198.18.0.2  64512:1  -           1\n"
@@ -229,6 +235,7 @@ fn the_operations_are_shown() {
     let (_, stderr) = daemon.run_with("routes --vrf blue", "", 4);
     assert_eq!(stderr, "tlctl: cannot list the routes of vrf/blue: there is no VRF blue\n");
     assert!(daemon.run("sessions --vrf red --limit 2", 0).ends_with("2 shown; 3 live of 1,000 that fit\n"));
+    assert!(daemon.run("sessions --wide", 0).contains("REVERSE BYTES"));
     assert!(daemon.run("sessions -o yaml", 0).contains("protocol: udp\n"));
     let (_, stderr) = daemon.run_with("sessions --vrf busy", "", 1);
     assert!(stderr.contains("worker 0 has not copied its sessions within 5 s"), "{stderr}");

@@ -1,5 +1,10 @@
 //! The devices behind declared ports: opens them, gives their queues to the
 //! workers, and takes them back.
+//!
+//! Devices take up to seconds to open and to close. While the tables change,
+//! under a lock that the neighbour service needs too, queues only change
+//! hands: [`DevicePorts::prepare`] opens a device before that, and
+//! [`DevicePorts::finish`] closes what was left over after it.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +26,10 @@ pub struct DevicePorts {
     engine: Engine<DpdkIo>,
     workers: u16,
     open: BTreeMap<PortId, Port>,
+    /// Opened, or not, for an operation that is about to be carried out.
+    prepared: Vec<(PortSpec, Result<OpenPort, String>)>,
+    /// Without a port any more, and not closed yet.
+    detached: Vec<(Port, PortQueues<DpdkIo>)>,
 }
 
 /// What a device tells about itself.
@@ -38,7 +47,8 @@ impl DevicePorts {
     /// No devices yet.
     pub fn new(eal: Eal, pool: Pool, engine: Engine<DpdkIo>) -> Self {
         let workers = u16::try_from(engine.workers().len()).unwrap_or(u16::MAX);
-        Self { eal, pool, engine, workers, open: BTreeMap::new() }
+        let open = BTreeMap::new();
+        Self { eal, pool, engine, workers, open, prepared: Vec::new(), detached: Vec::new() }
     }
 
     /// Whether a port's device has a link; true if there is no such port.
@@ -52,7 +62,26 @@ impl DevicePorts {
         Some(DeviceView { mac: port.mac(), link_up: port.link_up(), counters: port.stats() })
     }
 
-    fn try_open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
+    /// Opens a device for a port that is about to be declared.
+    pub fn prepare(&mut self, spec: PortSpec) {
+        let device = self.open_device(&spec);
+        self.prepared.push((spec, device));
+    }
+
+    /// Closes the devices of ports that were withdrawn, and those that nobody
+    /// has asked for since they were prepared.
+    pub fn finish(&mut self) {
+        self.prepared.clear();
+        for (port, PortQueues { rx, tx }) in self.detached.drain(..) {
+            let name = port.name().to_owned();
+            match port.close(rx, tx) {
+                Ok(()) => tracing::info!(port = %name, "port removed"),
+                Err(error) => tracing::warn!(port = %name, "{error}"),
+            }
+        }
+    }
+
+    fn open_device(&self, spec: &PortSpec) -> Result<OpenPort, String> {
         let device: DeviceSpec = spec.device.parse().map_err(|error| format!("{error}"))?;
         let config = PortConfig {
             name: spec.name.to_string(),
@@ -63,8 +92,23 @@ impl DevicePorts {
             rx_descriptors: DESCRIPTORS,
             tx_descriptors: DESCRIPTORS,
         };
-        let OpenPort { port, rx, tx, messages } =
-            Port::open(&self.eal, &self.pool, &config).map_err(|error| error.to_string())?;
+        Port::open(&self.eal, &self.pool, &config).map_err(|error| error.to_string())
+    }
+
+    /// The device that was prepared for a port, or else opens it now: an
+    /// operation before it in its batch may have made room for it.
+    fn take_prepared(&mut self, spec: &PortSpec) -> Result<OpenPort, String> {
+        match self.prepared.iter().position(|(prepared, _)| prepared == spec) {
+            Some(at) => self.prepared.swap_remove(at).1,
+            None => {
+                self.finish();
+                self.open_device(spec)
+            }
+        }
+    }
+
+    fn try_open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
+        let OpenPort { port, rx, tx, messages } = self.take_prepared(spec)?;
         let queues = PortQueues { rx, tx };
         let counts = (queues.rx.len(), queues.tx.len());
         // When it is refused the queues are dropped, and with them and the
@@ -92,12 +136,7 @@ impl Ports for DevicePorts {
 
     fn close(&mut self, id: PortId) {
         let Some(port) = self.open.remove(&id) else { return };
-        let name = port.name().to_owned();
-        let PortQueues { rx, tx } =
-            self.engine.detach_port(id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
-        match port.close(rx, tx) {
-            Ok(()) => tracing::info!(port = %name, "port removed"),
-            Err(error) => tracing::warn!(port = %name, "{error}"),
-        }
+        let queues = self.engine.detach_port(id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
+        self.detached.push((port, queues));
     }
 }

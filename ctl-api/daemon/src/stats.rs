@@ -1,8 +1,8 @@
 //! Counters and tables as messages, with the names that operators gave.
 
+use tieline_engine::engine::totals::{InterfaceTotals, VrfTotals};
 use tieline_engine::engine::view::WorkerView;
 use tieline_engine::stats::stages::{Stage, StageCounters};
-use tieline_engine::stats::{InterfaceCounters, VrfCounters};
 use tieline_engine::tables::neighbour::NeighbourState;
 use tieline_engine::types::{InterfaceId, PortId, VrfId};
 use tieline_proto::v1;
@@ -20,9 +20,9 @@ pub fn all(gateway: &Gateway) -> v1::GetStatsReply {
         interfaces: gateway
             .rib()
             .interfaces()
-            .map(|(name, id)| interface(name, workers.iter().filter_map(|view| view.counters.interface(id))))
+            .map(|(name, id)| interface(name, &engine.interface_totals(id)))
             .collect(),
-        vrfs: vrfs(gateway, &workers),
+        vrfs: vrfs(gateway),
         balance: Some(v1::Balance {
             received: balance.received,
             originated: balance.originated,
@@ -116,47 +116,36 @@ fn ports(gateway: &Gateway) -> Vec<v1::PortStats> {
     gateway.rib().ports().filter_map(message).collect()
 }
 
-/// Sums over workers.
-fn interface<'a>(name: &str, counters: impl Iterator<Item = &'a InterfaceCounters>) -> v1::InterfaceStats {
-    let mut sum = v1::InterfaceStats { name: name.to_owned(), ..Default::default() };
-    for counters in counters {
-        sum.rx_packets += counters.rx.packets.value();
-        sum.rx_bytes += counters.rx.bytes.value();
-        sum.tx_packets += counters.tx.packets.value();
-        sum.tx_bytes += counters.tx.bytes.value();
-        sum.dropped_packets += counters.drops.total();
+fn interface(name: &str, totals: &InterfaceTotals) -> v1::InterfaceStats {
+    v1::InterfaceStats {
+        name: name.to_owned(),
+        rx_packets: totals.rx.packets,
+        rx_bytes: totals.rx.bytes,
+        tx_packets: totals.tx.packets,
+        tx_bytes: totals.tx.bytes,
+        dropped_packets: totals.drops.total(),
     }
-    sum
 }
 
-fn vrfs(gateway: &Gateway, workers: &[WorkerView]) -> Vec<v1::VrfStats> {
+fn vrfs(gateway: &Gateway) -> Vec<v1::VrfStats> {
     let tables = gateway.engine().snapshot();
     let message = |(name, id): (&str, VrfId)| {
         let routes = tables.vrfs.get(id.index()).map_or((0, 0), |vrf| (vrf.fib4.len(), vrf.fib6.len()));
-        vrf(name, routes, workers.iter().filter_map(|view| view.counters.vrf(id)))
+        vrf(name, routes, &gateway.engine().vrf_totals(id))
     };
     gateway.rib().vrfs().map(message).collect()
 }
 
-/// Sums over workers.
-fn vrf<'a>(
-    name: &str,
-    (ipv4_routes, ipv6_routes): (usize, usize),
-    counters: impl Iterator<Item = &'a VrfCounters>,
-) -> v1::VrfStats {
-    let mut sum = v1::VrfStats {
+fn vrf(name: &str, (ipv4_routes, ipv6_routes): (usize, usize), totals: &VrfTotals) -> v1::VrfStats {
+    v1::VrfStats {
         name: name.to_owned(),
+        packets: totals.routed.packets,
+        bytes: totals.routed.bytes,
+        dropped_packets: totals.drops.total(),
+        sessions: totals.sessions,
         ipv4_routes: ipv4_routes as u64,
         ipv6_routes: ipv6_routes as u64,
-        ..Default::default()
-    };
-    for counters in counters {
-        sum.packets += counters.routed.packets.value();
-        sum.bytes += counters.routed.bytes.value();
-        sum.dropped_packets += counters.drops.total();
-        sum.sessions += counters.sessions.value();
     }
-    sum
 }
 
 /// All neighbours.
@@ -193,28 +182,7 @@ fn state_word(state: NeighbourState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tieline_engine::drop_reason::DropReason;
     use tieline_engine::stats::Counters;
-
-    #[test]
-    fn workers_are_added_up() {
-        let workers = [Counters::new(1, 1), Counters::new(1, 1)];
-        for (at, counters) in workers.iter().enumerate() {
-            let of_interface = counters.interface(InterfaceId(0)).expect("one interface");
-            of_interface.rx.add(100 + at);
-            of_interface.tx.add(10);
-            of_interface.drops.add(DropReason::NoRoute, 2);
-            let of_vrf = counters.vrf(VrfId(0)).expect("one VRF");
-            of_vrf.routed.add(50);
-            of_vrf.sessions.set(3);
-        }
-        let sum = interface("i", workers.iter().filter_map(|counters| counters.interface(InterfaceId(0))));
-        assert_eq!((sum.rx_packets, sum.rx_bytes, sum.tx_packets, sum.tx_bytes), (2, 201, 2, 20));
-        assert_eq!(sum.dropped_packets, 4);
-        let sum = vrf("v", (5, 6), workers.iter().filter_map(|counters| counters.vrf(VrfId(0))));
-        assert_eq!((sum.packets, sum.bytes, sum.sessions), (2, 100, 6));
-        assert_eq!((sum.ipv4_routes, sum.ipv6_routes), (5, 6));
-    }
 
     #[test]
     fn stages_go_by_their_names() {

@@ -13,8 +13,8 @@ pub(crate) struct IdPool {
     rotation: Option<Rotation>,
 }
 
-/// Numbers go round before one is given again: packets and counters of its
-/// former owner are gone by then.
+/// Numbers go round before one is given again: packets of its former owner are
+/// gone by then.
 #[derive(Debug, Clone)]
 struct Rotation {
     /// The first number that is too large.

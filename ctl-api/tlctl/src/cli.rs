@@ -140,6 +140,9 @@ pub struct Routes {
     /// Only the entry that this address matches (longest prefix)
     #[arg(long)]
     pub address: Option<std::net::IpAddr>,
+    /// Show all columns, however wide
+    #[arg(long)]
+    pub wide: bool,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -154,6 +157,9 @@ pub struct Sessions {
     /// Most sessions to show
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
+    /// Show all columns, however wide
+    #[arg(long)]
+    pub wide: bool,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -9,15 +9,15 @@ use std::time::Duration;
 use tieline_proto::v1::control_client::ControlClient;
 use tieline_proto::v1::operations_client::OperationsClient;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
 
 use crate::error::Error;
 
 /// How long to try to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for the answer to one question.
+/// How long to wait for the whole answer to one question.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest reply in bytes: 10,000 large security groups, or 100,000 sessions.
+/// Largest reply in bytes: the counters of a million interfaces.
 const MAX_REPLY_BYTES: usize = 256 << 20;
 
 /// Where the daemon listens.
@@ -122,6 +122,22 @@ impl Connection {
     pub fn operations(&self) -> OperationsClient<Channel> {
         OperationsClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY_BYTES)
     }
+}
+
+/// Like [`ask`], for an answer in several replies.
+pub async fn ask_for_all<T>(
+    what: &str,
+    call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+) -> Result<Vec<T>, Error> {
+    let all = async {
+        let mut stream = call.await?.into_inner();
+        let mut replies = Vec::new();
+        while let Some(reply) = stream.message().await? {
+            replies.push(reply);
+        }
+        Ok(Response::new(replies))
+    };
+    ask(what, all).await
 }
 
 /// Waits for the answer to one question; `what` names it, as in "read vrf/red".

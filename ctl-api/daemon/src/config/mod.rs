@@ -364,7 +364,6 @@ fn check_neighbours(neighbours: &file::Neighbours) -> Result<NeighbourTimers, Ob
             default.resolving_per_interface,
             1..=65_536,
         )?,
-
         per_interface: within(
             "neighbours.per_interface",
             neighbours.per_interface,

@@ -1,7 +1,7 @@
 //! What the running gateway does, read without making a worker wait.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tieline_engine::drop_reason::DropReason;
 use tieline_engine::session::entry::Direction;
@@ -21,6 +21,15 @@ use crate::stats;
 const DEFAULT_SESSIONS: usize = 1000;
 /// Most sessions in a reply.
 const MOST_SESSIONS: usize = 100_000;
+
+/// Sessions or neighbours in one reply of a stream. With the longest names each
+/// has less than 400 bytes, and clients take 4 MiB unless told otherwise.
+const PER_REPLY: usize = 5_000;
+/// Longest wait for the workers to copy their sessions.
+const DUMP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Replies that are all made when the first is sent.
+type Replies<R> = tokio_stream::Iter<std::vec::IntoIter<Result<R, Status>>>;
 
 /// What does not change while the daemon runs.
 #[derive(Debug, Clone)]
@@ -80,10 +89,12 @@ impl operations_server::Operations for OperationsService {
         reply.map(Response::new).map_err(|refusal| status(&refusal))
     }
 
+    type ListSessionsStream = Replies<v1::ListSessionsReply>;
+
     async fn list_sessions(
         &self,
         request: Request<v1::ListSessionsRequest>,
-    ) -> Result<Response<v1::ListSessionsReply>, Status> {
+    ) -> Result<Response<Self::ListSessionsStream>, Status> {
         let request = request.into_inner();
         let limit = match request.limit as usize {
             0 => DEFAULT_SESSIONS,
@@ -104,24 +115,29 @@ impl operations_server::Operations for OperationsService {
             let workers = engine.workers();
             let total = workers.iter().map(|worker| worker.counters.sessions.value()).sum();
             let capacity = workers.iter().map(|worker| worker.session_capacity as u64).sum();
-            (engine.sessions(vrf, limit), total, capacity)
+            engine.sessions(vrf, limit, DUMP_TIMEOUT).map(|sessions| (sessions, total, capacity))
         };
         let (sessions, total, capacity) = tokio::task::spawn_blocking(dump)
             .await
-            .map_err(|error| Status::internal(format!("sessions could not be copied: {error}")))?;
+            .map_err(|error| Status::internal(format!("sessions could not be copied: {error}")))?
+            .map_err(|late| {
+                Status::deadline_exceeded(format!("{late}: ask again, with a smaller limit if it is busy"))
+            })?;
         let name = move |gateway: &Gateway| {
             sessions.iter().map(|session| session_message(gateway, session)).collect()
         };
         let sessions = self.control.read(name).await?;
-        Ok(Response::new(v1::ListSessionsReply { sessions, total, capacity }))
+        Ok(replies(sessions, |sessions| v1::ListSessionsReply { sessions, total, capacity }))
     }
+
+    type ListNeighboursStream = Replies<v1::ListNeighboursReply>;
 
     async fn list_neighbours(
         &self,
         _: Request<v1::ListNeighboursRequest>,
-    ) -> Result<Response<v1::ListNeighboursReply>, Status> {
+    ) -> Result<Response<Self::ListNeighboursStream>, Status> {
         let neighbours = self.control.read(stats::neighbours).await?;
-        Ok(Response::new(v1::ListNeighboursReply { neighbours }))
+        Ok(replies(neighbours, |neighbours| v1::ListNeighboursReply { neighbours }))
     }
 
     async fn get_drops(
@@ -148,6 +164,17 @@ impl operations_server::Operations for OperationsService {
     }
 }
 
+/// Items in as many replies as they need; one if there are none.
+fn replies<T, R>(items: Vec<T>, reply: impl Fn(Vec<T>) -> R) -> Response<Replies<R>> {
+    Response::new(tokio_stream::iter(in_parts(items).map(|part| Ok(reply(part))).collect::<Vec<_>>()))
+}
+
+fn in_parts<T>(items: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    let count = items.len().div_ceil(PER_REPLY).max(1);
+    let mut items = items.into_iter();
+    (0..count).map(move |_| items.by_ref().take(PER_REPLY).collect())
+}
+
 fn no_such(what: &str, name: &str) -> Status {
     Status::not_found(format!("there is no {what} {}", tieline_rib::spec::field::quoted(name)))
 }
@@ -158,11 +185,11 @@ fn drops(gateway: &Gateway, request: &v1::GetDropsRequest) -> Result<Vec<(DropRe
         ("", "") => Ok(engine.drops()),
         (interface, "") => {
             let id = gateway.rib().interface_id(interface).ok_or_else(|| no_such("interface", interface))?;
-            Ok(engine.interface_drops(id))
+            Ok(engine.interface_totals(id).drops.by_reason())
         }
         ("", vrf) => {
             let id = gateway.rib().vrf_id(vrf).ok_or_else(|| no_such("VRF", vrf))?;
-            Ok(engine.vrf_drops(id))
+            Ok(engine.vrf_totals(id).drops.by_reason())
         }
         _ => Err(Status::invalid_argument("interface and vrf are both set: set one of them, or none")),
     }
@@ -204,7 +231,55 @@ fn session_message(gateway: &Gateway, session: &DumpedSession) -> v1::Session {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+    use tieline_rib::Name;
+
     use super::*;
+
+    #[test]
+    fn parts_are_all_in_order_and_never_none() {
+        for count in [0, 1, PER_REPLY - 1, PER_REPLY, PER_REPLY + 1, 3 * PER_REPLY] {
+            let items: Vec<usize> = (0..count).collect();
+            let parts: Vec<Vec<usize>> = in_parts(items.clone()).collect();
+            assert_eq!(parts.len(), count.div_ceil(PER_REPLY).max(1), "{count}");
+            assert!(parts.iter().all(|part| part.len() <= PER_REPLY), "{count}");
+            assert_eq!(parts.concat(), items);
+        }
+    }
+
+    #[test]
+    fn a_reply_is_taken_by_every_client() {
+        let name = "n".repeat(Name::MAX_LENGTH);
+        let address = "2001:0db8:1111:2222:3333:4444:5555:6666".to_owned();
+        let session = v1::Session {
+            worker: u32::MAX,
+            vrf: name.clone(),
+            protocol: u32::MAX,
+            source: address.clone(),
+            source_port: u32::MAX,
+            destination: address.clone(),
+            destination_port: u32::MAX,
+            state: "a state with a long name".to_owned(),
+            expires_in_seconds: u32::MAX,
+            forward_packets: u64::MAX,
+            forward_bytes: u64::MAX,
+            reverse_packets: u64::MAX,
+            reverse_bytes: u64::MAX,
+            reply_vrf: name.clone(),
+        };
+        let reply =
+            v1::ListSessionsReply { sessions: vec![session; PER_REPLY], total: u64::MAX, capacity: u64::MAX };
+        assert!(reply.encoded_len() < 4 << 20, "{} bytes", reply.encoded_len());
+        let neighbour = v1::Neighbour {
+            interface: name,
+            address,
+            mac: "02:00:00:00:00:01".to_owned(),
+            state: "resolving".to_owned(),
+            age_seconds: u64::MAX,
+        };
+        let reply = v1::ListNeighboursReply { neighbours: vec![neighbour; PER_REPLY] };
+        assert!(reply.encoded_len() < 4 << 20, "{} bytes", reply.encoded_len());
+    }
 
     #[test]
     fn drops_are_listed_by_weight_and_only_if_there_are_any() {

@@ -252,7 +252,9 @@ async fn an_interface_has_routes_neighbours_and_counters() {
     program.apply(vrf("red", TARGET)).await;
     program.apply(port("quiet", "net_null0,no-rx=1", v1::PortRole::Tenant)).await;
 
-    let reply = operations.list_neighbours(v1::ListNeighboursRequest {}).await.expect("a list").into_inner();
+    let mut reply =
+        operations.list_neighbours(v1::ListNeighboursRequest {}).await.expect("a list").into_inner();
+    let reply = reply.message().await.expect("a reply").expect("at least one");
     let [neighbour] = &reply.neighbours[..] else { panic!("{reply:?}") };
     assert_eq!((neighbour.interface.as_str(), neighbour.address.as_str()), ("red-h1", "10.1.1.10"));
     assert_eq!((neighbour.mac.as_str(), neighbour.state.as_str()), ("02:00:00:00:01:0a", "static"));
@@ -292,7 +294,9 @@ async fn an_idle_daemon_balances_and_says_what_it_is() {
     assert!((0.5..1.5).contains(&(idle / uptime)), "{idle} s idle of {uptime} s");
     let drops = operations.get_drops(v1::GetDropsRequest::default()).await.expect("drops").into_inner();
     assert!(drops.drops.is_empty());
-    let sessions =
+    let mut replies =
         operations.list_sessions(v1::ListSessionsRequest::default()).await.expect("sessions").into_inner();
+    let sessions = replies.message().await.expect("a reply").expect("one, though there are no sessions");
+    assert!(replies.message().await.expect("an end").is_none());
     assert_eq!((sessions.sessions.len(), sessions.total, sessions.capacity), (0, 0, 10_000));
 }

@@ -19,6 +19,15 @@ use crate::store::Port;
 use crate::waits::Target;
 
 impl Rib {
+    /// The port that applying this would open. `None` if it is open already,
+    /// or would be refused. A device takes long to open: who knows beforehand
+    /// can do it while nobody waits for the tables.
+    pub fn port_to_open(&self, message: &v1::Port) -> Option<PortSpec> {
+        let spec = PortSpec::parse(message, self.options.default_mtu).ok()?;
+        let is_new = !self.store.ports.contains_key(&spec.name);
+        (is_new && self.check_port(&spec).is_ok()).then_some(spec)
+    }
+
     pub(crate) fn apply_port(
         &mut self,
         message: v1::Port,

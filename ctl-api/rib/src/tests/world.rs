@@ -16,10 +16,13 @@ pub const BROKEN: &str = "broken";
 #[derive(Debug, Clone, Default)]
 pub struct FakePorts {
     pub open: BTreeSet<PortId>,
+    /// What was to be opened last, whether it worked or not.
+    asked: Option<PortSpec>,
 }
 
 impl Ports for FakePorts {
     fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
+        self.asked = Some(spec.clone());
         if spec.device == BROKEN {
             return Err("there is no such device".into());
         }
@@ -52,9 +55,16 @@ impl World {
         Self { rib, tables: Tables::default(), ports: FakePorts::default() }
     }
 
+    /// Applies an object. It opens the port that was foretold, and no other.
     pub fn apply(&mut self, kind: Kind) -> Result<Applied, Refusal> {
+        let foretold = match &kind {
+            Kind::Port(port) => self.rib.port_to_open(port),
+            _ => None,
+        };
         let object = v1::Object { kind: Some(kind) };
-        self.rib.apply(object, &mut self.tables, &mut self.ports)
+        let outcome = self.rib.apply(object, &mut self.tables, &mut self.ports);
+        assert_eq!(self.ports.asked.take(), foretold);
+        outcome
     }
 
     /// Applies what must be accepted.

@@ -5,7 +5,7 @@ use tieline_proto::v1::{GetDropsRequest, ListNeighboursRequest, ListRoutesReques
 
 use super::print_value;
 use crate::cli::{Drops, Format, Routes, Sessions};
-use crate::client::{Target, ask};
+use crate::client::{Target, ask, ask_for_all};
 use crate::error::{Error, Exit};
 use crate::friendly::encode;
 use crate::render::operations as render;
@@ -33,7 +33,7 @@ pub async fn routes(target: &Target, args: &Routes) -> Result<Exit, Error> {
     print_value(
         args.output.format,
         || routes.iter().map(encode::reply).collect::<Value>(),
-        || render::routes(&routes),
+        || render::routes(&routes, args.wide),
     )
 }
 
@@ -41,18 +41,26 @@ pub async fn routes(target: &Target, args: &Routes) -> Result<Exit, Error> {
 pub async fn sessions(target: &Target, args: &Sessions) -> Result<Exit, Error> {
     let mut client = target.connect().await?.operations();
     let request = ListSessionsRequest { vrf: args.vrf.clone().unwrap_or_default(), limit: args.limit };
-    let reply = ask("list sessions", client.list_sessions(request)).await?;
-    print_value(args.output.format, || encode::reply(&reply), || render::sessions(&reply))
+    let replies = ask_for_all("list sessions", client.list_sessions(request)).await?;
+    let reply = replies
+        .into_iter()
+        .reduce(|mut all, more| {
+            all.sessions.extend(more.sessions);
+            all
+        })
+        .unwrap_or_default();
+    print_value(args.output.format, || encode::reply(&reply), || render::sessions(&reply, args.wide))
 }
 
 /// Shows neighbours.
 pub async fn neighbours(target: &Target, format: Format) -> Result<Exit, Error> {
     let mut client = target.connect().await?.operations();
-    let reply = ask("list neighbours", client.list_neighbours(ListNeighboursRequest {})).await?;
+    let replies = ask_for_all("list neighbours", client.list_neighbours(ListNeighboursRequest {})).await?;
+    let neighbours: Vec<_> = replies.into_iter().flat_map(|reply| reply.neighbours).collect();
     print_value(
         format,
-        || reply.neighbours.iter().map(encode::reply).collect::<Value>(),
-        || render::neighbours(&reply.neighbours),
+        || neighbours.iter().map(encode::reply).collect::<Value>(),
+        || render::neighbours(&neighbours),
     )
 }
 

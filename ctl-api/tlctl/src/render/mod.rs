@@ -10,6 +10,9 @@ mod quantity;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
+/// Width of tables that are not asked to be wide, in characters.
+const WIDTH: usize = 100;
+
 /// A column's heading and side.
 #[derive(Debug, Clone, Copy)]
 enum Column {
@@ -41,6 +44,19 @@ fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> Str
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// A table whose lines are cut where they are wider than [`WIDTH`]: what may be
+/// long comes last.
+fn narrow_table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table(columns, rows).lines().map(|line| format!("{}\n", cut(line))).collect()
+}
+
+fn cut(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 1).chain(['…']).collect()
+}
+
 /// Names and messages come from outside: nothing in them may move the cursor.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -69,6 +85,7 @@ fn nonzero(number: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::Column::Left;
     use super::*;
 
     #[test]
@@ -87,6 +104,16 @@ mod tests {
              long-name  12,345\n"
         );
         assert_eq!(table(&[Column::Left("NAME")], []), "NAME\n");
+    }
+
+    #[test]
+    fn narrow_tables_are_cut_and_say_so() {
+        let row = |length: usize| vec!["a".to_owned(), "ä".repeat(length)];
+        let columns = [Left("A"), Left("B")];
+        let text = narrow_table(&columns, [row(WIDTH - 3), row(WIDTH - 2)]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], format!("a  {}", "ä".repeat(WIDTH - 3)), "it fits");
+        assert_eq!(lines[2], format!("a  {}…", "ä".repeat(WIDTH - 4)));
     }
 
     #[test]

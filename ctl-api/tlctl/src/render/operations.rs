@@ -8,46 +8,73 @@ use tieline_proto::v1::{
 
 use super::Column::{Left, Right};
 use super::quantity::{count, duration};
-use super::{dashed, listed, printable, table};
+use super::{dashed, listed, narrow_table, printable, table};
 use crate::friendly::protocol;
 
-/// A VRF's forwarding table.
-pub fn routes(routes: &[RouteEntry]) -> String {
-    let columns = [
-        Left("PREFIX"),
-        Left("ORIGIN"),
-        Left("NEXT HOP"),
-        Left("VIA"),
-        Left("RD"),
-        Left("GROUPS"),
-        Right("PATHS"),
-    ];
-    table(
-        &columns,
-        routes.iter().map(|route| {
-            let origin = match route.origin() {
-                RouteOrigin::Unspecified => "-",
-                RouteOrigin::Local => "local",
-                RouteOrigin::Workload => "workload",
-                RouteOrigin::Connected => "connected",
-                RouteOrigin::Static => "static",
-                RouteOrigin::Vpn => "vpn",
-            };
+/// A VRF's forwarding table; narrow without RDs and with as much of VIA as
+/// fits.
+pub fn routes(routes: &[RouteEntry], wide: bool) -> String {
+    if wide {
+        let columns = [
+            Left("PREFIX"),
+            Left("ORIGIN"),
+            Left("NEXT HOP"),
+            Left("VIA"),
+            Left("RD"),
+            Left("GROUPS"),
+            Right("PATHS"),
+        ];
+        let row = |route: &RouteEntry| {
             vec![
                 route.prefix.clone(),
-                origin.to_owned(),
+                origin(route).to_owned(),
                 dashed(&route.next_hop),
                 dashed(&route.via),
                 dashed(&route.rd),
                 listed(&route.security_groups),
                 route.paths.to_string(),
             ]
-        }),
+        };
+        return table(&columns, routes.iter().map(row));
+    }
+    let columns =
+        [Left("PREFIX"), Left("ORIGIN"), Left("NEXT HOP"), Left("GROUPS"), Right("PATHS"), Left("VIA")];
+    let row = |route: &RouteEntry| {
+        vec![
+            route.prefix.clone(),
+            origin(route).to_owned(),
+            dashed(&route.next_hop),
+            listed(&route.security_groups),
+            route.paths.to_string(),
+            dashed(&route.via),
+        ]
+    };
+    narrow_table(&columns, routes.iter().map(row))
+}
+
+fn origin(route: &RouteEntry) -> &'static str {
+    match route.origin() {
+        RouteOrigin::Unspecified => "-",
+        RouteOrigin::Local => "local",
+        RouteOrigin::Workload => "workload",
+        RouteOrigin::Connected => "connected",
+        RouteOrigin::Static => "static",
+        RouteOrigin::Vpn => "vpn",
+    }
+}
+
+/// Live sessions, and how many there are; narrow without workers and bytes.
+pub fn sessions(reply: &ListSessionsReply, wide: bool) -> String {
+    let text = if wide { wide_sessions(&reply.sessions) } else { narrow_sessions(&reply.sessions) };
+    format!(
+        "{text}\n{} shown; {} live of {} that fit\n",
+        count(reply.sessions.len() as u64),
+        count(reply.total),
+        count(reply.capacity)
     )
 }
 
-/// Live sessions, and how many there are.
-pub fn sessions(reply: &ListSessionsReply) -> String {
+fn wide_sessions(sessions: &[Session]) -> String {
     let columns = [
         Right("WORKER"),
         Left("VRF"),
@@ -61,33 +88,53 @@ pub fn sessions(reply: &ListSessionsReply) -> String {
         Right("REVERSE PACKETS"),
         Right("REVERSE BYTES"),
     ];
-    let text = table(&columns, reply.sessions.iter().map(session));
-    format!(
-        "{text}\n{} shown; {} live of {} that fit\n",
-        count(reply.sessions.len() as u64),
-        count(reply.total),
-        count(reply.capacity)
-    )
+    let row = |session: &Session| {
+        let mut row = vec![session.worker.to_string()];
+        row.extend(flow(session));
+        row.extend([
+            count(session.forward_packets),
+            count(session.forward_bytes),
+            count(session.reverse_packets),
+            count(session.reverse_bytes),
+        ]);
+        row
+    };
+    table(&columns, sessions.iter().map(row))
 }
 
-fn session(session: &Session) -> Vec<String> {
+fn narrow_sessions(sessions: &[Session]) -> String {
+    let columns = [
+        Left("VRF"),
+        Left("PROTOCOL"),
+        Left("SOURCE"),
+        Left("DESTINATION"),
+        Left("STATE"),
+        Right("EXPIRES"),
+        // Forward and reverse.
+        Left("PACKETS"),
+    ];
+    let row = |session: &Session| {
+        let mut row = Vec::from(flow(session));
+        row.push(format!("{} / {}", count(session.forward_packets), count(session.reverse_packets)));
+        row
+    };
+    narrow_table(&columns, sessions.iter().map(row))
+}
+
+/// VRF, protocol, source, destination, state, and when it expires.
+fn flow(session: &Session) -> [String; 6] {
     let vrf = if session.reply_vrf.is_empty() || session.reply_vrf == session.vrf {
         session.vrf.clone()
     } else {
         format!("{} <> {}", session.vrf, session.reply_vrf)
     };
-    vec![
-        session.worker.to_string(),
+    [
         vrf,
         protocol(session.protocol),
         endpoint(&session.source, session.source_port),
         endpoint(&session.destination, session.destination_port),
         session.state.clone(),
         duration(session.expires_in_seconds.into()),
-        count(session.forward_packets),
-        count(session.forward_bytes),
-        count(session.reverse_packets),
-        count(session.reverse_bytes),
     ]
 }
 
@@ -156,7 +203,7 @@ mod tests {
 
     #[test]
     fn routes_show_origin_and_resolution() {
-        let routes_shown = routes(&[
+        let entries = [
             RouteEntry {
                 prefix: "10.0.0.0/8".into(),
                 origin: RouteOrigin::Vpn.into(),
@@ -171,12 +218,18 @@ mod tests {
                 origin: RouteOrigin::Local.into(),
                 ..Default::default()
             },
-        ]);
+        ];
         assert_eq!(
-            routes_shown,
+            routes(&entries, true),
             "PREFIX       ORIGIN  NEXT HOP  VIA                               RD       GROUPS  PATHS\n\
              10.0.0.0/8   vpn     gw2       mpls_udp to 198.18.0.2 label 100  64512:1  7           2\n\
              10.1.0.1/32  local   -         -                                 -        -           0\n"
+        );
+        assert_eq!(
+            routes(&entries, false),
+            "PREFIX       ORIGIN  NEXT HOP  GROUPS  PATHS  VIA\n\
+             10.0.0.0/8   vpn     gw2       7           2  mpls_udp to 198.18.0.2 label 100\n\
+             10.1.0.1/32  local   -         -           0  -\n"
         );
     }
 
@@ -200,11 +253,18 @@ mod tests {
         };
         let reply = ListSessionsReply { sessions: vec![tcp], total: 12_345, capacity: 1_000_000 };
         assert_eq!(
-            sessions(&reply),
+            sessions(&reply, true),
             "WORKER  VRF          PROTOCOL  SOURCE          DESTINATION       STATE          EXPIRES  \
              FORWARD PACKETS  FORWARD BYTES  REVERSE PACKETS  REVERSE BYTES\n     \
              1  red <> blue  tcp       10.0.0.1:40000  [2001:db8::1]:80  established  2 h 4 min  \
              \x20         1,234         56,789                1             60\n\
+             \n\
+             1 shown; 12,345 live of 1,000,000 that fit\n"
+        );
+        assert_eq!(
+            sessions(&reply, false),
+            "VRF          PROTOCOL  SOURCE          DESTINATION       STATE          EXPIRES  PACKETS\n\
+             red <> blue  tcp       10.0.0.1:40000  [2001:db8::1]:80  established  2 h 4 min  1,234 / 1\n\
              \n\
              1 shown; 12,345 live of 1,000,000 that fit\n"
         );

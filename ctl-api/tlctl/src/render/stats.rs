@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tieline_proto::v1::{Balance, GetStatsReply, InterfaceStats, PortStats, VrfStats, WorkerStats};
 
-use super::Column::{Left, Right};
+use super::Column::{self, Left, Right};
 use super::quantity::{bar, count, duration, rate, sparkline};
 use super::{listed, table};
 
@@ -34,13 +34,12 @@ impl History {
     pub fn push(&mut self, before: &GetStatsReply, now: &GetStatsReply) {
         let span = Span::between(before, now);
         self.workers.retain(|id, _| now.workers.iter().any(|worker| worker.worker == *id));
-        for worker in &now.workers {
-            let old = span.before(&before.workers, |old| old.worker == worker.worker);
-            let line = self.workers.entry(worker.worker).or_default();
+        for pair in pairs(span, &before.workers, &now.workers, |worker| worker.worker) {
+            let line = self.workers.entry(pair.new.worker).or_default();
             if line.len() == HISTORY {
                 line.pop_front();
             }
-            line.push_back(span.per_second(old.map(|old| old.received_packets), worker.received_packets));
+            line.push_back(pair.per_second(|worker| worker.received_packets));
         }
     }
 }
@@ -58,23 +57,54 @@ impl Span {
         let nanoseconds = now.uptime_nanoseconds.saturating_sub(before.uptime_nanoseconds);
         Self { seconds: nanoseconds as f64 / 1e9 }
     }
+}
 
-    /// The older of two states of the same thing.
-    fn before<T>(self, olds: &[T], same: impl Fn(&T) -> bool) -> Option<&T> {
-        olds.iter().find(|old| same(old)).filter(|_| self.seconds > 0.0)
+/// A thing in two samples.
+struct Pair<'a, T> {
+    span: Span,
+    /// `None` when there are no rates.
+    old: Option<&'a T>,
+    new: &'a T,
+}
+
+/// All things of the newer sample, each with its older state by its key.
+fn pairs<'a, T, K: Ord>(span: Span, before: &'a [T], now: &'a [T], key: fn(&'a T) -> K) -> Vec<Pair<'a, T>> {
+    let olds: BTreeMap<K, &T> = before.iter().map(|old| (key(old), old)).collect();
+    let old = |new| olds.get(&key(new)).copied().filter(|_| span.seconds > 0.0);
+    now.iter().map(|new| Pair { span, old: old(new), new }).collect()
+}
+
+impl<T> Pair<'_, T> {
+    /// How much a counter has grown; since its start when there are no rates.
+    fn growth(&self, of: fn(&T) -> u64) -> u64 {
+        of(self.new).saturating_sub(self.old.map_or(0, of))
     }
 
-    fn per_second(self, old: Option<u64>, new: u64) -> f64 {
-        old.map_or(0.0, |old| new.saturating_sub(old) as f64 / self.seconds)
+    /// Zero when there are no rates.
+    fn per_second(&self, of: fn(&T) -> u64) -> f64 {
+        self.old.map_or(0.0, |_| self.growth(of) as f64 / self.span.seconds)
     }
 
-    fn rate(self, old: Option<u64>, new: u64) -> String {
-        old.map_or_else(|| "-".to_owned(), |_| rate(self.per_second(old, new)))
+    /// A cell with a rate.
+    fn rate(&self, of: fn(&T) -> u64) -> String {
+        self.old.map_or_else(|| "-".to_owned(), |_| rate(self.per_second(of)))
     }
 
-    fn bits(self, old: Option<u64>, new: u64) -> String {
-        old.map_or_else(|| "-".to_owned(), |_| rate(8.0 * self.per_second(old, new)))
+    /// A cell with the bit rate of a counter of bytes.
+    fn bits(&self, of: fn(&T) -> u64) -> String {
+        self.old.map_or_else(|| "-".to_owned(), |_| rate(8.0 * self.per_second(of)))
     }
+}
+
+/// A column, and what is in it.
+type Field<T> = (Column, fn(&Pair<'_, T>) -> String);
+
+fn columns<T>(fields: &[Field<T>]) -> Vec<Column> {
+    fields.iter().map(|(column, _)| *column).collect()
+}
+
+fn cells<T>(fields: &[Field<T>], pair: &Pair<'_, T>) -> Vec<String> {
+    fields.iter().map(|(_, cell)| cell(pair)).collect()
 }
 
 /// Everything, as far as it fits the screen. Interfaces and VRFs are cut to
@@ -117,12 +147,18 @@ pub fn stats(
 
 /// A section whose rows may be cut, each with its rate.
 struct Section {
-    columns: Vec<super::Column>,
+    columns: Vec<Column>,
     rows: Vec<(f64, Vec<String>)>,
     cut: usize,
 }
 
 impl Section {
+    /// Each row has the rate of `busyness`.
+    fn new<T>(fields: &[Field<T>], pairs: &[Pair<'_, T>], busyness: fn(&T) -> u64) -> Self {
+        let rows = pairs.iter().map(|pair| (pair.per_second(busyness), cells(fields, pair)));
+        Self { columns: columns(fields), rows: rows.collect(), cut: 0 }
+    }
+
     fn len(&self) -> usize {
         self.rows.len()
     }
@@ -174,45 +210,36 @@ fn balance(now: &GetStatsReply) -> String {
 }
 
 fn workers(span: Span, before: &[WorkerStats], now: &[WorkerStats], history: Option<&History>) -> String {
-    let mut columns = vec![
-        Right("WORKER"),
-        Right("CORE"),
-        Left("BUSY"),
-        Right("RX PKT/S"),
-        Right("TX PKT/S"),
-        Right("DROP/S"),
-        Right("RECEIVED"),
-        Right("TRANSMITTED"),
-        Right("DROPPED"),
-        Right("HANDED OVER"),
-        Right("SESSIONS"),
-        Right("TABLES"),
-        Left("RX QUEUES"),
+    let fields: &[Field<WorkerStats>] = &[
+        (Right("WORKER"), |pair| pair.new.worker.to_string()),
+        (Right("CORE"), |pair| match pair.new.core {
+            core if core < 0 => "-".to_owned(),
+            core => core.to_string(),
+        }),
+        (Left("BUSY"), |pair| {
+            bar(pair.growth(|worker| worker.busy_loops) as f64 / pair.growth(|worker| worker.loops) as f64)
+        }),
+        (Right("RX PKT/S"), |pair| pair.rate(|worker| worker.received_packets)),
+        (Right("TX PKT/S"), |pair| pair.rate(|worker| worker.transmitted_packets)),
+        (Right("DROP/S"), |pair| pair.rate(|worker| worker.dropped_packets)),
+        (Right("RECEIVED"), |pair| count(pair.new.received_packets)),
+        (Right("TRANSMITTED"), |pair| count(pair.new.transmitted_packets)),
+        (Right("DROPPED"), |pair| count(pair.new.dropped_packets)),
+        (Right("HANDED OVER"), |pair| count(pair.new.handed_over_packets)),
+        (Right("SESSIONS"), |pair| {
+            format!("{} of {}", count(pair.new.sessions), count(pair.new.session_capacity))
+        }),
+        (Right("TABLES"), |pair| format!("v{}", pair.new.table_version)),
+        (Left("RX QUEUES"), |pair| listed(&pair.new.rx_queues)),
     ];
+    let mut columns = columns(fields);
     if history.is_some() {
         columns.push(Left("RX PKT/S BEFORE"));
     }
-    let rows = now.iter().map(|worker| {
-        let old = span.before(before, |old| old.worker == worker.worker);
-        let busy = worker.busy_loops.saturating_sub(old.map_or(0, |old| old.busy_loops));
-        let loops = worker.loops.saturating_sub(old.map_or(0, |old| old.loops));
-        let mut row = vec![
-            worker.worker.to_string(),
-            if worker.core < 0 { "-".to_owned() } else { worker.core.to_string() },
-            bar(busy as f64 / loops as f64),
-            span.rate(old.map(|old| old.received_packets), worker.received_packets),
-            span.rate(old.map(|old| old.transmitted_packets), worker.transmitted_packets),
-            span.rate(old.map(|old| old.dropped_packets), worker.dropped_packets),
-            count(worker.received_packets),
-            count(worker.transmitted_packets),
-            count(worker.dropped_packets),
-            count(worker.handed_over_packets),
-            format!("{} of {}", count(worker.sessions), count(worker.session_capacity)),
-            format!("v{}", worker.table_version),
-            listed(&worker.rx_queues),
-        ];
+    let rows = pairs(span, before, now, |worker| worker.worker).into_iter().map(|pair| {
+        let mut row = cells(fields, &pair);
         if let Some(history) = history {
-            let line = history.workers.get(&worker.worker);
+            let line = history.workers.get(&pair.new.worker);
             row.push(line.map(|line| sparkline(line.iter().copied())).unwrap_or_default());
         }
         row
@@ -221,102 +248,52 @@ fn workers(span: Span, before: &[WorkerStats], now: &[WorkerStats], history: Opt
 }
 
 fn ports(span: Span, before: &[PortStats], now: &[PortStats]) -> String {
-    let columns = [
-        Left("PORT"),
-        Left("LINK"),
-        Left("MAC"),
-        Right("RX PKT/S"),
-        Right("RX BIT/S"),
-        Right("TX PKT/S"),
-        Right("TX BIT/S"),
-        Right("RX PACKETS"),
-        Right("TX PACKETS"),
-        Right("RX MISSED"),
-        Right("RX ERRORS"),
-        Right("TX ERRORS"),
+    let fields: &[Field<PortStats>] = &[
+        (Left("PORT"), |pair| pair.new.name.clone()),
+        (Left("LINK"), |pair| if pair.new.link_up { "up" } else { "down" }.to_owned()),
+        (Left("MAC"), |pair| pair.new.mac.clone()),
+        (Right("RX PKT/S"), |pair| pair.rate(|port| port.rx_packets)),
+        (Right("RX BIT/S"), |pair| pair.bits(|port| port.rx_bytes)),
+        (Right("TX PKT/S"), |pair| pair.rate(|port| port.tx_packets)),
+        (Right("TX BIT/S"), |pair| pair.bits(|port| port.tx_bytes)),
+        (Right("RX PACKETS"), |pair| count(pair.new.rx_packets)),
+        (Right("TX PACKETS"), |pair| count(pair.new.tx_packets)),
+        (Right("RX MISSED"), |pair| count(pair.new.rx_missed)),
+        (Right("RX ERRORS"), |pair| count(pair.new.rx_errors)),
+        (Right("TX ERRORS"), |pair| count(pair.new.tx_errors)),
     ];
-    let rows = now.iter().map(|port| {
-        let old = span.before(before, |old| old.name == port.name);
-        vec![
-            port.name.clone(),
-            if port.link_up { "up" } else { "down" }.to_owned(),
-            port.mac.clone(),
-            span.rate(old.map(|old| old.rx_packets), port.rx_packets),
-            span.bits(old.map(|old| old.rx_bytes), port.rx_bytes),
-            span.rate(old.map(|old| old.tx_packets), port.tx_packets),
-            span.bits(old.map(|old| old.tx_bytes), port.tx_bytes),
-            count(port.rx_packets),
-            count(port.tx_packets),
-            count(port.rx_missed),
-            count(port.rx_errors),
-            count(port.tx_errors),
-        ]
-    });
-    table(&columns, rows)
+    let pairs = pairs(span, before, now, |port| port.name.as_str());
+    table(&columns(fields), pairs.iter().map(|pair| cells(fields, pair)))
 }
 
 fn interfaces(span: Span, before: &[InterfaceStats], now: &[InterfaceStats]) -> Section {
-    let columns = vec![
-        Left("INTERFACE"),
-        Right("RX PKT/S"),
-        Right("RX BIT/S"),
-        Right("TX PKT/S"),
-        Right("TX BIT/S"),
-        Right("RX PACKETS"),
-        Right("TX PACKETS"),
-        Right("DROPPED"),
+    let fields: &[Field<InterfaceStats>] = &[
+        (Left("INTERFACE"), |pair| pair.new.name.clone()),
+        (Right("RX PKT/S"), |pair| pair.rate(|interface| interface.rx_packets)),
+        (Right("RX BIT/S"), |pair| pair.bits(|interface| interface.rx_bytes)),
+        (Right("TX PKT/S"), |pair| pair.rate(|interface| interface.tx_packets)),
+        (Right("TX BIT/S"), |pair| pair.bits(|interface| interface.tx_bytes)),
+        (Right("RX PACKETS"), |pair| count(pair.new.rx_packets)),
+        (Right("TX PACKETS"), |pair| count(pair.new.tx_packets)),
+        (Right("DROPPED"), |pair| count(pair.new.dropped_packets)),
     ];
-    let olds: BTreeMap<&str, &InterfaceStats> = before.iter().map(|old| (old.name.as_str(), old)).collect();
-    let rows = now.iter().map(|new| {
-        let old = olds.get(new.name.as_str()).copied().filter(|_| span.seconds > 0.0);
-        let busyness = span.per_second(
-            old.map(|old| old.rx_packets.saturating_add(old.tx_packets)),
-            new.rx_packets.saturating_add(new.tx_packets),
-        );
-        let row = vec![
-            new.name.clone(),
-            span.rate(old.map(|old| old.rx_packets), new.rx_packets),
-            span.bits(old.map(|old| old.rx_bytes), new.rx_bytes),
-            span.rate(old.map(|old| old.tx_packets), new.tx_packets),
-            span.bits(old.map(|old| old.tx_bytes), new.tx_bytes),
-            count(new.rx_packets),
-            count(new.tx_packets),
-            count(new.dropped_packets),
-        ];
-        (busyness, row)
-    });
-    Section { columns, rows: rows.collect(), cut: 0 }
+    let pairs = pairs(span, before, now, |interface| interface.name.as_str());
+    Section::new(fields, &pairs, |interface| interface.rx_packets.saturating_add(interface.tx_packets))
 }
 
 fn vrfs(span: Span, before: &[VrfStats], now: &[VrfStats]) -> Section {
-    let columns = vec![
-        Left("VRF"),
-        Right("PKT/S"),
-        Right("BIT/S"),
-        Right("DROP/S"),
-        Right("PACKETS"),
-        Right("DROPPED"),
-        Right("SESSIONS"),
-        Right("IPV4 ROUTES"),
-        Right("IPV6 ROUTES"),
+    let fields: &[Field<VrfStats>] = &[
+        (Left("VRF"), |pair| pair.new.name.clone()),
+        (Right("PKT/S"), |pair| pair.rate(|vrf| vrf.packets)),
+        (Right("BIT/S"), |pair| pair.bits(|vrf| vrf.bytes)),
+        (Right("DROP/S"), |pair| pair.rate(|vrf| vrf.dropped_packets)),
+        (Right("PACKETS"), |pair| count(pair.new.packets)),
+        (Right("DROPPED"), |pair| count(pair.new.dropped_packets)),
+        (Right("SESSIONS"), |pair| count(pair.new.sessions)),
+        (Right("IPV4 ROUTES"), |pair| count(pair.new.ipv4_routes)),
+        (Right("IPV6 ROUTES"), |pair| count(pair.new.ipv6_routes)),
     ];
-    let olds: BTreeMap<&str, &VrfStats> = before.iter().map(|old| (old.name.as_str(), old)).collect();
-    let rows = now.iter().map(|new| {
-        let old = olds.get(new.name.as_str()).copied().filter(|_| span.seconds > 0.0);
-        let row = vec![
-            new.name.clone(),
-            span.rate(old.map(|old| old.packets), new.packets),
-            span.bits(old.map(|old| old.bytes), new.bytes),
-            span.rate(old.map(|old| old.dropped_packets), new.dropped_packets),
-            count(new.packets),
-            count(new.dropped_packets),
-            count(new.sessions),
-            count(new.ipv4_routes),
-            count(new.ipv6_routes),
-        ];
-        (span.per_second(old.map(|old| old.packets), new.packets), row)
-    });
-    Section { columns, rows: rows.collect(), cut: 0 }
+    Section::new(fields, &pairs(span, before, now, |vrf| vrf.name.as_str()), |vrf| vrf.packets)
 }
 
 #[cfg(test)]

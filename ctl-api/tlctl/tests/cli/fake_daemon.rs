@@ -194,6 +194,12 @@ impl Control for Fake {
     }
 }
 
+type Replies<R> = tokio_stream::Iter<std::vec::IntoIter<Result<R, Status>>>;
+
+fn replies<R>(replies: Vec<R>) -> Response<Replies<R>> {
+    Response::new(tokio_stream::iter(replies.into_iter().map(Ok).collect::<Vec<_>>()))
+}
+
 #[tonic::async_trait]
 impl Operations for Fake {
     async fn get_version(&self, _: Request<GetVersionRequest>) -> Result<Response<GetVersionReply>, Status> {
@@ -234,11 +240,16 @@ impl Operations for Fake {
         }))
     }
 
+    type ListSessionsStream = Replies<ListSessionsReply>;
+
     async fn list_sessions(
         &self,
         request: Request<ListSessionsRequest>,
-    ) -> Result<Response<ListSessionsReply>, Status> {
+    ) -> Result<Response<Self::ListSessionsStream>, Status> {
         let request = request.into_inner();
+        if request.vrf == "busy" {
+            return Err(Status::deadline_exceeded("worker 0 has not copied its sessions within 5 s"));
+        }
         let session = Session {
             vrf: request.vrf,
             protocol: 17,
@@ -250,14 +261,16 @@ impl Operations for Fake {
             expires_in_seconds: 30,
             ..Default::default()
         };
-        let sessions = vec![session; request.limit.min(3) as usize];
-        Ok(Response::new(ListSessionsReply { sessions, total: 3, capacity: 1000 }))
+        let reply = ListSessionsReply { sessions: vec![session], total: 3, capacity: 1000 };
+        Ok(replies(vec![reply; request.limit.min(3) as usize]))
     }
+
+    type ListNeighboursStream = Replies<ListNeighboursReply>;
 
     async fn list_neighbours(
         &self,
         _: Request<ListNeighboursRequest>,
-    ) -> Result<Response<ListNeighboursReply>, Status> {
+    ) -> Result<Response<Self::ListNeighboursStream>, Status> {
         let neighbour = Neighbour {
             interface: "up".into(),
             address: "192.0.2.1".into(),
@@ -265,7 +278,7 @@ impl Operations for Fake {
             state: "resolved".into(),
             age_seconds: 5,
         };
-        Ok(Response::new(ListNeighboursReply { neighbours: vec![neighbour] }))
+        Ok(replies(vec![ListNeighboursReply { neighbours: vec![neighbour] }; 2]))
     }
 
     async fn get_drops(&self, request: Request<GetDropsRequest>) -> Result<Response<GetDropsReply>, Status> {

@@ -220,6 +220,12 @@ fn the_operations_are_shown() {
     let daemon = Daemon::start();
     assert_eq!(
         daemon.run("routes --vrf red", 0),
+        "PREFIX       ORIGIN  NEXT HOP  GROUPS  PATHS  VIA\n\
+         10.0.0.0/8   vpn     gw        -           1  vxlan to 198.18.0.2\n\
+         10.1.0.0/16  vpn     gw        -           1  vxlan to 198.18.0.2\n"
+    );
+    assert_eq!(
+        daemon.run("routes --vrf red --wide", 0),
         "PREFIX       ORIGIN  NEXT HOP  VIA                  RD       GROUPS  PATHS\n\
          10.0.0.0/8   vpn     gw        vxlan to 198.18.0.2  64512:1  -           1\n\
          10.1.0.0/16  vpn     gw        vxlan to 198.18.0.2  64512:1  -           1\n"
@@ -229,8 +235,12 @@ fn the_operations_are_shown() {
     let (_, stderr) = daemon.run_with("routes --vrf blue", "", 4);
     assert_eq!(stderr, "tlctl: cannot list the routes of vrf/blue: there is no VRF blue\n");
     assert!(daemon.run("sessions --vrf red --limit 2", 0).ends_with("2 shown; 3 live of 1,000 that fit\n"));
+    assert!(daemon.run("sessions --wide", 0).contains("REVERSE BYTES"));
     assert!(daemon.run("sessions -o yaml", 0).contains("protocol: udp\n"));
-    assert!(daemon.run("neighbours", 0).contains("up         192.0.2.1  02:00:00:00:00:01  resolved"));
+    let (_, stderr) = daemon.run_with("sessions --vrf busy", "", 1);
+    assert!(stderr.contains("worker 0 has not copied its sessions within 5 s"), "{stderr}");
+    let neighbours = daemon.run("neighbours", 0);
+    assert_eq!(neighbours.matches("up         192.0.2.1  02:00:00:00:00:01  resolved").count(), 2);
     assert!(daemon.run("drops", 0).contains("1,500  no_route  No route to the destination."));
     let json: serde_json::Value =
         serde_json::from_str(&daemon.run("drops --interface up -o json", 0)).expect("JSON");

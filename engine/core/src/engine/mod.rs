@@ -5,9 +5,11 @@
 //! Tables have one writer at a time, behind a lock that no worker ever takes.
 //!
 //! - [`ports`]: attaching and detaching ports while packets flow
+//! - [`totals`]: what is counted of interfaces and VRFs
 //! - [`view`]: what the engine tells about itself
 
 pub mod ports;
+pub mod totals;
 pub mod view;
 
 use std::any::Any;
@@ -36,6 +38,7 @@ use crate::worker::idle::IdlePolicy;
 use crate::worker::mailbox::{self, mailbox};
 use crate::worker::{Worker, WorkerParts};
 use ports::PortMap;
+use totals::Starts;
 
 /// Commands that can wait for one worker.
 const COMMAND_DEPTH: usize = 64;
@@ -141,6 +144,7 @@ struct Shared<I: Io> {
     neighbour_counters: Arc<Counters>,
     writer: Arc<Mutex<Writer>>,
     ports: Mutex<PortMap>,
+    starts: Mutex<Starts>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
     started: Instant,
@@ -243,6 +247,7 @@ impl<I: Io> Engine<I> {
             neighbour_counters,
             writer,
             ports: Mutex::new(PortMap::default()),
+            starts: Mutex::default(),
             threads: Mutex::new(threads),
             stopping,
             started: Instant::now(),

@@ -6,13 +6,20 @@ use std::time::{Duration, Instant};
 use crate::drop_reason::DropReason;
 use crate::io::Io;
 use crate::stats::{Balance, Counters};
-use crate::types::{InterfaceId, PortId, VrfId, WorkerId};
+use crate::types::{PortId, VrfId, WorkerId};
 use crate::worker::command::{Command, DumpedSession, SessionDump};
 
 use super::{Engine, lock, push_command};
 
-/// Longest wait for a worker to copy its sessions.
-const DUMP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A worker has not copied its sessions in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("worker {} has not copied its sessions within {} s", .worker.0, .timeout.as_secs_f32())]
+pub struct DumpTimeout {
+    /// The first such worker.
+    pub worker: WorkerId,
+    /// How long all of them had.
+    pub timeout: Duration,
+}
 
 /// One worker, from outside.
 #[derive(Debug, Clone)]
@@ -78,32 +85,26 @@ impl<I: Io> Engine<I> {
 
     /// Drops by reason over all threads, in the order of the reasons.
     pub fn drops(&self) -> Vec<(DropReason, u64)> {
-        self.sum_drops(|counters, reason| counters.drops.of(reason))
-    }
-
-    /// Drops of what came in on one interface.
-    pub fn interface_drops(&self, id: InterfaceId) -> Vec<(DropReason, u64)> {
-        self.sum_drops(|counters, reason| counters.interface(id).map_or(0, |of| of.drops.of(reason)))
-    }
-
-    /// Drops of what was routed in one VRF.
-    pub fn vrf_drops(&self, id: VrfId) -> Vec<(DropReason, u64)> {
-        self.sum_drops(|counters, reason| counters.vrf(id).map_or(0, |of| of.drops.of(reason)))
-    }
-
-    fn sum_drops(&self, of: impl Fn(&Counters, DropReason) -> u64) -> Vec<(DropReason, u64)> {
-        let sum = |reason: &DropReason| self.all_counters().map(|counters| of(counters, *reason)).sum();
+        let sum = |reason: &DropReason| self.all_counters().map(|counters| counters.drops.of(*reason)).sum();
         DropReason::ALL.iter().map(|reason| (*reason, sum(reason))).collect()
     }
 
-    fn all_counters(&self) -> impl Iterator<Item = &Counters> {
+    pub(super) fn all_counters(&self) -> impl Iterator<Item = &Counters> {
         let workers = self.shared.workers.iter().map(|worker| worker.counters.as_ref());
         workers.chain(std::iter::once(self.shared.neighbour_counters.as_ref()))
     }
 
     /// Copies up to `limit` sessions, of one VRF or of all. Workers copy a
     /// few at a time between bursts.
-    pub fn sessions(&self, vrf: Option<VrfId>, limit: usize) -> Vec<DumpedSession> {
+    ///
+    /// # Errors
+    /// When a worker does not do so in time: a part would look like all.
+    pub fn sessions(
+        &self,
+        vrf: Option<VrfId>,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Vec<DumpedSession>, DumpTimeout> {
         let waiting: Vec<_> = self
             .shared
             .workers
@@ -114,14 +115,15 @@ impl<I: Io> Engine<I> {
                 receiver
             })
             .collect();
-        let deadline = Instant::now() + DUMP_TIMEOUT;
+        let deadline = Instant::now() + timeout;
         let mut sessions: Vec<DumpedSession> = Vec::new();
-        for receiver in waiting {
+        for (at, receiver) in waiting.into_iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
-            sessions.extend(receiver.recv_timeout(left).unwrap_or_default());
+            let worker = WorkerId(at as u16);
+            sessions.extend(receiver.recv_timeout(left).map_err(|_| DumpTimeout { worker, timeout })?);
         }
         sessions.truncate(limit);
-        sessions
+        Ok(sessions)
     }
 
     /// Cycles in a second, as [`cycles`](crate::cycles::cycles) counts them;
@@ -133,5 +135,36 @@ impl<I: Io> Engine<I> {
     /// Time since the start.
     pub fn uptime(&self) -> Duration {
         self.shared.started.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    use crate::engine::EngineConfig;
+    use crate::io::memory::{MemoryIo, MemoryPool};
+
+    use super::*;
+
+    #[test]
+    fn sessions_that_are_not_copied_in_time_are_an_error() {
+        // The threads of this engine wait here before they do anything else.
+        let (start, started) = channel::<()>();
+        let started = Mutex::new(started);
+        let thread_setup = Arc::new(move || {
+            let _ = lock(&started).recv();
+            Box::new(()) as Box<dyn std::any::Any>
+        });
+        let config = EngineConfig { sessions: 16, thread_setup, ..EngineConfig::default() };
+        let engine: Engine<MemoryIo> = Engine::start(config, MemoryPool::new(1)).expect("threads");
+        let late = engine.sessions(None, 10, Duration::from_millis(20)).expect_err("nobody answers");
+        assert_eq!(late.worker, WorkerId(0));
+        assert_eq!(late.to_string(), "worker 0 has not copied its sessions within 0.02 s");
+        drop(start);
+        let all = engine.sessions(None, 10, Duration::from_secs(60)).expect("the worker runs");
+        assert!(all.is_empty());
+        engine.stop();
     }
 }

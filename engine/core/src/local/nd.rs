@@ -11,6 +11,7 @@ use smoltcp::wire::{
 use crate::packet::checksum::transport_is_valid;
 use crate::packet::headers::{chunk, icmp, ipv6};
 use crate::packet::meta::{PacketFlags, PacketMeta};
+use crate::tables::neighbour::NeighbourState;
 use crate::types::MacAddr;
 
 /// Length of the IPv6 packets that this module writes, bytes: IPv6 40, the
@@ -20,6 +21,10 @@ pub const ND_LENGTH: usize = ipv6::LENGTH + TARGET_END + OPTION_LENGTH;
 /// Where the target of a solicitation or advertisement starts in the message.
 const TARGET: usize = 8;
 const TARGET_END: usize = TARGET + 16;
+/// Length of a router advertisement without options, bytes (RFC 4861 section 4.2).
+const ROUTER_ADVERTISEMENT_LENGTH: usize = 16;
+/// Its ICMPv6 type.
+const ROUTER_ADVERTISEMENT: u8 = 134;
 /// An option with an Ethernet address.
 const OPTION_LENGTH: usize = 8;
 const SOURCE_LINK_LAYER: u8 = 1;
@@ -44,6 +49,11 @@ pub enum NdMessage {
         source: Ipv6Addr,
         /// The asker's MAC.
         source_mac: Option<MacAddr>,
+    },
+    /// Here is a router. We are one ourselves and take nothing from it.
+    RouterAdvertisement {
+        /// The router; always link-local.
+        source: Ipv6Addr,
     },
 }
 
@@ -71,8 +81,29 @@ pub struct NeighbourAdvertisement {
     pub router: bool,
     /// It answers a solicitation.
     pub solicited: bool,
-    /// It replaces a MAC known before.
+    /// It replaces a MAC known before: the Override flag.
     pub overrides: bool,
+}
+
+impl NeighbourAdvertisement {
+    /// The MAC that this advertisement gives to a neighbour in `state`, which
+    /// was `known` at that MAC, or the one that it confirms. `None` if the
+    /// neighbour stays as it is (RFC 4861 section 7.2.5).
+    ///
+    /// Without its Override flag an advertisement does not replace a MAC: it
+    /// may come from a proxy or one of several anycast stations (section
+    /// 7.2.7). RFC 4861 has the known MAC verified then; ours is asked again
+    /// after its reachable time in any case.
+    pub fn news_for(&self, state: NeighbourState, known: MacAddr) -> Option<MacAddr> {
+        match (state, self.target_mac) {
+            (NeighbourState::Static, _) => None,
+            // INCOMPLETE: whatever MAC comes first is taken.
+            (NeighbourState::Resolving | NeighbourState::Failed, mac) => mac,
+            (NeighbourState::Resolved, Some(mac)) if mac != known => self.overrides.then_some(mac),
+            // No news; a confirmation only if it was asked for.
+            (NeighbourState::Resolved, _) => self.solicited.then_some(known),
+        }
+    }
 }
 
 /// The multicast group that a node with this address listens to (RFC 4291
@@ -89,9 +120,9 @@ pub fn multicast_mac(group: Ipv6Addr) -> MacAddr {
     MacAddr([0x33, 0x33, a, b, c, d])
 }
 
-/// Reads the message that `meta` was parsed from. `None` if it is no neighbour
-/// or router solicitation or advertisement of a neighbour, or fails a check of
-/// RFC 4861 section 6.1.1, 7.1.1 or 7.1.2.
+/// Reads the message that `meta` was parsed from. `None` if it is no
+/// solicitation or advertisement, or fails a check of RFC 4861 section 6.1.1,
+/// 6.1.2, 7.1.1 or 7.1.2.
 pub fn parse_nd(bytes: &[u8], meta: &PacketMeta) -> Option<NdMessage> {
     // The flag stands for the hop limit of 255 and for a whole packet.
     if !meta.flags.contains(PacketFlags::NEIGHBOUR_DISCOVERY) {
@@ -109,6 +140,10 @@ pub fn parse_nd(bytes: &[u8], meta: &PacketMeta) -> Option<NdMessage> {
             let source_mac = link_layer_option(message.get(icmp::LENGTH..)?, SOURCE_LINK_LAYER)?;
             let fits = !source.is_unspecified() || source_mac.is_none();
             fits.then_some(NdMessage::RouterSolicitation { source, source_mac })
+        }
+        ROUTER_ADVERTISEMENT => {
+            link_layer_option(message.get(ROUTER_ADVERTISEMENT_LENGTH..)?, SOURCE_LINK_LAYER)?;
+            source.is_unicast_link_local().then_some(NdMessage::RouterAdvertisement { source })
         }
         icmp::ND_NEIGHBOUR_SOLICITATION => {
             let target = target(message)?;

@@ -118,7 +118,8 @@ fn is_over_limit<I: Io>(cx: &mut Context<'_, I>, meta: &PacketMeta) -> bool {
 }
 
 /// Answers a neighbour solicitation for an address of ours; learns from
-/// solicitations and advertisements.
+/// solicitations and advertisements of neighbours, and consumes those of
+/// routers.
 pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8) {
     let port = burst.port;
     let Some((packet, meta)) = burst.packet(index) else { return };
@@ -129,18 +130,22 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
     let (Some(message), Some(link)) = (parse_nd(packet.bytes(), &meta), link(cx, port, &meta)) else {
         return cx.drop(burst, index, DropReason::BadNeighbourMessage);
     };
-    let claim = match &message {
-        NdMessage::NeighbourSolicitation(ask) => ask.source_mac.map(|mac| (mac, ask.source)),
+    let (address, claimed, learned) = match &message {
+        NdMessage::NeighbourSolicitation(ask) => (ask.source, ask.source_mac, ask.source_mac),
         NdMessage::NeighbourAdvertisement(answer) => {
-            let mac = answer.target_mac.or_else(|| known_mac(cx, &link, answer));
-            mac.map(|mac| (mac, answer.target))
+            let learned = advertised_mac(cx, &link, answer);
+            (answer.target, answer.target_mac.or(learned), learned)
         }
-        NdMessage::RouterSolicitation { .. } => None,
+        // Not for us to answer or to follow: the underlay's routes are configured.
+        NdMessage::RouterSolicitation { source, .. } | NdMessage::RouterAdvertisement { source } => {
+            (*source, None, None)
+        }
     };
-    if let Some((mac, address)) = claim {
-        if let Err(reason) = link.check_claim(mac, IpAddr::V6(address)) {
-            return cx.drop(burst, index, reason);
-        }
+    let checked = claimed.map_or(Ok(()), |mac| link.check_claim(mac, IpAddr::V6(address)));
+    if let Err(reason) = checked {
+        return cx.drop(burst, index, reason);
+    }
+    if let Some(mac) = learned {
         learn(cx, &link, IpAddr::V6(address), mac);
     }
     let NdMessage::NeighbourSolicitation(ask) = message else { return cx.consume(burst, index) };
@@ -153,17 +158,17 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
     }
 }
 
-/// RFC 4861 section 7.2.5: an answer to a solicitation that went to a known
-/// station alone need not repeat its MAC.
-fn known_mac<I: Io>(
+/// The MAC that is to be learned from an advertisement.
+fn advertised_mac<I: Io>(
     cx: &Context<'_, I>,
     link: &Link<'_>,
     answer: &NeighbourAdvertisement,
 ) -> Option<MacAddr> {
-    let (interface, _) = link.interface.filter(|_| answer.solicited)?;
+    // Who is on the host port is the host, whatever it says of others.
+    let Some((interface, _)) = link.interface else { return answer.target_mac };
     let id = cx.tables.neighbour_index.get(&(interface, IpAddr::V6(answer.target)))?;
     let neighbour = cx.tables.neighbours.get(id.index())?;
-    (neighbour.state == NeighbourState::Resolved).then(|| neighbour.header.destination())
+    answer.news_for(neighbour.state, neighbour.header.destination())
 }
 
 fn advertise<I: Io>(

@@ -136,6 +136,55 @@ fn an_unasked_advertisement_to_a_group_must_say_so() {
     assert_eq!(parse(&bytes), None);
 }
 
+/// RFC 4861 section 7.2.5 and its appendix C, line by line, as far as our
+/// states go: STALE, DELAY and PROBE are all `Resolved`.
+#[test]
+fn an_advertisement_changes_a_neighbour_as_rfc_4861_says() {
+    use NeighbourState::{Failed, Resolved, Resolving, Static};
+    let known = PEER;
+    let other = MacAddr([2, 0, 0, 0, 0, 0xc]);
+    // State; solicited, overrides; target's MAC; what becomes of the neighbour.
+    let table = [
+        // INCOMPLETE: without a MAC it is discarded, else the flags do not count.
+        (Resolving, (true, true), None, None),
+        (Resolving, (false, false), Some(other), Some(other)),
+        (Resolving, (true, false), Some(other), Some(other)),
+        (Resolving, (true, true), Some(known), Some(known)),
+        (Failed, (true, true), None, None),
+        (Failed, (true, false), Some(other), Some(other)),
+        // Another MAC without Override: the known one stays.
+        (Resolved, (false, false), Some(other), None),
+        (Resolved, (true, false), Some(other), None),
+        // Another MAC with Override: it is taken.
+        (Resolved, (false, true), Some(other), Some(other)),
+        (Resolved, (true, true), Some(other), Some(other)),
+        // The same MAC or none: an answer confirms it, with and without Override.
+        (Resolved, (true, false), Some(known), Some(known)),
+        (Resolved, (true, true), Some(known), Some(known)),
+        (Resolved, (true, false), None, Some(known)),
+        (Resolved, (true, true), None, Some(known)),
+        // The same or none, unasked: nothing changes.
+        (Resolved, (false, false), Some(known), None),
+        (Resolved, (false, true), Some(known), None),
+        (Resolved, (false, true), None, None),
+        // Configured: nobody else has a say.
+        (Static, (true, true), Some(other), None),
+        (Static, (true, true), None, None),
+    ];
+    for (state, (solicited, overrides), target_mac, expected) in table {
+        let target = address("fe80::a");
+        let said = NeighbourAdvertisement {
+            source: target,
+            target,
+            target_mac,
+            router: false,
+            solicited,
+            overrides,
+        };
+        assert_eq!(said.news_for(state, known), expected, "{state:?} {said:?}");
+    }
+}
+
 #[test]
 fn router_solicitations_are_read() {
     let mut packet = solicitation()[..56].to_vec();
@@ -150,10 +199,45 @@ fn router_solicitations_are_read() {
     assert_eq!(parse(&packet), None, "a MAC without a source");
 }
 
+/// The advertisement of a router at fe80::a, with an MTU option.
+fn router_advertisement() -> Vec<u8> {
+    #[rustfmt::skip]
+    let mut packet = [
+        0x60, 0, 0, 0, 0, 24, 58, 255,
+        0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a,
+        0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+        134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0,
+        5, 1, 0, 0, 0, 0, 0x05, 0xdc,
+    ];
+    fix_checksum(&mut packet);
+    packet.to_vec()
+}
+
+#[test]
+fn router_advertisements_are_read_if_rfc_4861_allows_them() {
+    let good = router_advertisement();
+    assert_eq!(parse(&good), Some(NdMessage::RouterAdvertisement { source: address("fe80::a") }));
+    // Hop limit 254, a source beyond the link, code 1, option length 0, option
+    // beyond the message.
+    for (at, value) in [(7, 254), (8, 0x20), (41, 1), (57, 0), (57, 2)] {
+        let mut bad = good.clone();
+        bad[at] = value;
+        fix_checksum(&mut bad);
+        assert_eq!(parse(&bad), None, "byte {at} = {value}");
+    }
+    let mut short = good[..48].to_vec();
+    short[5] = 8;
+    fix_checksum(&mut short);
+    assert_eq!(parse(&short), None, "less than 16 bytes");
+    let mut bad = good;
+    bad[44] ^= 1;
+    assert_eq!(parse(&bad), None, "wrong checksum");
+}
+
 /// Kinds of options that smoltcp reads in any message, and refuses when their
 /// bodies are wrong: prefix information, redirected header, MTU. Outside router
 /// advertisements and redirects they are to be ignored whatever they hold (RFC
-/// 4861 sections 7.1.1 and 7.1.2).
+/// 4861 sections 7.1.1 and 7.1.2); of router advertisements we use none.
 const READ_BY_SMOLTCP_ALONE: std::ops::RangeInclusive<u8> = 3..=5;
 
 proptest! {
@@ -163,15 +247,19 @@ proptest! {
     ) {
         let mut packet = solicitation();
         packet[40] = kind;
+        if kind == ROUTER_ADVERTISEMENT {
+            packet[8..10].copy_from_slice(&[0xfe, 0x80]);
+        }
         for (at, value) in changes {
             packet[at] = value;
         }
         fix_checksum(&mut packet);
         let Some(read) = parse(&packet) else { return Ok(()) };
         let message = Icmpv6Packet::new_checked(&packet[40..]).expect("long enough");
-        let option = match read {
-            NdMessage::RouterSolicitation { .. } => packet[48],
-            _ => packet[64],
+        let first = match read {
+            NdMessage::RouterSolicitation { .. } => 48,
+            NdMessage::RouterAdvertisement { .. } => 56,
+            _ => 64,
         };
         match (read, NdiscRepr::parse(&message)) {
             (NdMessage::NeighbourSolicitation(ours), Ok(NdiscRepr::NeighborSolicit { target_addr, .. })) => {
@@ -181,7 +269,14 @@ proptest! {
                 prop_assert_eq!(ours.target, target_addr);
             }
             (NdMessage::RouterSolicitation { .. }, Ok(NdiscRepr::RouterSolicit { .. })) => {}
-            (_, theirs) => prop_assert!(theirs.is_err() && READ_BY_SMOLTCP_ALONE.contains(&option), "{theirs:?}"),
+            (NdMessage::RouterAdvertisement { .. }, Ok(NdiscRepr::RouterAdvert { .. })) => {}
+            (_, theirs) => {
+                let mut options = packet[first..].chunks(8).map(|option| option[0]);
+                prop_assert!(
+                    theirs.is_err() && options.any(|kind| READ_BY_SMOLTCP_ALONE.contains(&kind)),
+                    "{theirs:?}"
+                );
+            }
         }
     }
 }

@@ -31,8 +31,6 @@ pub enum IcmpError {
     NoRoute,
     /// The destination does not answer on its link.
     AddressUnreachable,
-    /// A policy forbids it.
-    AdminProhibited,
 }
 
 impl IcmpError {
@@ -44,14 +42,12 @@ impl IcmpError {
             (Family::V4, IcmpError::AddressUnreachable) => (icmp::V4_UNREACHABLE, 1, 0),
             // The MTU in the lower half (RFC 1191 section 4).
             (Family::V4, IcmpError::FragmentationNeeded { mtu }) => (icmp::V4_UNREACHABLE, 4, u32::from(mtu)),
-            (Family::V4, IcmpError::AdminProhibited) => (icmp::V4_UNREACHABLE, 13, 0),
             (Family::V6, IcmpError::TtlExpired) => (icmp::V6_TIME_EXCEEDED, 0, 0),
             (Family::V6, IcmpError::NoRoute) => (icmp::V6_UNREACHABLE, 0, 0),
             (Family::V6, IcmpError::AddressUnreachable) => (icmp::V6_UNREACHABLE, 3, 0),
             (Family::V6, IcmpError::FragmentationNeeded { mtu }) => {
                 (icmp::V6_PACKET_TOO_BIG, 0, u32::from(mtu))
             }
-            (Family::V6, IcmpError::AdminProhibited) => (icmp::V6_UNREACHABLE, 1, 0),
         }
     }
 }

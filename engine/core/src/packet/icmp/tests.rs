@@ -43,18 +43,17 @@ fn buffer(bytes: &[u8]) -> MemoryBuf {
     MemoryPool::new(1).packet(bytes).expect("room")
 }
 
-const ERRORS: [IcmpError; 5] = [
+const ERRORS: [IcmpError; 4] = [
     IcmpError::TtlExpired,
     IcmpError::FragmentationNeeded { mtu: 1400 },
     IcmpError::NoRoute,
     IcmpError::AddressUnreachable,
-    IcmpError::AdminProhibited,
 ];
 
 #[test]
 fn errors_have_the_types_and_codes_of_their_rfcs() {
-    let expected4 = [[11, 0, 0, 0], [3, 4, 5, 0x78], [3, 0, 0, 0], [3, 1, 0, 0], [3, 13, 0, 0]];
-    let expected6 = [[3, 0, 0, 0], [2, 0, 5, 0x78], [1, 0, 0, 0], [1, 3, 0, 0], [1, 1, 0, 0]];
+    let expected4 = [[11, 0, 0, 0], [3, 4, 5, 0x78], [3, 0, 0, 0], [3, 1, 0, 0]];
+    let expected6 = [[3, 0, 0, 0], [2, 0, 5, 0x78], [1, 0, 0, 0], [1, 3, 0, 0]];
     for (family, l4, table) in [(Family::V4, 20, expected4), (Family::V6, 40, expected6)] {
         for (error, expected) in ERRORS.into_iter().zip(table) {
             let offending = udp(family, 10);

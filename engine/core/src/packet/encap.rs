@@ -213,6 +213,18 @@ impl EncapHeader {
         self.kind
     }
 
+    /// The header with all that is the same for every packet, if no checksum
+    /// of whole packets has to be made for it.
+    pub fn without_checksum(&self) -> Option<&[u8]> {
+        (!self.udp_checksum).then_some(&self.bytes)
+    }
+
+    /// One's complement sum of the IPv4 header, lengths and traffic class left
+    /// out; 0 over IPv6.
+    pub fn ipv4_sum(&self) -> u16 {
+        self.ipv4_sum
+    }
+
     /// Writes the header to the front of `packet`, which starts where the
     /// outer IP header goes, holds an inner IP packet of `inner_family` from
     /// [`length`](Self::length) on, and ends with it.
@@ -263,10 +275,7 @@ impl EncapHeader {
     #[inline]
     fn patch_udp(&self, packet: &mut [u8], at: usize, length: u16, flow_hash: u32) -> Option<()> {
         let header: &mut [u8; udp::LENGTH] = chunk_mut(packet, at)?;
-        // The low bits: the high ones have chosen worker and ECMP member, and
-        // are much the same for all flows that come to this tunnel.
-        let source_port = FIRST_ENTROPY_PORT | flow_hash as u16 & !FIRST_ENTROPY_PORT;
-        set_be16(header, udp::SOURCE_PORT, source_port);
+        set_be16(header, udp::SOURCE_PORT, entropy_port(flow_hash));
         set_be16(header, udp::LENGTH_FIELD, length);
         if self.udp_checksum {
             // Both addresses, and the pseudo header's length and protocol.
@@ -279,6 +288,14 @@ impl EncapHeader {
         }
         Some(())
     }
+}
+
+/// The UDP source port of a flow's tunnel packets. It takes the low bits: the
+/// high ones have chosen worker and ECMP member, and are much the same for all
+/// flows that come to this tunnel.
+#[inline]
+pub fn entropy_port(flow_hash: u32) -> u16 {
+    FIRST_ENTROPY_PORT | flow_hash as u16 & !FIRST_ENTROPY_PORT
 }
 
 #[inline]

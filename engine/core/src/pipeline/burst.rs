@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::io::BURST;
+use crate::io::{BURST, PacketBurst};
 use crate::packet::meta::PacketMeta;
 use crate::types::PortId;
 
@@ -28,6 +28,17 @@ impl<B> Burst<B> {
     /// Empties it; packets that are still inside go back to their pool.
     pub fn clear(&mut self) {
         self.slots.clear();
+    }
+
+    /// Takes packets of which nothing is known yet: their metadata is whatever
+    /// was there, until parse fills it in.
+    ///
+    /// What does not fit goes back to its pool; a burst from a queue fits into
+    /// an empty one.
+    #[inline]
+    pub fn fill(&mut self, packets: &mut PacketBurst<B>) {
+        let room = self.slots.remaining_capacity();
+        self.slots.extend(packets.drain(..).take(room).map(Some));
     }
 
     /// Adds a packet. Gives it back when the burst is full.

@@ -173,7 +173,7 @@ fn enter<B: PacketBuf>(
 }
 
 /// The packet in an Ethernet frame that was sent to the VRF's router.
-fn inner_ethernet(
+pub(super) fn inner_ethernet(
     tables: &Tables,
     bytes: &[u8],
     vrf: VrfId,

@@ -10,6 +10,7 @@ use crate::packet::meta::{PacketFlags, PacketMeta};
 use crate::packet::parse::parse_ip;
 use crate::pipeline::burst::Burst;
 use crate::pipeline::early_fragments::EarlyFragments;
+use crate::pipeline::express::adjacency::Adjacencies;
 use crate::pipeline::outbox::Outbox;
 use crate::session::fragments::FragmentTable;
 use crate::session::table::SessionTable;
@@ -32,6 +33,8 @@ pub struct Context<'a, I: Io> {
     pub fragments: &'a mut FragmentTable,
     /// Fragments that wait for the first of their packet.
     pub early: &'a mut EarlyFragments<I::Buf>,
+    /// Next hops made ready for writing.
+    pub adjacencies: &'a mut Adjacencies,
     /// Rate limits of what is answered.
     pub limits: &'a mut RateLimits,
     /// The way out.

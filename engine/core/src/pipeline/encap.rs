@@ -1,4 +1,4 @@
-//! Encap: the headers that a packet leaves with, and off to its port.
+//! Encap: the headers that a packet leaves with.
 
 use crate::drop_reason::DropReason;
 use crate::io::Io;
@@ -10,7 +10,8 @@ use crate::tables::Tables;
 use crate::tables::neighbour::Neighbour;
 use crate::tables::next_hop::NextHop;
 
-/// Sends every packet of the lane, which is empty afterwards.
+/// Finishes every packet of the lane, which is empty afterwards. They stay in
+/// the burst, with their ports in `meta.scratch`.
 pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
     for index in lane.drain(..) {
         let Some((packet, meta)) = burst.packet(index) else { continue };
@@ -25,9 +26,7 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         if let Some(counters) = cx.counters.interface(neighbour.interface) {
             counters.tx.add(packet.bytes().len());
         }
-        if let Some(packet) = burst.take(index) {
-            cx.out.transmit(neighbour.port, packet, cx.counters);
-        }
+        meta.scratch = u32::from(neighbour.port.0);
     }
 }
 

@@ -1,7 +1,10 @@
 //! The way of a packet, one file a stage.
 //!
 //! ```text
-//!  receive -> parse -> classify ---> owner -> session_lookup -> vrf_lookup -> sg_check
+//!  receive -> express -> tx
+//!                |
+//!                v
+//!              parse -> classify ---> owner -> session_lookup -> vrf_lookup -> sg_check
 //!                         |            |            | hit                        |
 //!                         v            v            +--------> next_hop <--------+
 //!                       local     other worker                    |
@@ -24,6 +27,7 @@ pub mod classify;
 pub mod context;
 pub mod early_fragments;
 pub mod encap;
+pub mod express;
 pub mod fragmentation;
 pub mod local;
 pub mod next_hop;
@@ -32,6 +36,7 @@ pub mod owner;
 pub mod parse;
 pub mod session_lookup;
 pub mod sg_check;
+pub mod tx;
 pub mod vrf_lookup;
 
 use crate::io::Io;
@@ -42,6 +47,7 @@ use context::Context;
 /// Takes received frames all the way.
 pub fn run_received<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
     let mut lane = burst.lane();
+    charged(Stage::Express, cx, burst, &mut lane, express::run);
     charged(Stage::Parse, cx, burst, &mut lane, parse::run);
     charged(Stage::Classify, cx, burst, &mut lane, classify::run);
     charged(Stage::Owner, cx, burst, &mut lane, owner::run);
@@ -69,6 +75,7 @@ fn run_decided<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: 
     charged(Stage::SgCheck, cx, burst, lane, sg_check::run);
     charged(Stage::NextHop, cx, burst, lane, next_hop::run);
     charged(Stage::Encap, cx, burst, lane, encap::run);
+    tx::run(cx, burst);
 }
 
 /// Runs one stage and charges its time to it.

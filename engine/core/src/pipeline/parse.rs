@@ -28,6 +28,7 @@ fn parse<I: Io>(
     packet: &I::Buf,
     meta: &mut PacketMeta,
 ) -> Result<(), DropReason> {
+    *meta = PacketMeta::UNKNOWN;
     let bytes = packet.bytes();
     let link = parse_ethernet(bytes)?;
     let port = port.ok_or(DropReason::UnknownVlan)?;

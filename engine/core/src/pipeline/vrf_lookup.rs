@@ -28,7 +28,9 @@ pub struct Resolved {
 /// Routes the packets whose sessions have not said where they go.
 pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
     let mut routes: [Option<FibEntry>; BURST] = [None; BURST];
-    lookup(cx.tables, burst, lane, &mut routes);
+    let is_undecided = |index: &&u8| burst.meta(**index).flags.contains(PacketFlags::UNDECIDED);
+    let undecided: Lane = lane.iter().filter(is_undecided).copied().collect();
+    lookup(cx.tables, burst, &undecided, &mut routes);
     lane.retain(|index| {
         let index = *index;
         let meta = burst.meta_mut(index);
@@ -56,11 +58,15 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
     });
 }
 
-/// Looks up all undecided packets; neighbours in the lane that share a table
-/// are looked up together.
-fn lookup<B>(tables: &Tables, burst: &Burst<B>, lane: &Lane, routes: &mut [Option<FibEntry>; BURST]) {
-    let undecided = |index: &&u8| burst.meta(**index).flags.contains(PacketFlags::UNDECIDED);
-    let mut rest: &[u8] = &lane.iter().filter(undecided).copied().collect::<Lane>();
+/// Looks up packets; neighbours in the lane that share a table are looked up
+/// together.
+pub(super) fn lookup<B>(
+    tables: &Tables,
+    burst: &Burst<B>,
+    lane: &Lane,
+    routes: &mut [Option<FibEntry>; BURST],
+) {
+    let mut rest: &[u8] = lane;
     while let Some(first) = rest.first() {
         let key = &burst.meta(*first).key;
         let same_table = |index: &&u8| {
@@ -127,7 +133,7 @@ pub fn lookup_one(tables: &Tables, key: &FlowKey) -> Option<FibEntry> {
 }
 
 /// Follows groups and at most one step to another VRF.
-fn follow(
+pub(super) fn follow(
     tables: &Tables,
     key: &FlowKey,
     flow_hash: u32,

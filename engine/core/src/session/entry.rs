@@ -1,7 +1,7 @@
 //! What is kept of one session.
 //!
 //! Each direction has a cache line of its own, a [`Flow`], with all that a
-//! packet in this direction needs and counts. What both share is a `Record`
+//! packet in this direction needs and counts while the session is settled. What both share is a `Record`
 //! in a table beside it, two to a cache line.
 
 use crate::packet::flow_key::FlowKey;
@@ -92,25 +92,38 @@ pub struct NewSession {
     pub tcp_flags: Option<u8>,
 }
 
-/// One direction of a session: one cache line.
+/// One direction of a session: one cache line, all that a packet of a settled
+/// session reads and writes.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub struct Flow {
     pub(super) key: FlowKey,
     next_hop: NextHopId,
     generation: u32,
-    packets: u64,
-    bytes: u64,
+    last_seen: Tick,
+    packets_low: u32,
+    bytes_low: u32,
+    /// The carries of the two above: [`PACKETS_HIGH`] bits of packets, and
+    /// above them bytes.
+    high: u32,
 }
 
 /// Stands in a flow for which nothing has been decided. The next-hop table
 /// never grows to this entry.
-const UNDECIDED: NextHopId = NextHopId(u32::MAX);
+const UNDECIDED: NextHopId = NextHopId(u32::MAX >> 1);
+
+/// In [`Flow::next_hop`]: an ordinary packet in this direction changes
+/// nothing about the session's state.
+const SETTLED: u32 = 1 << 31;
+
+/// Bits of `high` that belong to packets: 2^44 packets and 2^52 bytes are
+/// counted before the numbers start again.
+const PACKETS_HIGH: u32 = 12;
 
 impl Flow {
-    pub(super) fn new(key: FlowKey, decision: Option<&Decision>) -> Self {
+    pub(super) fn new(key: FlowKey, decision: Option<&Decision>, now: Tick) -> Self {
         let (next_hop, generation) = decision.map_or((UNDECIDED, 0), |d| (d.next_hop, d.generation));
-        Self { key, next_hop, generation, packets: 0, bytes: 0 }
+        Self { key, next_hop, generation, last_seen: now, packets_low: 0, bytes_low: 0, high: 0 }
     }
 
     /// Addresses and ports of the packets in this direction.
@@ -123,33 +136,65 @@ impl Flow {
     /// VRF. `None`: decide (again).
     #[inline]
     pub fn next_hop(&self, generation: u32) -> Option<NextHopId> {
-        (self.generation == generation && self.next_hop != UNDECIDED).then_some(self.next_hop)
+        let next_hop = NextHopId(self.next_hop.0 & !SETTLED);
+        (self.generation == generation && next_hop != UNDECIDED).then_some(next_hop)
     }
 
     /// Packets seen.
     pub fn packets(&self) -> u64 {
-        self.packets
+        let high = self.high & ((1 << PACKETS_HIGH) - 1);
+        u64::from(high) << 32 | u64::from(self.packets_low)
     }
 
     /// Bytes of the IP packets seen.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        u64::from(self.high >> PACKETS_HIGH) << 32 | u64::from(self.bytes_low)
+    }
+
+    /// When the latest packet passed, or the session began.
+    pub fn last_seen(&self) -> Tick {
+        self.last_seen
+    }
+
+    /// Whether an ordinary packet, one that is not of TCP or has none of SYN,
+    /// FIN and RST, leaves the session's state as it is.
+    #[inline]
+    pub(super) fn is_settled(&self) -> bool {
+        self.next_hop.0 & SETTLED != 0
+    }
+
+    #[inline]
+    pub(super) fn set_settled(&mut self, settled: bool) {
+        self.next_hop.0 = self.next_hop.0 & !SETTLED | if settled { SETTLED } else { 0 };
     }
 
     #[inline]
     pub(super) fn decide(&mut self, decision: &Decision) {
-        self.next_hop = decision.next_hop;
+        self.next_hop.0 = self.next_hop.0 & SETTLED | decision.next_hop.0;
         self.generation = decision.generation;
     }
 
     #[inline]
-    pub(super) fn count(&mut self, packet_length: u32) {
-        self.packets = self.packets.wrapping_add(1);
-        self.bytes = self.bytes.wrapping_add(u64::from(packet_length));
+    pub(super) fn count(&mut self, packet_length: u32, now: Tick) {
+        self.last_seen = now;
+        let (packets, packets_carry) = self.packets_low.overflowing_add(1);
+        let (bytes, bytes_carry) = self.bytes_low.overflowing_add(packet_length);
+        (self.packets_low, self.bytes_low) = (packets, bytes);
+        if packets_carry | bytes_carry {
+            self.carry(packets_carry, bytes_carry);
+        }
+    }
+
+    #[cold]
+    fn carry(&mut self, packets: bool, bytes: bool) {
+        let mask = (1 << PACKETS_HIGH) - 1;
+        let of_packets = (self.high + u32::from(packets)) & mask;
+        let of_bytes = (self.high >> PACKETS_HIGH) + u32::from(bytes);
+        self.high = of_bytes << PACKETS_HIGH | of_packets;
     }
 
     pub(super) fn reset_counters(&mut self) {
-        (self.packets, self.bytes) = (0, 0);
+        (self.packets_low, self.bytes_low, self.high) = (0, 0, 0);
     }
 }
 
@@ -159,7 +204,6 @@ impl Flow {
 pub(super) struct Record {
     /// `None`: the place is free.
     pub state: Option<State>,
-    pub last_seen: Tick,
     pub created: Tick,
     /// By direction; `None` until the direction is decided.
     pub ingress: [Option<InterfaceId>; 2],
@@ -174,7 +218,6 @@ impl Record {
     pub(super) fn new(state: State, init: &NewSession, now: Tick) -> Self {
         Self {
             state: Some(state),
-            last_seen: now,
             created: now,
             ingress: [Some(init.forward.ingress), init.reverse.map(|reverse| reverse.ingress)],
             next_free: NO_PLACE,
@@ -221,7 +264,8 @@ impl<'a> Session<'a> {
 
     /// When its latest packet passed.
     pub fn last_seen(&self) -> Tick {
-        self.record.last_seen
+        let [forward, reverse] = self.flows.each_ref().map(Flow::last_seen);
+        if forward.has_reached(reverse) { forward } else { reverse }
     }
 
     /// Ticks until it ends without traffic.
@@ -252,10 +296,33 @@ mod tests {
     #[test]
     fn a_decision_counts_only_under_its_generation() {
         let decision = Decision { next_hop: NextHopId(7), generation: 3, ingress: InterfaceId(1) };
-        let mut flow = Flow::new(FlowKey::ZERO, None);
+        let mut flow = Flow::new(FlowKey::ZERO, None, Tick(0));
         assert_eq!(flow.next_hop(0), None, "nothing was decided");
+        for settled in [false, true] {
+            flow.set_settled(settled);
+            assert_eq!(flow.next_hop(0), None, "nothing was decided");
+        }
         flow.decide(&decision);
-        assert_eq!(flow.next_hop(3), Some(NextHopId(7)));
-        assert_eq!(flow.next_hop(4), None);
+        for settled in [false, true] {
+            flow.set_settled(settled);
+            assert_eq!(flow.next_hop(3), Some(NextHopId(7)));
+            assert_eq!(flow.next_hop(4), None);
+            assert_eq!(flow.is_settled(), settled);
+        }
+    }
+
+    #[test]
+    fn counters_carry_beyond_32_bits() {
+        let mut flow = Flow::new(FlowKey::ZERO, None, Tick(0));
+        (flow.packets_low, flow.bytes_low) = (u32::MAX, u32::MAX - 99);
+        flow.count(100, Tick(5));
+        assert_eq!((flow.packets(), flow.bytes(), flow.last_seen()), (1 << 32, 1 << 32, Tick(5)));
+        flow.bytes_low = u32::MAX;
+        flow.count(1500, Tick(6));
+        assert_eq!((flow.packets(), flow.bytes()), ((1 << 32) + 1, (2 << 32) + 1499));
+        flow.high |= (1 << PACKETS_HIGH) - 1;
+        flow.packets_low = u32::MAX;
+        flow.count(1, Tick(6));
+        assert_eq!((flow.packets(), flow.bytes()), (0, (2 << 32) + 1500), "no carry into bytes");
     }
 }

@@ -67,6 +67,13 @@ impl State {
     /// How many states there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// Whether packets in this direction leave the state as it is, TCP
+    /// segments with SYN, FIN or RST aside.
+    pub fn is_settled(self, direction: Direction) -> bool {
+        let stays = |flags| self.next(direction, flags) == Transition::To(self);
+        stays(None) && stays(Some(0)) && stays(Some(tcp::ACK))
+    }
+
     /// The state in words, for people.
     pub fn name(self) -> &'static str {
         match self {

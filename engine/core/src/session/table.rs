@@ -7,7 +7,9 @@
 //! 1. [`hash`](SessionTable::hash) and [`prefetch`](SessionTable::prefetch)
 //!    for each packet,
 //! 2. [`prefetch_session`](SessionTable::prefetch_session) for each,
-//! 3. [`lookup`](SessionTable::lookup) and [`touch`](SessionTable::touch).
+//! 3. [`settled`](SessionTable::settled), which for most packets is all; for the
+//!    others [`lookup`](SessionTable::lookup) and
+//!    [`touch`](SessionTable::touch).
 //!
 //! All memory is reserved at the start and none of it is used before it is
 //! needed: places are handed out in order, and again once they are free.
@@ -22,7 +24,7 @@ use crate::session::state::{State, Transition};
 use crate::session::tick::Tick;
 use crate::session::timeouts::{TimeoutTicks, Timeouts};
 use crate::session::wheel::{BYTES_PER_TIMER, Wheel};
-use crate::types::VrfId;
+use crate::types::{NextHopId, VrfId};
 
 /// The largest capacity of one table.
 pub const MAX_CAPACITY: usize = 1 << 28;
@@ -145,7 +147,6 @@ impl SessionTable {
     pub fn prefetch_session(&self, hash: KeyHash) {
         if let Some(at) = self.index.likely(hash) {
             prefetch(self.flow(at));
-            prefetch(&self.records[at.index() as usize]);
         }
     }
 
@@ -211,7 +212,9 @@ impl SessionTable {
             return Err(DropReason::SessionQuota);
         }
         let place = self.free_place().ok_or(DropReason::SessionTableFull)?;
-        let flows = [Flow::new(forward, Some(&init.forward)), Flow::new(reverse, init.reverse.as_ref())];
+        let mut flows =
+            [Flow::new(forward, Some(&init.forward), now), Flow::new(reverse, init.reverse.as_ref(), now)];
+        settle(&mut flows, state);
         self.occupy(place, flows, Record::new(state, init, now));
         if !self.add_to_index(place, forward_hash, reverse_hash) {
             self.free(place);
@@ -247,9 +250,29 @@ impl SessionTable {
                 return Verdict::FirstPacket;
             }
         }
-        self.records[index].last_seen = now;
-        self.flows[index][at.direction() as usize].count(packet_length);
+        self.flows[index][at.direction() as usize].count(packet_length, now);
         Verdict::Pass
+    }
+
+    /// What [`lookup`](Self::lookup), [`touch`](Self::touch) and
+    /// [`Flow::next_hop`] come to for an ordinary packet of a settled session:
+    /// where it goes. The packet is not counted yet: [`count`](Self::count)
+    /// it. `None` if the three have to be asked: no session, a state that the
+    /// packet may move, or a decision of another generation. Ordinary is what
+    /// is not TCP or has none of SYN, FIN and RST.
+    #[inline]
+    pub fn settled(&self, key: &FlowKey, hash: KeyHash, generation: u32) -> Option<(SessionRef, NextHopId)> {
+        let at = self.lookup(key, hash)?;
+        let flow = self.flow(at);
+        let next_hop = flow.next_hop(generation).filter(|_| flow.is_settled())?;
+        Some((at, next_hop))
+    }
+
+    /// Counts an ordinary packet of a [settled](Self::settled) session, and
+    /// starts the idle time anew.
+    #[inline]
+    pub fn count(&mut self, at: SessionRef, packet_length: u32, now: Tick) {
+        self.flows[at.index() as usize][at.direction() as usize].count(packet_length, now);
     }
 
     /// Ends a session. Returns whether there was one.
@@ -297,6 +320,7 @@ impl SessionTable {
 
     fn enter(&mut self, index: u32, state: State, now: Tick) {
         self.records[index as usize].state = Some(state);
+        settle(&mut self.flows[index as usize], state);
         self.wheel.advance(index, now.after(self.timeouts.of(state)), now);
     }
 
@@ -363,6 +387,13 @@ impl SessionTable {
         self.live -= 1;
         self.free(index);
     }
+}
+
+/// Tells both directions of a session what its state means for them.
+fn settle(flows: &mut [Flow; 2], state: State) {
+    let [forward, reverse] = flows;
+    forward.set_settled(state.is_settled(Direction::Forward));
+    reverse.set_settled(state.is_settled(Direction::Reverse));
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ stages! {
     Receive = "receive";
     /// Packets are taken from other workers.
     Handover = "handover";
+    /// Plain packets, from their headers to their outer ones.
+    Express = "express";
     /// Headers, checksums and the flow key.
     Parse = "parse";
     /// Anti-spoofing, decapsulation, ARP, ND and punts.

@@ -76,11 +76,14 @@ pub struct Options {
     pub clamp_mss: bool,
     /// Accept MPLS-in-UDP on this further port (Contrail used 51234).
     pub extra_mpls_udp_port: Option<u16>,
+    /// Take plain packets through one stage instead of all. The outcome is the
+    /// same.
+    pub express: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clamp_mss: true, extra_mpls_udp_port: None }
+        Self { clamp_mss: true, extra_mpls_udp_port: None, express: true }
     }
 }
 

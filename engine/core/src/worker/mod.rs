@@ -22,10 +22,10 @@ use crossbeam::queue::ArrayQueue;
 use crate::drop_reason::DropReason;
 use crate::io::{BURST, Io, PacketBurst, RxQueue};
 use crate::local::rate_limit::RateLimits;
-use crate::packet::meta::PacketMeta;
 use crate::pipeline::burst::Burst;
 use crate::pipeline::context::Context;
 use crate::pipeline::early_fragments::EarlyFragments;
+use crate::pipeline::express::adjacency::Adjacencies;
 use crate::pipeline::outbox::{Handover, NeighbourRings, Outbox, WorkerRing};
 use crate::pipeline::{run_handed_over, run_received};
 use crate::session::fragments::FragmentTable;
@@ -92,6 +92,7 @@ pub struct Worker<I: Io> {
     sessions: SessionTable,
     fragments: FragmentTable,
     early: EarlyFragments<I::Buf>,
+    adjacencies: Adjacencies,
     limits: RateLimits,
     counters: Arc<Counters>,
     idle: Idle,
@@ -123,6 +124,7 @@ impl<I: Io> Worker<I> {
             sessions: parts.sessions,
             fragments: parts.fragments,
             early: EarlyFragments::default(),
+            adjacencies: Adjacencies::default(),
             limits: parts.limits,
             counters: parts.counters,
             idle: Idle::new(parts.idle),
@@ -186,10 +188,7 @@ impl<I: Io> Worker<I> {
             self.counters.received.add(count);
             self.burst.clear();
             self.burst.port = slot.port;
-            for packet in self.received.drain(..) {
-                // Both hold a burst.
-                let _ = self.burst.push(packet, PacketMeta::UNKNOWN);
-            }
+            self.burst.fill(&mut self.received);
             self.counters.stages.end(Stage::Receive, count as usize);
             let (mut cx, burst) = self.context(now);
             run_received(&mut cx, burst);
@@ -232,6 +231,7 @@ impl<I: Io> Worker<I> {
             sessions: &mut self.sessions,
             fragments: &mut self.fragments,
             early: &mut self.early,
+            adjacencies: &mut self.adjacencies,
             limits: &mut self.limits,
             out: &mut self.out,
             pool: &mut self.pool,

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod random;
+
 use std::net::IpAddr;
 
 use etherparse::{PacketBuilder, PacketBuilderStep, VlanId};

@@ -3,6 +3,7 @@
 //! - [`ethernet`]: the frame, its VLAN tags and its EtherType
 //! - `ipv4`, `ipv6`: the network header, to one shape for both
 //! - `l4`: ports, identifiers and flags of what IP carries
+//! - [`plain`]: the same in few instructions, for nearly all packets
 //!
 //! No function here panics, loops longer than a header is, or reads beyond
 //! what the headers claim. After `Ok`, every offset and length in the metadata
@@ -12,11 +13,13 @@ pub mod ethernet;
 mod ipv4;
 mod ipv6;
 mod l4;
+pub mod plain;
 #[cfg(test)]
 mod tests;
 
 pub use ethernet::{EtherType, LinkLayer, parse_ethernet};
 pub use l4::{icmp_type_code, tcp_flags};
+pub use plain::{Plain, read_plain};
 
 pub(in crate::packet) use ipv6::walk as walk_extension_headers;
 pub(in crate::packet) use l4::ports_of_quote;

@@ -128,8 +128,20 @@ impl Pair {
             return;
         };
         let direction = if reply { Direction::Reverse } else { Direction::Forward };
-        let verdict = self.table.touch(SessionRef::new(*index, direction), length, None, self.now);
-        assert_eq!(verdict, Verdict::Pass);
+        let key = if reply { kept.reverse } else { kept.forward };
+        let hash = self.table.hash(&key);
+        // Only what is decided and settled passes at once.
+        let settled = self.table.settled(&key, hash, 1);
+        if kept.reverse != kept.forward {
+            assert_eq!(settled.is_some(), !reply, "replies have not been decided");
+        }
+        if let Some((at, next_hop)) = settled {
+            assert_eq!((at.index(), next_hop), (*index, NextHopId(1)));
+            self.table.count(at, length, self.now);
+        } else {
+            let verdict = self.table.touch(SessionRef::new(*index, direction), length, None, self.now);
+            assert_eq!(verdict, Verdict::Pass);
+        }
         kept.replied |= reply;
         kept.last_seen = self.now;
         kept.packets[direction as usize] += 1;

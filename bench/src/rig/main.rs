@@ -9,7 +9,8 @@
 //! - [`verify`]: whether the right bytes come out
 //! - [`calibrate`], [`sample`]: which samples count
 //! - [`measure`]: one case from file to figures
-//! - [`process`], [`hugepages`]: what is started and reserved, and given back
+//! - [`process`], [`hugepages`], [`precedence`]: what is started, reserved and
+//!   taken, and given back
 //! - [`report`]: table and JSON
 
 mod calibrate;
@@ -19,6 +20,7 @@ mod frames;
 mod hugepages;
 mod measure;
 mod pcap;
+mod precedence;
 mod process;
 mod report;
 mod sample;
@@ -36,6 +38,7 @@ use case::{CASES, Case};
 use engines::{Bed, Kind};
 use hugepages::Reserved;
 use measure::{Plan, Rig};
+use precedence::Precedence;
 use report::{Run, say};
 
 /// Hugepages that are reserved, 2 MiB each: a file of a million packets in
@@ -84,7 +87,7 @@ fn run(args: Args) -> Result<()> {
     let cases = chosen(&args.only)?;
     let plan = plan(&args)?;
     process::catch_interrupts();
-    process::take_precedence()?;
+    let _precedence = Precedence::new()?;
     let bed = bed()?;
     let (_reserved, free) = Reserved::new(HUGEPAGES)?;
     if free < HUGEPAGES {

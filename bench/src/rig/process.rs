@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Time that a program has to end before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// How often something awaited is looked at.
 const STEP: Duration = Duration::from_millis(10);
-/// The highest priority in the kernel's words.
-const HIGHEST_PRIORITY: libc::c_int = -20;
 /// Lines of a log that an error shows.
 const LOG_LINES: usize = 12;
 
@@ -32,19 +31,6 @@ pub fn catch_interrupts() {
         // signal handler.
         unsafe { libc::signal(number, handler as libc::sighandler_t) };
     }
-}
-
-/// Lets the rig, and what it starts, run before everything else of normal
-/// priority: a shared machine's other work then goes to the other cores.
-pub fn take_precedence() -> Result<()> {
-    // SAFETY: touches no memory of ours.
-    let status = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, HIGHEST_PRIORITY) };
-    ensure!(
-        status == 0,
-        "cannot raise the priority: {}. The rig needs root",
-        std::io::Error::last_os_error()
-    );
-    Ok(())
 }
 
 /// An error once the rig was asked to end.
@@ -99,17 +85,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program in a session of its own, so that a terminal's signals
-    /// reach the rig alone. Both outputs go to the file `log`.
+    /// Starts a program in a process group of its own, so that a terminal's
+    /// signals reach the rig alone. Both outputs go to the file `log`.
     pub fn start(what: &'static str, command: &Command, log: &Path) -> Result<Self> {
         let cannot = || format!("cannot start {what} ({command:?}): is it installed?");
         let output = File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
         // It is killed even if the rig itself is.
-        let child = Command::new("setsid")
-            .args(["setpriv", "--pdeathsig", "KILL", "--"])
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
             .arg(command.get_program())
             .args(command.get_args())
             .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(output.try_clone().with_context(cannot)?)
             .stderr(output)
@@ -185,6 +172,8 @@ impl Drop for Process {
         if !matches!(self.child.try_wait(), Ok(None)) {
             return;
         }
+        // What reads commands ends at their end.
+        drop(self.child.stdin.take());
         // Each of these fails only when it has ended, which is what is wanted.
         let _ = self.signal(libc::SIGTERM);
         let _ = self.signal(libc::SIGCONT);

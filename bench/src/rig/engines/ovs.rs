@@ -94,13 +94,8 @@ impl Ovs {
         let database = start_database(&directory)?;
         configure(&directory, bed, case)?;
         let switch = start_switch(&directory, &namespace)?;
-        let mut ovs = Self {
-            switch,
-            _database: database,
-            namespace: namespace,
-            directory,
-            setting: SETTINGS[0].0.to_owned(),
-        };
+        let mut ovs =
+            Self { switch, _database: database, namespace, directory, setting: SETTINGS[0].0.to_owned() };
         ovs.set_up(case, wiring)
             .with_context(|| format!("Open vSwitch's log ends with:\n{}", ovs.switch.last_lines()))?;
         Ok(ovs)

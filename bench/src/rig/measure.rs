@@ -145,6 +145,7 @@ impl Rig {
         let mut engine = kind.start(&self.bed, case, wiring)?;
         pause_for(FIRST_WARM_UP)?;
         engine.tune()?;
+        engine.forget()?;
         engine.process().check_alive()?;
         engine.process().hold()?;
         Ok(engine)
@@ -185,10 +186,13 @@ impl Rig {
 
     /// Has an engine send a short file into another one, and looks at it.
     fn verify(&self, kind: Kind, case: &Case, flows: &[Flow]) -> Result<()> {
-        // One worker writes one file, and a few routes show what many do.
-        let case = &Case { workers: 1, routes: case.routes.min(LOOKED_AT_ROUTES), ..*case };
-        let few_routes = (case.routes > 0).then(|| frames::flows(case));
-        let flows = few_routes.as_deref().unwrap_or(flows);
+        // One worker writes one file; a few routes and VRFs show what many do,
+        // and are in force before the short file is over.
+        let (routes, vrfs) = (case.routes.min(LOOKED_AT_ROUTES), case.vrfs.min(LOOKED_AT as u32));
+        let is_smaller = (routes, vrfs) != (case.routes, case.vrfs);
+        let case = &Case { workers: 1, routes, vrfs, ..*case };
+        let fewer = is_smaller.then(|| frames::flows(case));
+        let flows = fewer.as_deref().unwrap_or(flows);
         let step = (flows.len() / LOOKED_AT).max(1);
         let some: Vec<Flow> = flows.iter().step_by(step).take(LOOKED_AT).copied().collect();
         let (input, output) = (self.bed.file("short.pcap"), self.bed.file("sent.pcap"));
@@ -199,7 +203,11 @@ impl Rig {
         let wiring = Wiring { input, endless: false, output: Some(output.clone()) };
         // The verification itself needs few buffers: the file is not preloaded.
         let mut engine = kind.start(&self.bed, case, &wiring)?;
-        wait_until_silent(engine.as_mut())?;
+        if let Err(error) = wait_until_silent(engine.as_mut()) {
+            // What the engine has to say explains more than its silence.
+            engine.check()?;
+            return Err(error);
+        }
         drop(engine);
         let sent = pcap::read(&output)?;
         remove(&output);

@@ -124,6 +124,10 @@ pub trait Engine {
     fn setting(&self) -> Option<String> {
         None
     }
+    /// Leaves what it did until now out of [`Engine::check`].
+    fn forget(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// An error if it does not do what it should, such as dropping packets.
     fn check(&mut self) -> Result<()> {
         Ok(())

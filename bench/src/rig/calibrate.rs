@@ -20,7 +20,7 @@ const RUNS: usize = 3;
 
 /// The time stamp counter.
 fn ticks() -> u64 {
-    tieline_bench::pipeline::cycles()
+    tieline_engine::cycles::cycles()
 }
 
 /// Frequency of the time stamp counter, Hz.

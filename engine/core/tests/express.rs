@@ -27,7 +27,7 @@ struct Twins {
 
 impl Twins {
     fn new(seed: u64) -> Self {
-        let size = Size { workers: 1, sessions: 512, buffers: 4096, counted: 64, ..Size::default() };
+        let size = Size { workers: 1, sessions: 512, buffers: 4096, counted: 64 };
         let mut beds = [gateway_of_size(size), gateway_of_size(size)];
         beds[1].update(|tables| tables.options.express = false);
         Self { beds, seed, step: 0 }

@@ -152,6 +152,7 @@ impl Config {
             options: Options {
                 clamp_mss: file.engine.clamp_mss.unwrap_or(true),
                 extra_mpls_udp_port: check_extra_port(file.engine.extra_mpls_udp_port)?,
+                ..Options::default()
             },
             sessions,
             session_quota: if quota == 0 { half } else { quota },

@@ -58,7 +58,10 @@ fn every_key_has_its_effect() {
     assert_eq!(config.cores, [Some(3), Some(1)]);
     assert_eq!(config.idle, IdlePolicy::Poll, "pinned workers poll");
     assert_eq!(config.router_mac.map(|mac| mac.to_string()).as_deref(), Some("02:00:00:00:00:07"));
-    assert_eq!(config.options, Options { clamp_mss: false, extra_mpls_udp_port: Some(51234) });
+    assert_eq!(
+        config.options,
+        Options { clamp_mss: false, extra_mpls_udp_port: Some(51234), ..Options::default() }
+    );
     assert_eq!((config.sessions, config.session_quota, config.fragments), (1000, 7, 16));
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(100));
     assert_eq!(config.timeouts.udp_replied, Duration::from_secs(9));

@@ -76,6 +76,8 @@ fn run_decided<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: 
     charged(Stage::NextHop, cx, burst, lane, next_hop::run);
     charged(Stage::Encap, cx, burst, lane, encap::run);
     tx::run(cx, burst);
+    // The queue has counted its packets.
+    cx.counters.stages.end(Stage::Transmit, 0);
 }
 
 /// Runs one stage and charges its time to it.

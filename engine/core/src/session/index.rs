@@ -14,6 +14,7 @@
 use crate::prefetch::prefetch;
 use crate::session::entry::SessionRef;
 use crate::session::hash::KeyHash;
+use crate::session::tags;
 
 /// Entries in one bucket.
 const ENTRIES: usize = 10;
@@ -53,17 +54,16 @@ impl Index {
     /// Starts to fetch the home bucket of a hash.
     #[inline]
     pub(super) fn prefetch(&self, hash: KeyHash) {
-        prefetch(self.bucket(self.places(hash).home));
+        prefetch(self.bucket(self.home(hash)));
     }
 
     /// The first entry in the home bucket whose tag fits: most likely the one
     /// that a lookup will find.
     #[inline]
     pub(super) fn likely(&self, hash: KeyHash) -> Option<SessionRef> {
-        let places = self.places(hash);
-        let bucket = self.bucket(places.home);
-        let mut found = matching(bucket, places.tag);
-        found.next().and_then(|entry| reference(bucket, entry))
+        let bucket = self.bucket(self.home(hash));
+        let found = matching_mask(bucket, tag(hash));
+        (found != 0).then(|| reference(bucket, found.trailing_zeros() as usize)).flatten()
     }
 
     /// The first entry with the tag of `hash` that `is_it` accepts.
@@ -147,13 +147,17 @@ impl Index {
     }
 
     #[inline]
+    fn home(&self, hash: KeyHash) -> u32 {
+        part((hash.0 >> 32) as u32, self.buckets)
+    }
+
+    #[inline]
     fn places(&self, hash: KeyHash) -> Places {
-        let part = |bits: u32, of: u32| ((u64::from(bits) * u64::from(of)) >> 32) as u32;
-        let home = part((hash.0 >> 32) as u32, self.buckets);
+        let home = self.home(hash);
         let distance = 1 + part(hash.0 as u32, self.buckets - 1);
         let alternate = home + distance;
         let alternate = if alternate >= self.buckets { alternate - self.buckets } else { alternate };
-        Places { home, alternate, tag: (hash.0 as u16).max(1) }
+        Places { home, alternate, tag: tag(hash) }
     }
 
     #[inline]
@@ -171,6 +175,18 @@ impl Index {
         let count = strayed(bucket).wrapping_add_signed(change);
         bucket[2] = bucket[2] & u64::from(u32::MAX) | u64::from(count) << 32;
     }
+}
+
+/// So many of `of` as `bits` are of 2^32.
+#[inline]
+fn part(bits: u32, of: u32) -> u32 {
+    ((u64::from(bits) * u64::from(of)) >> 32) as u32
+}
+
+/// The tag of a hash; 0 marks free entries.
+#[inline]
+fn tag(hash: KeyHash) -> u16 {
+    (hash.0 as u16).max(1)
 }
 
 /// Where the entry of one hash may stand, and its tag.
@@ -218,20 +234,10 @@ fn matching(bucket: &Bucket, tag: u16) -> impl Iterator<Item = usize> {
     })
 }
 
-/// A bit for each of the ten entries: whether it has this tag. Vector
-/// instructions could do this over the first 32 bytes of the bucket.
+/// A bit for each of the ten entries: whether it has this tag.
 #[inline]
 fn matching_mask(bucket: &Bucket, tag: u16) -> u32 {
-    const LOW: u64 = 0x0001_0001_0001_0001;
-    const REST: u64 = 0x7FFF_7FFF_7FFF_7FFF;
-    let lanes = |word: u64| {
-        let differs = word ^ (LOW * u64::from(tag));
-        // The top bit of each lane that is zero; no carry leaves a lane.
-        let equal = !(((differs & REST) + REST) | differs | REST);
-        // The factor brings one bit from each lane to bits 48 to 51.
-        ((equal >> 15).wrapping_mul(0x0001_0002_0004_0008) >> 48) as u32 & 0xF
-    };
-    lanes(bucket[0]) | lanes(bucket[1]) << 4 | (lanes(bucket[2]) & 0b11) << 8
+    tags::equal(bucket, tag) & ((1 << ENTRIES) - 1)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! - [`timeouts`], [`tick`]: how long silence may last, and the unit of time
 //! - [`fragments`]: the ports of fragmented packets
 //! - `index`: from a key's hash to its session, a cache line a bucket
+//! - `tags`: comparing the tags of a bucket
 //! - `wheel`: the timer wheel
 //! - [`hash`]: the keyed hash of flow keys
 
@@ -18,6 +19,7 @@ pub mod hash;
 mod index;
 pub mod state;
 pub mod table;
+mod tags;
 pub mod tcp;
 pub mod tick;
 pub mod timeouts;

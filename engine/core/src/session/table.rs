@@ -141,13 +141,13 @@ impl SessionTable {
         self.index.prefetch(hash);
     }
 
-    /// Second pass: starts to fetch the session that `hash` most likely leads
-    /// to.
+    /// Second pass: finds the session that `hash` most likely leads to, and
+    /// starts to fetch it.
     #[inline]
-    pub fn prefetch_session(&self, hash: KeyHash) {
-        if let Some(at) = self.index.likely(hash) {
-            prefetch(self.flow(at));
-        }
+    pub fn prefetch_session(&self, hash: KeyHash) -> Option<SessionRef> {
+        let at = self.index.likely(hash)?;
+        prefetch(self.flow(at));
+        Some(at)
     }
 
     /// The session of a key. `hash` is [`hash`](Self::hash) of it.
@@ -260,9 +260,21 @@ impl SessionTable {
     /// it. `None` if the three have to be asked: no session, a state that the
     /// packet may move, or a decision of another generation. Ordinary is what
     /// is not TCP or has none of SYN, FIN and RST.
+    ///
+    /// `likely` is what [`prefetch_session`](Self::prefetch_session) said of
+    /// the hash, no session having begun or ended since.
     #[inline]
-    pub fn settled(&self, key: &FlowKey, hash: KeyHash, generation: u32) -> Option<(SessionRef, NextHopId)> {
-        let at = self.lookup(key, hash)?;
+    pub fn settled(
+        &self,
+        key: &FlowKey,
+        hash: KeyHash,
+        likely: Option<SessionRef>,
+        generation: u32,
+    ) -> Option<(SessionRef, NextHopId)> {
+        let at = match likely {
+            Some(at) if self.flow(at).key.words() == key.words() => at,
+            _ => self.lookup(key, hash)?,
+        };
         let flow = self.flow(at);
         let next_hop = flow.next_hop(generation).filter(|_| flow.is_settled())?;
         Some((at, next_hop))

@@ -38,8 +38,9 @@ use crate::types::{PortId, VrfId, WorkerId};
 use command::{Command, SessionDump};
 use idle::{Idle, IdlePolicy};
 
-/// Sessions that are looked at for expiry in one turn.
-const EXPIRE_BUDGET: usize = 32;
+/// Sessions that are looked at for expiry in one turn: more than a burst can
+/// begin, or a table under attack would fill with sessions that are over.
+const EXPIRE_BUDGET: usize = 2 * BURST;
 /// Sessions that are copied for a dump in one turn.
 const DUMP_BUDGET: usize = 256;
 /// How often gauges are written, in ticks.

@@ -9,7 +9,7 @@ use tieline_proto::v1::operations_client::OperationsClient;
 use tieline_proto::v1::program_reply::Outcome;
 use tieline_proto::v1::program_request::Operation;
 use tieline_proto::v1::{
-    GetDropsRequest, GetStatsReply, GetStatsRequest, ListNeighboursRequest, Object, ProgramRequest,
+    GetDropsRequest, GetStatsReply, GetStatsRequest, ListNeighboursRequest, Neighbour, Object, ProgramRequest,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -103,9 +103,16 @@ impl Api {
     /// Whether the MAC of a neighbour is known.
     pub fn knows_neighbour(&self, address: &str) -> Result<bool> {
         let mut client = OperationsClient::new(self.channel.clone());
-        let reply =
-            self.ask(async { Ok(client.list_neighbours(ListNeighboursRequest {}).await?.into_inner()) })?;
-        Ok(reply.neighbours.iter().any(|known| known.address == address && known.state == "resolved"))
+        self.ask(async {
+            let mut replies = client.list_neighbours(ListNeighboursRequest {}).await?.into_inner();
+            while let Some(reply) = replies.message().await? {
+                let is_it = |known: &Neighbour| known.address == address && known.state == "resolved";
+                if reply.neighbours.iter().any(is_it) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 
     fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {

@@ -13,7 +13,7 @@ use crate::packet::meta::PacketMeta;
 use crate::tables::Tables;
 use crate::tables::neighbour::Neighbour;
 use crate::tables::next_hop::{NextHop, Tunnel};
-use crate::types::{InterfaceId, NeighbourId, NextHopId, PortId};
+use crate::types::{InterfaceId, NeighbourId, NextHopId, PortId, VrfId};
 
 /// Room for Ethernet with two tags, IPv6, UDP, VXLAN and Ethernet: 92 bytes.
 const HEADER: usize = 96;
@@ -45,6 +45,8 @@ pub struct Adjacency {
     pub port: PortId,
     /// The interface that counts it.
     pub interface: InterfaceId,
+    /// The VRF of that interface, unless it is a tunnel's.
+    pub egress_vrf: Option<VrfId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,7 @@ impl Adjacency {
         mtu: 0,
         port: PortId(0),
         interface: InterfaceId::NONE,
+        egress_vrf: None,
     };
 
     fn new(tables: &Tables, next_hop: NextHopId, destination: [u8; 16], key: &FlowKey) -> Self {
@@ -80,7 +83,7 @@ impl Adjacency {
             Some(NextHop::Tunnel(tunnel)) => name.clone().of_tunnel(tables, tunnel),
             Some(NextHop::Neighbour(id)) => name.clone().of_neighbour(tables, *id),
             Some(NextHop::Connected(_)) if destination == [0; 16] => {
-                Some(Self { kind: Kind::Connected, ..name.clone() })
+                Some(Self { kind: Kind::Connected, ..name })
             }
             Some(NextHop::Connected(interface)) => tables
                 .neighbour_index
@@ -97,6 +100,7 @@ impl Adjacency {
         self.leave_by(neighbour)?;
         self.kind = Kind::Neighbour;
         self.mtu = interface.mtu;
+        self.egress_vrf = Some(interface.vrf);
         Some(self)
     }
 

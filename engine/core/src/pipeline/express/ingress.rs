@@ -25,6 +25,8 @@ pub(super) struct Ingress<'a> {
     interface: Option<(InterfaceId, &'a Interface)>,
     vrf: Option<(VrfId, &'a Vrf)>,
     underlay: Option<IpAddr>,
+    /// A source that may send, on the interface of the last packet.
+    source: Option<(MacAddr, [u8; 16])>,
 }
 
 /// An IP packet in a frame.
@@ -41,8 +43,15 @@ impl<'a> Ingress<'a> {
         if port.role == PortRole::Host {
             return None;
         }
-        let mut new =
-            Self { tables, port, tags: VlanTags::default(), interface: None, vrf: None, underlay: None };
+        let mut new = Self {
+            tables,
+            port,
+            tags: VlanTags::default(),
+            interface: None,
+            vrf: None,
+            underlay: None,
+            source: None,
+        };
         new.interface = new.find_interface(VlanTags::default());
         Some(new)
     }
@@ -63,8 +72,10 @@ impl<'a> Ingress<'a> {
                 if plain.hop_limit <= 1 {
                     return None;
                 }
-                if interface.sources.is_some() {
+                let source = Some((link.source, plain.key.source));
+                if interface.sources.is_some() && source != self.source {
                     interface.check_source(link.source, plain.key.source_addr()).ok()?;
+                    self.source = source;
                 }
                 self.vrf(interface.vrf)
             }
@@ -93,6 +104,7 @@ impl<'a> Ingress<'a> {
         if tags != self.tags {
             self.interface = self.find_interface(tags);
             self.tags = tags;
+            self.source = None;
         }
         let found = self.interface?;
         let is_ours = found.1.mac.0 == [d0, d1, d2, d3, d4, d5];

@@ -20,11 +20,12 @@ use arrayvec::ArrayVec;
 use crate::io::{BURST, Io};
 use crate::packet::buffer::PacketBuf;
 use crate::packet::flow_hash::flow_hash;
+use crate::packet::meta::PacketMeta;
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::owner::worker_of;
 use crate::pipeline::vrf_lookup::{self, follow};
-use crate::session::KeyHash;
+use crate::session::{KeyHash, SessionRef};
 use crate::stats::{Counters, Traffic};
 use crate::tables::vrf::FibEntry;
 use crate::types::{InterfaceId, NextHopId, VrfId};
@@ -35,6 +36,7 @@ struct Candidate {
     index: u8,
     generation: u32,
     hash: KeyHash,
+    likely: Option<SessionRef>,
 }
 
 /// Takes plain packets to the end of their way: they stay in the burst, ready
@@ -60,18 +62,20 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         }
         let hash = cx.sessions.hash(&meta.key);
         cx.sessions.prefetch(hash);
-        candidates.push(Candidate { index, generation: vrf.generation, hash });
+        candidates.push(Candidate { index, generation: vrf.generation, hash, likely: None });
     }
     if candidates.is_empty() && stateless.is_empty() {
         return;
     }
-    for candidate in &candidates {
-        cx.sessions.prefetch_session(candidate.hash);
+    for candidate in &mut candidates {
+        candidate.likely = cx.sessions.prefetch_session(candidate.hash);
     }
     let mut done = Done::default();
-    for Candidate { index, generation, hash } in candidates {
+    for Candidate { index, generation, hash, likely } in candidates {
         let meta = burst.meta(index);
-        let Some((at, next_hop)) = cx.sessions.settled(&meta.key, hash, generation) else { continue };
+        let Some((at, next_hop)) = cx.sessions.settled(&meta.key, hash, likely, generation) else {
+            continue;
+        };
         let length = u32::from(meta.ip_length);
         if send(cx, burst, index, next_hop, &mut done) {
             cx.sessions.count(at, length, cx.now);
@@ -83,12 +87,23 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         for index in stateless {
             let meta = burst.meta(index);
             let route = routes[usize::from(index) % BURST];
-            let Ok(resolved) = follow(tables, &meta.key, meta.flow_hash, route) else { continue };
-            send(cx, burst, index, resolved.next_hop, &mut done);
+            let Some(next_hop) = route.and_then(|route| end_of(cx, meta, route)) else { continue };
+            send(cx, burst, index, next_hop, &mut done);
         }
     }
     done.tally.count(cx.counters);
     lane.retain(|index| !done.has(*index));
+}
+
+/// The next hop that a route comes to: mostly its own, else what groups and
+/// other VRFs lead to.
+#[inline(always)]
+fn end_of<I: Io>(cx: &mut Context<'_, I>, meta: &PacketMeta, route: FibEntry) -> Option<NextHopId> {
+    let adjacency = cx.adjacencies.get(cx.tables, route.next_hop, &meta.key);
+    if adjacency.is_some_and(|adjacency| adjacency.egress_vrf.is_none_or(|vrf| vrf == meta.key.vrf)) {
+        return Some(route.next_hop);
+    }
+    follow(cx.tables, &meta.key, meta.flow_hash, Some(route)).ok().map(|resolved| resolved.next_hop)
 }
 
 /// Makes a packet ready for its port, if it needs nothing but that.

@@ -131,7 +131,8 @@ impl Pair {
         let key = if reply { kept.reverse } else { kept.forward };
         let hash = self.table.hash(&key);
         // Only what is decided and settled passes at once.
-        let settled = self.table.settled(&key, hash, 1);
+        let likely = self.table.prefetch_session(hash);
+        let settled = self.table.settled(&key, hash, likely, 1);
         if kept.reverse != kept.forward {
             assert_eq!(settled.is_some(), !reply, "replies have not been decided");
         }

@@ -4,29 +4,26 @@
 //! what [`parse_ip`](super::parse_ip) would find, or no, for any reason.
 
 use crate::packet::buffer::IpChecksum;
-use crate::packet::flow_key::{Family, FlowKey};
+use crate::packet::flow_key::Family;
 use crate::packet::headers::{be16, chunk, ipv4, ipv6, protocol, tcp, udp};
+use crate::packet::meta::PacketMeta;
 use crate::types::VrfId;
 
 /// TCP flags that say more than "here is more".
 const CONTROL: u8 = tcp::SYN | tcp::FIN | tcp::RST;
 
-/// A plain packet.
+/// What a plain packet has besides what its metadata says.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain {
-    /// Addresses, ports, protocol; the VRF is the reader's.
-    pub key: FlowKey,
-    /// Length from the IP header on, bytes.
-    pub ip_length: u16,
-    /// Where the UDP or TCP header starts in the buffer.
-    pub l4_offset: u16,
     /// DSCP and ECN.
     pub traffic_class: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
 }
 
-/// Reads the IP packet at `l3_offset`. `None`: it is not plain, or not right.
+/// Reads the IP packet at `l3_offset` into `meta`: the key with `vrf`, offsets
+/// and length. `None`: it is not plain, or not right; the same fields of
+/// `meta` then mean nothing.
 ///
 /// Plain addresses are unicast and neither link-local, loopback nor
 /// unspecified; a plain TCP segment has none of SYN, FIN and RST.
@@ -37,15 +34,20 @@ pub fn read_plain(
     family: Family,
     checksum: IpChecksum,
     vrf: VrfId,
+    meta: &mut PacketMeta,
 ) -> Option<Plain> {
+    // Within the bytes of a packet of at most 64 KiB, or read_ports finds none.
+    meta.l3_offset = l3_offset as u16;
+    meta.key.vrf = vrf;
+    meta.key.family = family;
     match family {
-        Family::V4 => read_v4(bytes, l3_offset, checksum, vrf),
-        Family::V6 => read_v6(bytes, l3_offset, vrf),
+        Family::V4 => read_v4(bytes, l3_offset, checksum, meta),
+        Family::V6 => read_v6(bytes, l3_offset, meta),
     }
 }
 
 #[inline(always)]
-fn read_v4(bytes: &[u8], l3_offset: usize, checksum: IpChecksum, vrf: VrfId) -> Option<Plain> {
+fn read_v4(bytes: &[u8], l3_offset: usize, checksum: IpChecksum, meta: &mut PacketMeta) -> Option<Plain> {
     // As much of what follows as UDP has.
     let head: &[u8; ipv4::LENGTH + udp::LENGTH] = chunk(bytes, l3_offset)?;
     let total = be16(head, ipv4::TOTAL_LENGTH);
@@ -59,27 +61,28 @@ fn read_v4(bytes: &[u8], l3_offset: usize, checksum: IpChecksum, vrf: VrfId) -> 
         IpChecksum::Good => true,
         IpChecksum::Bad => false,
     };
-    let mut key = FlowKey { vrf, protocol: head[ipv4::PROTOCOL], ..FlowKey::ZERO };
     let source: &[u8; 4] = chunk(head, ipv4::SOURCE)?;
     let destination: &[u8; 4] = chunk(head, ipv4::DESTINATION)?;
-    key.source[..4].copy_from_slice(source);
-    key.destination[..4].copy_from_slice(destination);
     if !is_right || !is_plain_v4(source) || !is_plain_v4(destination) {
         return None;
     }
-    let l4_offset = l3_offset + ipv4::LENGTH;
-    read_ports(bytes, l4_offset, end, &mut key)?;
-    Some(Plain {
-        key,
-        ip_length: total,
-        l4_offset: l4_offset as u16,
-        traffic_class: head[ipv4::TRAFFIC_CLASS],
-        hop_limit: head[ipv4::TTL],
-    })
+    meta.key.source = widened(source);
+    meta.key.destination = widened(destination);
+    meta.key.protocol = head[ipv4::PROTOCOL];
+    meta.ip_length = total;
+    read_ports(bytes, l3_offset + ipv4::LENGTH, end, meta)?;
+    Some(Plain { traffic_class: head[ipv4::TRAFFIC_CLASS], hop_limit: head[ipv4::TTL] })
+}
+
+/// An IPv4 address as a key has it.
+#[inline(always)]
+fn widened(address: &[u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = *address;
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
 #[inline(always)]
-fn read_v6(bytes: &[u8], l3_offset: usize, vrf: VrfId) -> Option<Plain> {
+fn read_v6(bytes: &[u8], l3_offset: usize, meta: &mut PacketMeta) -> Option<Plain> {
     let head: &[u8; ipv6::LENGTH + udp::LENGTH] = chunk(bytes, l3_offset)?;
     let length = u16::checked_add(be16(head, ipv6::PAYLOAD_LENGTH), ipv6::LENGTH as u16)?;
     let end = l3_offset + usize::from(length);
@@ -91,29 +94,19 @@ fn read_v6(bytes: &[u8], l3_offset: usize, vrf: VrfId) -> Option<Plain> {
     if !is_plain_v6(source) || !is_plain_v6(destination) {
         return None;
     }
-    let mut key = FlowKey {
-        source: *source,
-        destination: *destination,
-        source_port: 0,
-        destination_port: 0,
-        vrf,
-        protocol: head[ipv6::NEXT_HEADER],
-        family: Family::V6,
-    };
-    let l4_offset = l3_offset + ipv6::LENGTH;
-    read_ports(bytes, l4_offset, end, &mut key)?;
-    Some(Plain {
-        key,
-        ip_length: length,
-        l4_offset: l4_offset as u16,
-        traffic_class: head[0] << 4 | head[1] >> 4,
-        hop_limit: head[ipv6::HOP_LIMIT],
-    })
+    meta.key.source = *source;
+    meta.key.destination = *destination;
+    meta.key.protocol = head[ipv6::NEXT_HEADER];
+    meta.ip_length = length;
+    read_ports(bytes, l3_offset + ipv6::LENGTH, end, meta)?;
+    Some(Plain { traffic_class: head[0] << 4 | head[1] >> 4, hop_limit: head[ipv6::HOP_LIMIT] })
 }
 
 /// The ports of the segment at `at`, which ends at `end`.
 #[inline(always)]
-fn read_ports(bytes: &[u8], at: usize, end: usize, key: &mut FlowKey) -> Option<()> {
+fn read_ports(bytes: &[u8], at: usize, end: usize, meta: &mut PacketMeta) -> Option<()> {
+    meta.l4_offset = u16::try_from(at).ok()?;
+    let key = &mut meta.key;
     let segment = bytes.get(at..end)?;
     let head: &[u8; udp::LENGTH] = chunk(segment, 0)?;
     match key.protocol {
@@ -174,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::packet::flow_hash::flow_hash;
-    use crate::packet::meta::{PacketFlags, PacketMeta};
+    use crate::packet::meta::PacketFlags;
     use crate::packet::parse::{check_addresses, is_multicast, parse_ip, tcp_flags};
     use crate::types::InterfaceId;
 
@@ -203,13 +196,17 @@ mod tests {
     /// Whatever is plain, the full parser finds the same and nothing special.
     fn agrees(bytes: &[u8], family: Family, checksum: IpChecksum) -> Result<bool, TestCaseError> {
         let vrf = VrfId(7);
-        let Some(plain) = read_plain(bytes, 3, family, checksum, vrf) else { return Ok(false) };
+        // Nothing of what stood there before may be left.
+        let mut found = PacketMeta::UNKNOWN;
+        (found.key.source, found.key.destination) = ([0xee; 16], [0xee; 16]);
+        let Some(plain) = read_plain(bytes, 3, family, checksum, vrf, &mut found) else { return Ok(false) };
         let mut meta = PacketMeta::new(InterfaceId(1));
         meta.key.vrf = vrf;
         prop_assert_eq!(parse_ip(bytes, 3, family, checksum, &mut meta), Ok(()));
-        prop_assert_eq!(plain.key, meta.key);
-        prop_assert_eq!((plain.ip_length, plain.l4_offset), (meta.ip_length, meta.l4_offset));
-        prop_assert_eq!(flow_hash(&plain.key), meta.flow_hash);
+        prop_assert_eq!(found.key, meta.key);
+        let places = |meta: &PacketMeta| (meta.l3_offset, meta.l4_offset, meta.ip_length);
+        prop_assert_eq!(places(&found), places(&meta));
+        prop_assert_eq!(flow_hash(&found.key), meta.flow_hash);
         prop_assert!(PacketFlags::DONT_FRAGMENT.contains(meta.flags), "{:?}", meta.flags);
         prop_assert_eq!(tcp_flags(bytes, &meta).unwrap_or(0) & CONTROL, 0);
         prop_assert_eq!(crate::packet::ip::traffic_class(bytes, 3, family), Some(plain.traffic_class));

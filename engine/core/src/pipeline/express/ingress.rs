@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use crate::packet::buffer::{IpChecksum, PacketBuf};
 use crate::packet::decap::{Inner, TunnelKey, decapsulate};
-use crate::packet::flow_key::{Family, FlowKey};
+use crate::packet::flow_key::Family;
 use crate::packet::headers::{be16, ethernet, protocol};
 use crate::packet::ip::{Ecn, ecn};
 use crate::packet::meta::{PacketFlags, PacketMeta};
-use crate::packet::parse::{EtherType, Plain, parse_ethernet, read_plain};
+use crate::packet::parse::{EtherType, parse_ethernet, read_plain};
 use crate::pipeline::classify::inner_ethernet;
 use crate::tables::Tables;
 use crate::tables::interface::Interface;
@@ -64,17 +64,20 @@ impl<'a> Ingress<'a> {
     pub(super) fn read<B: PacketBuf>(&mut self, packet: &B, meta: &mut PacketMeta) -> Option<&'a Vrf> {
         let bytes = packet.bytes();
         let (link, (id, interface)) = self.link(bytes)?;
-        let plain = read_plain(bytes, link.l3_offset, link.family, packet.ip_checksum(), interface.vrf)?;
-        fill(meta, id, link.l3_offset, &plain);
+        let known = packet.ip_checksum();
+        let plain = read_plain(bytes, link.l3_offset, link.family, known, interface.vrf, meta)?;
+        meta.ingress = id;
+        meta.flags = PacketFlags::default();
+        meta.scratch = u32::from(plain.traffic_class);
         match self.port.role {
             PortRole::Fabric => self.read_inner(bytes, meta),
             _ => {
                 if plain.hop_limit <= 1 {
                     return None;
                 }
-                let source = Some((link.source, plain.key.source));
+                let source = Some((link.source, meta.key.source));
                 if interface.sources.is_some() && source != self.source {
-                    interface.check_source(link.source, plain.key.source_addr()).ok()?;
+                    interface.check_source(link.source, meta.key.source_addr()).ok()?;
                     self.source = source;
                 }
                 self.vrf(interface.vrf)
@@ -134,14 +137,14 @@ impl<'a> Ingress<'a> {
             Inner::Ip { family, offset } => (family, offset),
             Inner::Ethernet { offset } => inner_ethernet(self.tables, bytes, vrf_id, offset).ok()?,
         };
-        let plain = read_plain(bytes, l3_offset, family, IpChecksum::Unknown, vrf_id)?;
+        let plain = read_plain(bytes, l3_offset, family, IpChecksum::Unknown, vrf_id, meta)?;
         let inner_class = plain.traffic_class;
         // Marks that change the inner packet are the business of classify.
         let leaves_marks = ecn(outer_class) == Ecn::NotCapable || ecn(outer_class) == ecn(inner_class);
         if plain.hop_limit <= 1 || !leaves_marks {
             return None;
         }
-        fill(meta, meta.ingress, l3_offset, &plain);
+        meta.scratch = u32::from(inner_class);
         self.vrf(vrf_id)
     }
 
@@ -162,16 +165,4 @@ impl<'a> Ingress<'a> {
         self.vrf = Some((id, vrf));
         Some(vrf)
     }
-}
-
-#[inline(always)]
-fn fill(meta: &mut PacketMeta, ingress: InterfaceId, l3_offset: usize, plain: &Plain) {
-    meta.key = FlowKey { ..plain.key };
-    // Within the bytes of a packet of at most 64 KiB.
-    meta.l3_offset = l3_offset as u16;
-    meta.l4_offset = plain.l4_offset;
-    meta.ip_length = plain.ip_length;
-    meta.flags = PacketFlags::default();
-    meta.ingress = ingress;
-    meta.scratch = u32::from(plain.traffic_class);
 }

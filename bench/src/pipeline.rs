@@ -212,8 +212,8 @@ impl Rig {
                     self.wire.send(BURST);
                     bed.turn(self.now);
                     if self.case.work == Work::NewSessions {
-                        // A worker ends fewer sessions in a turn than a burst
-                        // can begin.
+                        // Now and then a worker has nothing to do but to end
+                        // what is over.
                         bed.turn(self.now);
                         self.bursts += 1;
                         if self.bursts == BURSTS_A_STEP {

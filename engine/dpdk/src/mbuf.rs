@@ -7,7 +7,8 @@ use std::slice;
 
 use sys::{rte_mbuf, tieline_mbuf};
 use tieline_dpdk_sys as sys;
-use tieline_engine::packet::buffer::{HEADROOM, IpChecksum, PacketBuf};
+use tieline_engine::packet::buffer::{FRONT, HEADROOM, IpChecksum, OPENED, PacketBuf};
+use tieline_engine::packet::front::open;
 
 const _: () = assert!(HEADROOM == sys::RTE_PKTMBUF_HEADROOM as usize);
 
@@ -124,6 +125,33 @@ impl PacketBuf for Mbuf {
             head.data_len = length as u16;
             head.pkt_len = length as u32;
         }
+    }
+
+    #[inline(always)]
+    fn reframe(
+        &mut self,
+        offset: usize,
+        length: usize,
+        header: &[u8; FRONT],
+        front: usize,
+        fill: impl FnOnce(&mut [u8; FRONT + OPENED]),
+    ) -> bool {
+        let head = self.head_mut();
+        let start = usize::from(head.data_off) + offset;
+        let is_inside = length >= OPENED && front <= FRONT && offset + length <= usize::from(head.data_len);
+        if !is_inside || start < FRONT {
+            return false;
+        }
+        // What is kept is inside the buffer, whose size is a u16; its length
+        // with a header need not be one.
+        let (Ok(framed), data_off) = (u16::try_from(length + front), (start - front) as u16) else {
+            return false;
+        };
+        (head.data_off, head.data_len, head.pkt_len) = (data_off, framed, u32::from(framed));
+        // SAFETY: the bytes in front of `start` are in the buffer, and so are
+        // the first of those that are kept.
+        unsafe { open(head.buf_addr.cast::<u8>().add(start), header, front, fill) };
+        true
     }
 
     #[inline]

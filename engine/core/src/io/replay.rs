@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::io::{BufferPool, Io, PacketBurst, RxQueue, TxQueue};
-use crate::packet::buffer::{HEADROOM, PacketBuf};
+use crate::packet::buffer::{FRONT, HEADROOM, OPENED, PacketBuf};
+use crate::packet::front::open;
 
 /// The longest frame that is replayed, in bytes.
 pub const MAX_FRAME: usize = 128;
@@ -176,6 +177,29 @@ impl PacketBuf for ReplayBuf {
         if length < usize::from(self.0.length) {
             self.0.length = length as u16;
         }
+    }
+
+    #[inline(always)]
+    fn reframe(
+        &mut self,
+        offset: usize,
+        length: usize,
+        header: &[u8; FRONT],
+        front: usize,
+        fill: impl FnOnce(&mut [u8; FRONT + OPENED]),
+    ) -> bool {
+        let slot = &mut *self.0;
+        let start = usize::from(slot.start) + offset;
+        let is_inside = length >= OPENED && front <= FRONT && offset + length <= usize::from(slot.length);
+        if !is_inside || start < FRONT {
+            return false;
+        }
+        // What is kept is inside the room, and at most 64 KiB with its header.
+        (slot.start, slot.length) = ((start - front) as u16, (length + front) as u16);
+        // SAFETY: the bytes in front of `start` are in the room, and so are the
+        // first of those that are kept.
+        unsafe { open(slot.room.0.as_mut_ptr().add(start), header, front, fill) };
+        true
     }
 }
 

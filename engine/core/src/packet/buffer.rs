@@ -8,6 +8,16 @@
 /// VXLAN 8, inner Ethernet 14), rounded up.
 pub const HEADROOM: usize = 128;
 
+/// Most bytes that [`PacketBuf::reframe`] puts in front of a packet: Ethernet
+/// with two tags, IPv6, UDP, VXLAN and Ethernet are 92.
+pub const FRONT: usize = 96;
+
+/// First bytes of the packet that [`PacketBuf::reframe`] lets be changed: an
+/// IPv4 header.
+pub const OPENED: usize = 20;
+
+const _: () = assert!(FRONT <= HEADROOM);
+
 /// Whether the device has verified a received packet's IP header checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IpChecksum {
@@ -53,6 +63,41 @@ pub trait PacketBuf: Send + Sized + 'static {
 
     /// Shortens the packet to `length` bytes; a shorter one stays as it is.
     fn truncate(&mut self, length: usize);
+
+    /// Keeps `length` bytes from `offset` on and puts the last `front` bytes of
+    /// `header` before them; `fill` then sees all of the header's place and the
+    /// first bytes kept, and fills in what is missing there.
+    ///
+    /// Returns false, and changes nothing, if those are not `length` bytes of
+    /// the packet, if they are fewer than [`OPENED`], or if there is no room in
+    /// front of them for a whole header, short as this one may be. What stands
+    /// before its last `front` bytes afterwards is not specified.
+    #[must_use]
+    #[inline]
+    fn reframe(
+        &mut self,
+        offset: usize,
+        length: usize,
+        header: &[u8; FRONT],
+        front: usize,
+        fill: impl FnOnce(&mut [u8; FRONT + OPENED]),
+    ) -> bool {
+        let is_inside = length >= OPENED && front <= FRONT && offset + length <= self.bytes().len();
+        if !is_inside || self.headroom() + offset < FRONT {
+            return false;
+        }
+        self.advance(offset);
+        self.truncate(length);
+        if !self.prepend(FRONT) {
+            return false;
+        }
+        if let Some(opened) = self.bytes_mut().first_chunk_mut::<{ FRONT + OPENED }>() {
+            opened[..FRONT].copy_from_slice(header);
+            fill(opened);
+        }
+        self.advance(FRONT - front);
+        true
+    }
 
     /// What the device says of the IP header checksum of the frame as it was
     /// received. It says nothing of the headers inside a tunnel.

@@ -17,7 +17,7 @@ const K: [u64; 4] =
     [0x6a09_e667_f3bc_c909, 0xbb67_ae85_84ca_a73b, 0x3c6e_f372_fe94_f82b, 0xa54f_f53a_5f1d_36f1];
 
 /// The hash of a whole packet's flow: addresses, ports and protocol.
-#[inline]
+#[inline(always)]
 pub fn flow_hash(key: &FlowKey) -> u32 {
     let [s0, s1, d0, d1, _] = key.words();
     let source = endpoint(s0, s1, key.source_port);
@@ -32,7 +32,7 @@ pub fn flow_hash(key: &FlowKey) -> u32 {
 /// Later fragments have no ports. The protocol is left out too, because an
 /// IPv6 fragment states the header that follows the fragment header, which
 /// only in the first fragment can be followed up to the transport protocol.
-#[inline]
+#[inline(always)]
 pub fn fragment_hash(key: &FlowKey) -> u32 {
     let [s0, s1, d0, d1, _] = key.words();
     // No protocol number is this large: a fragment is no flow of protocol 0.
@@ -40,20 +40,20 @@ pub fn fragment_hash(key: &FlowKey) -> u32 {
 }
 
 /// One end of a flow. The port goes where IPv4 addresses have zeros.
-#[inline]
+#[inline(always)]
 fn endpoint(high: u64, low: u64, port: u16) -> u64 {
     fold(high ^ K[0], low ^ K[1] ^ (u64::from(port) << 24))
 }
 
 /// Mixes every bit of the sum into all 32 bits of the result.
-#[inline]
+#[inline(always)]
 fn finish(ends: u64, protocol: u64) -> u32 {
     let mixed = fold(ends ^ K[2], K[3] ^ protocol);
-    (fold(mixed ^ K[1], K[0]) >> 32) as u32
+    (mixed.wrapping_mul(K[0]) >> 32) as u32
 }
 
 /// The halves of a 128-bit product, folded together.
-#[inline]
+#[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product as u64) ^ ((product >> 64) as u64)

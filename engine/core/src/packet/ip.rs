@@ -65,9 +65,8 @@ pub fn decrement_ttl(bytes: &mut [u8], l3_offset: usize, family: Family) -> Resu
             if header[ipv4::TTL] <= 1 {
                 return Err(DropReason::TtlExpired);
             }
-            let old = be16(header, ipv4::TTL);
             header[ipv4::TTL] -= 1;
-            let sum = update_u16(be16(header, ipv4::CHECKSUM), old, be16(header, ipv4::TTL));
+            let sum = checksum_after_hop(be16(header, ipv4::CHECKSUM));
             set_be16(header, ipv4::CHECKSUM, sum);
         }
         Family::V6 => {
@@ -80,6 +79,15 @@ pub fn decrement_ttl(bytes: &mut [u8], l3_offset: usize, family: Family) -> Resu
         }
     }
     Ok(())
+}
+
+/// The checksum of an IPv4 header whose TTL, which was not zero, has been
+/// taken one from (RFC 1624 equation 3).
+#[inline]
+pub fn checksum_after_hop(checksum: u16) -> u16 {
+    // The old word's complement and the new word are 0xffff less one hop.
+    let sum = u32::from(!checksum) + (0xffff - (1 << 8));
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// Carries congestion marks of the underlay to the packet that came out of a

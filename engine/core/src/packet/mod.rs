@@ -2,6 +2,7 @@
 //! metadata.
 //!
 //! - [`buffer`]: what a buffer can do, whoever owns its memory
+//! - [`front`]: headers written in front of packets, a kernel
 //! - [`flow_key`]: the addresses and ports that name a flow
 //! - [`flow_hash`]: the hash of a flow, the same for both directions
 //! - [`meta`]: 64 bytes of metadata that travel with each packet
@@ -19,6 +20,7 @@ pub mod decap;
 pub mod encap;
 pub mod flow_hash;
 pub mod flow_key;
+pub mod front;
 pub mod headers;
 pub mod icmp;
 pub mod ip;

@@ -26,20 +26,19 @@ impl KeyedHash {
         Self { keys: std::array::from_fn(|_| split_mix(&mut state)) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(&self, key: &FlowKey) -> KeyHash {
         self.of_words(&key.words())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn of_words(&self, words: &[u64; 5]) -> KeyHash {
         let k = &self.keys;
         let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
         let sum = product(words[0].wrapping_add(k[0]), words[1].wrapping_add(k[1]))
             .wrapping_add(product(words[2].wrapping_add(k[2]), words[3].wrapping_add(k[3])))
             .wrapping_add(product(words[4].wrapping_add(k[4]), k[5]));
-        let once = fold(product(sum as u64 ^ k[6], (sum >> 64) as u64 ^ k[7]));
-        KeyHash(fold(product(once ^ k[5], SPREAD)))
+        KeyHash(fold(product(sum as u64 ^ k[6], (sum >> 64) as u64 ^ k[7])))
     }
 }
 
@@ -48,7 +47,7 @@ const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Both halves of a product together, so that every bit of the factors
 /// reaches every bit of the result.
-#[inline]
+#[inline(always)]
 fn fold(product: u128) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }

@@ -57,13 +57,24 @@ impl Index {
         prefetch(self.bucket(self.home(hash)));
     }
 
-    /// The first entry in the home bucket whose tag fits: most likely the one
-    /// that a lookup will find.
+    /// The first entry whose tag fits: most likely the one that a lookup will
+    /// find. `None`: a lookup will find none.
     #[inline]
     pub(super) fn likely(&self, hash: KeyHash) -> Option<SessionRef> {
-        let bucket = self.bucket(self.home(hash));
-        let found = matching_mask(bucket, tag(hash));
-        (found != 0).then(|| reference(bucket, found.trailing_zeros() as usize)).flatten()
+        let home = self.bucket(self.home(hash));
+        let found = matching_mask(home, tag(hash));
+        if found != 0 {
+            return reference(home, found.trailing_zeros() as usize);
+        }
+        if strayed(home) == 0 { None } else { self.likely_strayed(hash) }
+    }
+
+    /// The same, of the entries that stand in their alternate bucket.
+    #[inline(never)]
+    fn likely_strayed(&self, hash: KeyHash) -> Option<SessionRef> {
+        let places = self.places(hash);
+        let bucket = self.bucket(places.alternate);
+        matching(bucket, places.tag).find_map(|entry| reference(bucket, entry))
     }
 
     /// The first entry with the tag of `hash` that `is_it` accepts.

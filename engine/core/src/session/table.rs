@@ -71,6 +71,23 @@ pub enum Verdict {
     FirstPacket,
 }
 
+/// One direction of a session that knows its way.
+#[derive(Debug)]
+pub struct Settled<'a> {
+    flow: &'a mut Flow,
+    /// Where its packets go.
+    pub next_hop: NextHopId,
+}
+
+impl Settled<'_> {
+    /// Counts an ordinary packet of `packet_length` bytes from the IP header
+    /// on, and starts the idle time anew.
+    #[inline]
+    pub fn count(self, packet_length: u32, now: Tick) {
+        self.flow.count(packet_length, now);
+    }
+}
+
 /// The sessions of one worker.
 pub struct SessionTable {
     hash: KeyedHash,
@@ -142,7 +159,7 @@ impl SessionTable {
     }
 
     /// Second pass: finds the session that `hash` most likely leads to, and
-    /// starts to fetch it.
+    /// starts to fetch it. `None`: there is none.
     #[inline]
     pub fn prefetch_session(&self, hash: KeyHash) -> Option<SessionRef> {
         let at = self.index.likely(hash)?;
@@ -153,7 +170,7 @@ impl SessionTable {
     /// The session of a key. `hash` is [`hash`](Self::hash) of it.
     #[inline]
     pub fn lookup(&self, key: &FlowKey, hash: KeyHash) -> Option<SessionRef> {
-        self.index.find(hash, |at| self.flow(at).key.words() == key.words())
+        self.index.find(hash, |at| self.flow(at).key == *key)
     }
 
     /// Whether `at`, found earlier, still leads to a session with this key.
@@ -256,8 +273,8 @@ impl SessionTable {
 
     /// What [`lookup`](Self::lookup), [`touch`](Self::touch) and
     /// [`Flow::next_hop`] come to for an ordinary packet of a settled session:
-    /// where it goes. The packet is not counted yet: [`count`](Self::count)
-    /// it. `None` if the three have to be asked: no session, a state that the
+    /// where it goes. The packet is not counted yet: [`Settled::count`] it.
+    /// `None` if the three have to be asked: no session, a state that the
     /// packet may move, or a decision of another generation. Ordinary is what
     /// is not TCP or has none of SYN, FIN and RST.
     ///
@@ -265,26 +282,16 @@ impl SessionTable {
     /// the hash, no session having begun or ended since.
     #[inline]
     pub fn settled(
-        &self,
+        &mut self,
         key: &FlowKey,
         hash: KeyHash,
-        likely: Option<SessionRef>,
+        likely: SessionRef,
         generation: u32,
-    ) -> Option<(SessionRef, NextHopId)> {
-        let at = match likely {
-            Some(at) if self.flow(at).key.words() == key.words() => at,
-            _ => self.lookup(key, hash)?,
-        };
-        let flow = self.flow(at);
+    ) -> Option<Settled<'_>> {
+        let at = if self.flow(likely).key == *key { likely } else { self.lookup(key, hash)? };
+        let flow = &mut self.flows[at.index() as usize][at.direction() as usize];
         let next_hop = flow.next_hop(generation).filter(|_| flow.is_settled())?;
-        Some((at, next_hop))
-    }
-
-    /// Counts an ordinary packet of a [settled](Self::settled) session, and
-    /// starts the idle time anew.
-    #[inline]
-    pub fn count(&mut self, at: SessionRef, packet_length: u32, now: Tick) {
-        self.flows[at.index() as usize][at.direction() as usize].count(packet_length, now);
+        Some(Settled { flow, next_hop })
     }
 
     /// Ends a session. Returns whether there was one.

@@ -19,7 +19,7 @@ mod tests;
 
 pub use ethernet::{EtherType, LinkLayer, parse_ethernet};
 pub use l4::{icmp_type_code, tcp_flags};
-pub use plain::{Plain, read_plain};
+pub use plain::{Plain, has_plain_addresses, read_plain};
 
 pub(in crate::packet) use ipv6::walk as walk_extension_headers;
 pub(in crate::packet) use l4::ports_of_quote;

@@ -4,29 +4,35 @@
 //! what [`parse_ip`](super::parse_ip) would find, or no, for any reason.
 
 use crate::packet::buffer::IpChecksum;
-use crate::packet::flow_key::Family;
+use crate::packet::flow_key::{Family, FlowKey};
 use crate::packet::headers::{be16, chunk, ipv4, ipv6, protocol, tcp, udp};
-use crate::packet::meta::PacketMeta;
 use crate::types::VrfId;
 
 /// TCP flags that say more than "here is more".
 const CONTROL: u8 = tcp::SYN | tcp::FIN | tcp::RST;
 
-/// What a plain packet has besides what its metadata says.
+/// A plain packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain {
+    /// Its key.
+    pub key: FlowKey,
+    /// Where its IP header starts.
+    pub l3_offset: u16,
+    /// Where its UDP or TCP header starts.
+    pub l4_offset: u16,
+    /// Length from its IP header on, in bytes.
+    pub ip_length: u16,
     /// DSCP and ECN.
     pub traffic_class: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
 }
 
-/// Reads the IP packet at `l3_offset` into `meta`: the key with `vrf`, offsets
-/// and length. `None`: it is not plain, or not right; the same fields of
-/// `meta` then mean nothing.
+/// Reads the IP packet at `l3_offset`, which is routed in `vrf`. `None`: it is
+/// not plain, or not right.
 ///
-/// Plain addresses are unicast and neither link-local, loopback nor
-/// unspecified; a plain TCP segment has none of SYN, FIN and RST.
+/// A plain TCP segment has none of SYN, FIN and RST. Whether the addresses are
+/// plain too is for [`has_plain_addresses`] to say.
 #[inline(always)]
 pub fn read_plain(
     bytes: &[u8],
@@ -34,119 +40,151 @@ pub fn read_plain(
     family: Family,
     checksum: IpChecksum,
     vrf: VrfId,
-    meta: &mut PacketMeta,
 ) -> Option<Plain> {
-    // Within the bytes of a packet of at most 64 KiB, or read_ports finds none.
-    meta.l3_offset = l3_offset as u16;
-    meta.key.vrf = vrf;
-    meta.key.family = family;
     match family {
-        Family::V4 => read_v4(bytes, l3_offset, checksum, meta),
-        Family::V6 => read_v6(bytes, l3_offset, meta),
+        Family::V4 => read_v4(bytes, l3_offset, checksum, vrf),
+        Family::V6 => read_v6(bytes, l3_offset, vrf),
     }
 }
 
+/// Version and header length, "more fragments" and the fragment offset of an
+/// IPv4 header's first eight bytes, and what they are in a plain packet.
+const V4_MASK: u64 = u64::from_le_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
+const V4_PLAIN: u64 = 0x45;
+
 #[inline(always)]
-fn read_v4(bytes: &[u8], l3_offset: usize, checksum: IpChecksum, meta: &mut PacketMeta) -> Option<Plain> {
-    // As much of what follows as UDP has.
+fn read_v4(bytes: &[u8], l3_offset: usize, checksum: IpChecksum, vrf: VrfId) -> Option<Plain> {
+    // As much of what follows as UDP has, a word at a time: fields are cut out
+    // of registers.
     let head: &[u8; ipv4::LENGTH + udp::LENGTH] = chunk(bytes, l3_offset)?;
-    let total = be16(head, ipv4::TOTAL_LENGTH);
-    let end = l3_offset + usize::from(total);
-    let whole = be16(head, ipv4::FRAGMENT) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0;
-    if head[ipv4::VERSION_IHL] != 0x45 || !whole || end > bytes.len() {
+    let [first, second, third] = [le64(head, 0), le64(head, 8), le64(head, 16)];
+    let total = (first >> (8 * ipv4::TOTAL_LENGTH)) as u16;
+    let total = u16::from_le(total.to_be());
+    if first & V4_MASK != V4_PLAIN || usize::from(total) > bytes.len() - l3_offset {
         return None;
     }
     let is_right = match checksum {
-        IpChecksum::Unknown => header_sum_is_right(head),
+        IpChecksum::Unknown => header_sum_is_right(first, second, third as u32),
         IpChecksum::Good => true,
         IpChecksum::Bad => false,
     };
-    let source: &[u8; 4] = chunk(head, ipv4::SOURCE)?;
-    let destination: &[u8; 4] = chunk(head, ipv4::DESTINATION)?;
-    if !is_right || !is_plain_v4(source) || !is_plain_v4(destination) {
+    let protocol = (second >> 8) as u8;
+    if !is_right || !is_plain_segment(bytes, l3_offset, ipv4::LENGTH, total, protocol, head) {
         return None;
     }
-    meta.key.source = widened(source);
-    meta.key.destination = widened(destination);
-    meta.key.protocol = head[ipv4::PROTOCOL];
-    meta.ip_length = total;
-    read_ports(bytes, l3_offset + ipv4::LENGTH, end, meta)?;
-    Some(Plain { traffic_class: head[ipv4::TRAFFIC_CLASS], hop_limit: head[ipv4::TTL] })
+    let ports = ((third >> 32) as u32).swap_bytes();
+    let key = FlowKey {
+        source: u128::from(second >> 32).to_le_bytes(),
+        destination: u128::from(third as u32).to_le_bytes(),
+        source_port: (ports >> 16) as u16,
+        destination_port: ports as u16,
+        vrf,
+        protocol,
+        family: Family::V4,
+    };
+    Some(Plain {
+        key,
+        // Within a packet of at most 64 KiB.
+        l3_offset: l3_offset as u16,
+        l4_offset: (l3_offset + ipv4::LENGTH) as u16,
+        ip_length: total,
+        traffic_class: (first >> 8) as u8,
+        hop_limit: second as u8,
+    })
 }
 
-/// An IPv4 address as a key has it.
+/// The eight bytes at `at`, the first of them lowest.
 #[inline(always)]
-fn widened(address: &[u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = *address;
-    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+fn le64(head: &[u8; ipv4::LENGTH + udp::LENGTH], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&head[at..at + 8]);
+    u64::from_le_bytes(word)
 }
 
 #[inline(always)]
-fn read_v6(bytes: &[u8], l3_offset: usize, meta: &mut PacketMeta) -> Option<Plain> {
+fn read_v6(bytes: &[u8], l3_offset: usize, vrf: VrfId) -> Option<Plain> {
     let head: &[u8; ipv6::LENGTH + udp::LENGTH] = chunk(bytes, l3_offset)?;
     let length = u16::checked_add(be16(head, ipv6::PAYLOAD_LENGTH), ipv6::LENGTH as u16)?;
-    let end = l3_offset + usize::from(length);
-    if head[0] >> 4 != 6 || end > bytes.len() {
+    if head[0] >> 4 != 6 || usize::from(length) > bytes.len() - l3_offset {
         return None;
     }
-    let source: &[u8; 16] = chunk(head, ipv6::SOURCE)?;
-    let destination: &[u8; 16] = chunk(head, ipv6::DESTINATION)?;
-    if !is_plain_v6(source) || !is_plain_v6(destination) {
+    let protocol = head[ipv6::NEXT_HEADER];
+    if !is_plain_segment(bytes, l3_offset, ipv6::LENGTH, length, protocol, head) {
         return None;
     }
-    meta.key.source = *source;
-    meta.key.destination = *destination;
-    meta.key.protocol = head[ipv6::NEXT_HEADER];
-    meta.ip_length = length;
-    read_ports(bytes, l3_offset + ipv6::LENGTH, end, meta)?;
-    Some(Plain { traffic_class: head[0] << 4 | head[1] >> 4, hop_limit: head[ipv6::HOP_LIMIT] })
+    let key = FlowKey {
+        source: *chunk(head, ipv6::SOURCE)?,
+        destination: *chunk(head, ipv6::DESTINATION)?,
+        source_port: be16(head, ipv6::LENGTH + udp::SOURCE_PORT),
+        destination_port: be16(head, ipv6::LENGTH + udp::DESTINATION_PORT),
+        vrf,
+        protocol,
+        family: Family::V6,
+    };
+    Some(Plain {
+        key,
+        // Within a packet of at most 64 KiB.
+        l3_offset: l3_offset as u16,
+        l4_offset: (l3_offset + ipv6::LENGTH) as u16,
+        ip_length: length,
+        traffic_class: head[0] << 4 | head[1] >> 4,
+        hop_limit: head[ipv6::HOP_LIMIT],
+    })
 }
 
-/// The ports of the segment at `at`, which ends at `end`.
+/// Whether the IP packet of `total` bytes at `l3_offset` carries a whole UDP
+/// datagram, or a TCP segment that only says "here is more". `head` is its IP
+/// header, of `header` bytes, and as much again as a UDP header has.
 #[inline(always)]
-fn read_ports(bytes: &[u8], at: usize, end: usize, meta: &mut PacketMeta) -> Option<()> {
-    meta.l4_offset = u16::try_from(at).ok()?;
-    let key = &mut meta.key;
-    let segment = bytes.get(at..end)?;
-    let head: &[u8; udp::LENGTH] = chunk(segment, 0)?;
-    match key.protocol {
-        protocol::UDP => {
-            let length = usize::from(be16(head, udp::LENGTH_FIELD));
-            if length < udp::LENGTH || length > segment.len() {
-                return None;
-            }
-        }
-        protocol::TCP => {
-            let head: &[u8; tcp::LENGTH] = chunk(segment, 0)?;
-            let length = usize::from(head[tcp::DATA_OFFSET] >> 4) * 4;
-            if head[tcp::FLAGS] & CONTROL != 0 || length < tcp::LENGTH || length > segment.len() {
-                return None;
-            }
-        }
-        _ => return None,
+fn is_plain_segment(
+    bytes: &[u8],
+    l3_offset: usize,
+    header: usize,
+    total: u16,
+    protocol: u8,
+    head: &[u8],
+) -> bool {
+    let Some(available) = usize::from(total).checked_sub(header) else { return false };
+    if protocol == protocol::UDP {
+        let length = usize::from(be16(head, header + udp::LENGTH_FIELD));
+        return length >= udp::LENGTH && length <= available;
     }
-    key.source_port = be16(head, udp::SOURCE_PORT);
-    key.destination_port = be16(head, udp::DESTINATION_PORT);
-    Some(())
+    protocol == protocol::TCP && is_plain_tcp(bytes, l3_offset + header, available)
+}
+
+/// Whether the TCP segment of `available` bytes at `at` is a plain one.
+#[inline(always)]
+fn is_plain_tcp(bytes: &[u8], at: usize, available: usize) -> bool {
+    let Some(head) = chunk::<{ tcp::LENGTH }>(bytes, at) else { return false };
+    let length = usize::from(head[tcp::DATA_OFFSET] >> 4) * 4;
+    head[tcp::FLAGS] & CONTROL == 0 && length >= tcp::LENGTH && length <= available
 }
 
 /// Whether the checksum of an IPv4 header without options is right: all of its
-/// words add up to ones (RFC 1071).
+/// words add up to ones (RFC 1071), which is to be a multiple of them, and not
+/// zero. The header is given as its bytes, the first of each word lowest.
 #[inline(always)]
-fn header_sum_is_right(head: &[u8; ipv4::LENGTH + udp::LENGTH]) -> bool {
-    let mut sum = 0u64;
-    for word in head[..ipv4::LENGTH].as_chunks::<4>().0 {
-        sum += u64::from(u32::from_ne_bytes(*word));
+fn header_sum_is_right(first: u64, second: u64, last: u32) -> bool {
+    let (sum, carry) = first.overflowing_add(second);
+    // A carry out of 64 bits is worth as much as one out of 16.
+    let (sum, carry) = sum.overflowing_add(u64::from(carry) + u64::from(last));
+    // The version is not zero.
+    (sum + u64::from(carry)).is_multiple_of(0xffff)
+}
+
+/// Whether both addresses are unicast and neither link-local, loopback nor
+/// unspecified.
+#[inline(always)]
+pub fn has_plain_addresses(key: &FlowKey) -> bool {
+    match key.family {
+        Family::V4 => is_plain_v4(&key.source) && is_plain_v4(&key.destination),
+        Family::V6 => is_plain_v6(&key.source) && is_plain_v6(&key.destination),
     }
-    // Five words of 32 bits carry three bits at most.
-    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum == 0xffff
 }
 
 /// Unicast, and not 0.0.0.0/8, 127.0.0.0/8 or 169.254.0.0/16.
 #[inline(always)]
-fn is_plain_v4(address: &[u8; 4]) -> bool {
+fn is_plain_v4(address: &[u8; 16]) -> bool {
     let first = address[0];
     // 1 to 223 in one comparison.
     first.wrapping_sub(1) < 223 && first != 127 && (first != 169 || address[1] != 254)
@@ -167,7 +205,7 @@ mod tests {
 
     use super::*;
     use crate::packet::flow_hash::flow_hash;
-    use crate::packet::meta::PacketFlags;
+    use crate::packet::meta::{PacketFlags, PacketMeta};
     use crate::packet::parse::{check_addresses, is_multicast, parse_ip, tcp_flags};
     use crate::types::InterfaceId;
 
@@ -196,22 +234,22 @@ mod tests {
     /// Whatever is plain, the full parser finds the same and nothing special.
     fn agrees(bytes: &[u8], family: Family, checksum: IpChecksum) -> Result<bool, TestCaseError> {
         let vrf = VrfId(7);
-        // Nothing of what stood there before may be left.
-        let mut found = PacketMeta::UNKNOWN;
-        (found.key.source, found.key.destination) = ([0xee; 16], [0xee; 16]);
-        let Some(plain) = read_plain(bytes, 3, family, checksum, vrf, &mut found) else { return Ok(false) };
+        let Some(found) = read_plain(bytes, 3, family, checksum, vrf) else { return Ok(false) };
         let mut meta = PacketMeta::new(InterfaceId(1));
         meta.key.vrf = vrf;
         prop_assert_eq!(parse_ip(bytes, 3, family, checksum, &mut meta), Ok(()));
         prop_assert_eq!(found.key, meta.key);
-        let places = |meta: &PacketMeta| (meta.l3_offset, meta.l4_offset, meta.ip_length);
-        prop_assert_eq!(places(&found), places(&meta));
+        let places = (meta.l3_offset, meta.l4_offset, meta.ip_length);
+        prop_assert_eq!((found.l3_offset, found.l4_offset, found.ip_length), places);
         prop_assert_eq!(flow_hash(&found.key), meta.flow_hash);
         prop_assert!(PacketFlags::DONT_FRAGMENT.contains(meta.flags), "{:?}", meta.flags);
         prop_assert_eq!(tcp_flags(bytes, &meta).unwrap_or(0) & CONTROL, 0);
-        prop_assert_eq!(crate::packet::ip::traffic_class(bytes, 3, family), Some(plain.traffic_class));
+        prop_assert_eq!(crate::packet::ip::traffic_class(bytes, 3, family), Some(found.traffic_class));
         let hop_limit = if family == Family::V4 { bytes[3 + ipv4::TTL] } else { bytes[3 + ipv6::HOP_LIMIT] };
-        prop_assert_eq!(plain.hop_limit, hop_limit);
+        prop_assert_eq!(found.hop_limit, hop_limit);
+        if !has_plain_addresses(&found.key) {
+            return Ok(false);
+        }
         prop_assert_eq!(check_addresses(&meta.key), Ok(()));
         prop_assert!(!is_multicast(family, &meta.key.destination));
         for address in [meta.key.source_addr(), meta.key.destination_addr()] {

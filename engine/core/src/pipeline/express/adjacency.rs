@@ -2,21 +2,16 @@
 //! front stands in one run of bytes; what the tables hold in several places is
 //! looked up once for each publication of them.
 
-use crate::drop_reason::DropReason;
-use crate::packet::buffer::PacketBuf;
-use crate::packet::checksum::Sum;
+use crate::packet::buffer::{FRONT, OPENED, PacketBuf};
 use crate::packet::encap::{EncapKind, entropy_port};
 use crate::packet::flow_key::{Family, FlowKey};
-use crate::packet::headers::{ethernet, ipv4, ipv6, set_be16, udp};
-use crate::packet::ip::decrement_ttl;
+use crate::packet::headers::{be16, chunk_mut, ethernet, ipv4, ipv6, set_be16, udp};
+use crate::packet::ip::checksum_after_hop;
 use crate::packet::meta::PacketMeta;
 use crate::tables::Tables;
 use crate::tables::neighbour::Neighbour;
 use crate::tables::next_hop::{NextHop, Tunnel};
 use crate::types::{InterfaceId, NeighbourId, NextHopId, PortId, VrfId};
-
-/// Room for Ethernet with two tags, IPv6, UDP, VXLAN and Ethernet: 92 bytes.
-const HEADER: usize = 96;
 
 /// Adjacencies that are kept ready; a power of two. More are made anew when
 /// they are needed.
@@ -30,23 +25,26 @@ pub struct Adjacency {
     /// one the destination.
     version: u64,
     next_hop: NextHopId,
-    destination: [u8; 16],
-    kind: Kind,
-    /// Everything in front of the inner IP packet.
-    header: [u8; HEADER],
-    length: u8,
-    /// Where the outer IP header starts.
-    outer: u8,
-    /// Of the outer IPv4 header without lengths and traffic class.
-    ipv4_sum: u16,
-    /// Largest inner IP packet, bytes.
-    pub mtu: u16,
-    /// Where it leaves.
-    pub port: PortId,
     /// The interface that counts it.
     pub interface: InterfaceId,
+    destination: [u8; 16],
     /// The VRF of that interface, unless it is a tunnel's.
     pub egress_vrf: Option<VrfId>,
+    /// Where it leaves.
+    pub port: PortId,
+    /// Largest inner IP packet, bytes.
+    pub mtu: u16,
+    /// Of the outer IPv4 header without lengths and traffic class.
+    ipv4_sum: u16,
+    /// Bytes of the header.
+    length: u8,
+    /// Where the outer IP header starts in `header`.
+    outer: u8,
+    kind: Kind,
+    /// Whether the inner packet has an Ethernet header of its own.
+    inner_ethernet: bool,
+    /// Everything in front of the inner IP packet, at the end.
+    header: [u8; FRONT],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +55,14 @@ enum Kind {
     Connected,
     /// Ethernet alone.
     Neighbour,
-    /// A tunnel over this version.
-    Tunnel(Family, EncapKind),
+    /// A tunnel in UDP over IPv4.
+    UdpV4,
+    /// A tunnel in UDP over IPv6.
+    UdpV6,
+    /// A tunnel in GRE over IPv4.
+    GreV4,
+    /// A tunnel in GRE over IPv6.
+    GreV6,
 }
 
 impl Adjacency {
@@ -67,7 +71,7 @@ impl Adjacency {
         next_hop: NextHopId::DISCARD,
         destination: [0; 16],
         kind: Kind::Other,
-        header: [0; HEADER],
+        header: [0; FRONT],
         length: 0,
         outer: 0,
         ipv4_sum: 0,
@@ -75,17 +79,19 @@ impl Adjacency {
         port: PortId(0),
         interface: InterfaceId::NONE,
         egress_vrf: None,
+        inner_ethernet: true,
     };
 
-    fn new(tables: &Tables, next_hop: NextHopId, destination: [u8; 16], key: &FlowKey) -> Self {
+    /// Of a next hop, for packets with this key if its destination matters.
+    #[cold]
+    fn new(tables: &Tables, next_hop: NextHopId, key: Option<&FlowKey>) -> Self {
+        let destination = key.map_or([0; 16], |key| key.destination);
         let name = Self { version: tables.version, next_hop, destination, ..Self::NONE };
-        let made = match tables.next_hops.get(next_hop.index()) {
-            Some(NextHop::Tunnel(tunnel)) => name.clone().of_tunnel(tables, tunnel),
-            Some(NextHop::Neighbour(id)) => name.clone().of_neighbour(tables, *id),
-            Some(NextHop::Connected(_)) if destination == [0; 16] => {
-                Some(Self { kind: Kind::Connected, ..name })
-            }
-            Some(NextHop::Connected(interface)) => tables
+        let made = match (tables.next_hops.get(next_hop.index()), key) {
+            (Some(NextHop::Tunnel(tunnel)), _) => name.clone().of_tunnel(tables, tunnel),
+            (Some(NextHop::Neighbour(id)), _) => name.clone().of_neighbour(tables, *id),
+            (Some(NextHop::Connected(_)), None) => Some(Self { kind: Kind::Connected, ..name.clone() }),
+            (Some(NextHop::Connected(interface)), Some(key)) => tables
                 .neighbour_index
                 .get(&(*interface, key.destination_addr()))
                 .and_then(|id| name.clone().of_neighbour(tables, *id)),
@@ -108,14 +114,21 @@ impl Adjacency {
         // The checksum of the whole packet is not made here.
         let template = tunnel.header.without_checksum()?;
         self.leave_by(tables.neighbours.get(tunnel.neighbour.index())?)?;
-        let family = tunnel.header.outer_family();
-        let at = usize::from(self.length);
+        let (family, kind) = (tunnel.header.outer_family(), tunnel.header.kind());
         // The family's EtherType is a tunnel's own.
         let ethertype = if family == Family::V4 { ethernet::IPV4 } else { ethernet::IPV6 };
-        set_be16(&mut self.header, at - 2, ethertype);
-        self.header.get_mut(at..at + template.len())?.copy_from_slice(template);
-        self.length += template.len() as u8;
-        self.kind = Kind::Tunnel(family, tunnel.header.kind());
+        set_be16(&mut self.header, FRONT - 2, ethertype);
+        let outer = FRONT.checked_sub(template.len())?;
+        self.header.copy_within(template.len().., 0);
+        self.header.get_mut(outer..)?.copy_from_slice(template);
+        (self.outer, self.length) = (outer as u8, self.length + template.len() as u8);
+        self.kind = match (family, kind) {
+            (Family::V4, EncapKind::MplsGre) => Kind::GreV4,
+            (Family::V4, EncapKind::MplsUdp | EncapKind::Vxlan) => Kind::UdpV4,
+            (Family::V6, EncapKind::MplsGre) => Kind::GreV6,
+            (Family::V6, EncapKind::MplsUdp | EncapKind::Vxlan) => Kind::UdpV6,
+        };
+        self.inner_ethernet = kind == EncapKind::Vxlan;
         self.ipv4_sum = tunnel.header.ipv4_sum();
         self.mtu = tunnel.inner_mtu.min(u16::MAX - tunnel.header.overhead());
         Some(self)
@@ -127,143 +140,134 @@ impl Adjacency {
             return None;
         }
         let length = neighbour.header.length();
-        neighbour.header.write(Family::V4, self.header.get_mut(..length)?);
-        (self.length, self.outer) = (length as u8, length as u8);
+        neighbour.header.write(Family::V4, self.header.get_mut(FRONT.checked_sub(length)?..)?);
+        self.length = length as u8;
         (self.port, self.interface) = (neighbour.port, neighbour.interface);
         Some(())
     }
 
-    /// Whether packets with it can be written here.
-    #[inline]
-    pub fn is_ready(&self) -> bool {
-        !matches!(self.kind, Kind::Other | Kind::Connected)
-    }
-
-    /// Makes a packet of at most [`mtu`](Self::mtu) bytes a frame for this
-    /// next hop, one hop further.
-    ///
-    /// # Errors
-    /// Why it cannot; the packet is then as it was.
+    /// Makes a packet of at most [`mtu`](Self::mtu) bytes, whose TTL has not
+    /// run out, a frame for this next hop, one hop further. Returns false, and
+    /// leaves the packet as it is, if that is not what it is or if it has no
+    /// headroom.
     #[inline(always)]
-    pub fn write<B: PacketBuf>(
-        &self,
-        packet: &mut B,
-        meta: &PacketMeta,
-        traffic_class: u8,
-    ) -> Result<(), DropReason> {
-        let length = usize::from(self.length);
-        let l3_offset = usize::from(meta.l3_offset);
-        if packet.headroom() + l3_offset < length {
-            return Err(DropReason::NoHeadroom);
-        }
-        decrement_ttl(packet.bytes_mut(), l3_offset, meta.key.family)?;
-        packet.advance(l3_offset);
-        packet.truncate(usize::from(meta.ip_length));
-        if !packet.prepend(length) {
-            return Err(DropReason::NoHeadroom);
-        }
-        let bytes = packet.bytes_mut();
-        let (Some(front), Some(header)) = (bytes.get_mut(..length), self.header.get(..length)) else {
-            return Err(DropReason::NoHeadroom);
-        };
-        front.copy_from_slice(header);
-        let outer = usize::from(self.outer);
-        let ends_with_ethernet = match self.kind {
-            Kind::Tunnel(family, kind) => {
-                let total = meta.ip_length + u16::from(self.length - self.outer);
-                self.patch_tunnel(&mut front[outer..], (family, kind), total, traffic_class, meta.flow_hash);
-                kind == EncapKind::Vxlan
+    pub fn write<B: PacketBuf>(&self, packet: &mut B, meta: &PacketMeta, traffic_class: u8) -> bool {
+        let (offset, length) = (usize::from(meta.l3_offset), usize::from(meta.ip_length));
+        packet.reframe(offset, length, &self.header, usize::from(self.length), |opened| {
+            let inner = &mut opened[FRONT..];
+            match meta.key.family {
+                Family::V4 => {
+                    inner[ipv4::TTL] = inner[ipv4::TTL].wrapping_sub(1);
+                    let sum = checksum_after_hop(be16(inner, ipv4::CHECKSUM));
+                    set_be16(inner, ipv4::CHECKSUM, sum);
+                }
+                Family::V6 => {
+                    inner[ipv6::HOP_LIMIT] = inner[ipv6::HOP_LIMIT].wrapping_sub(1);
+                    if self.inner_ethernet {
+                        set_be16(opened, FRONT - 2, ethernet::IPV6);
+                    }
+                }
             }
-            _ => true,
-        };
-        if ends_with_ethernet && meta.key.family == Family::V6 {
-            set_be16(front, length - 2, ethernet::IPV6);
-        }
-        Ok(())
+            if self.kind != Kind::Neighbour {
+                self.fill_tunnel(opened, meta.ip_length, traffic_class, meta.flow_hash);
+            }
+        })
     }
 
-    /// Fills in what differs from packet to packet. The outer IP packet is
-    /// `total` bytes long.
+    /// Fills in what differs from packet to packet: the inner one has
+    /// `length` bytes.
     #[inline(always)]
-    fn patch_tunnel(
+    fn fill_tunnel(
         &self,
-        outer: &mut [u8],
-        (family, kind): (Family, EncapKind),
-        total: u16,
+        opened: &mut [u8; FRONT + OPENED],
+        length: u16,
         traffic_class: u8,
         flow_hash: u32,
     ) {
-        let (ip_length, payload) = match family {
-            Family::V4 => (ipv4::LENGTH, total - ipv4::LENGTH as u16),
-            Family::V6 => (ipv6::LENGTH, total - ipv6::LENGTH as u16),
-        };
-        match family {
-            Family::V4 => {
-                outer[ipv4::TRAFFIC_CLASS] = traffic_class;
-                set_be16(outer, ipv4::TOTAL_LENGTH, total);
-                let sum = Sum::default().word(self.ipv4_sum).word(u16::from(traffic_class)).word(total);
-                set_be16(outer, ipv4::CHECKSUM, sum.checksum());
+        // IPv6 and UDP headers fit between here and the end of what is opened.
+        let Some(outer) = chunk_mut::<UDP_V6>(opened, usize::from(self.outer)) else { return };
+        let total = length + (FRONT as u16 - u16::from(self.outer));
+        match self.kind {
+            Kind::UdpV4 => {
+                self.fill_ipv4(outer, total, traffic_class);
+                set_be16(outer, ipv4::LENGTH + udp::SOURCE_PORT, entropy_port(flow_hash));
+                set_be16(outer, ipv4::LENGTH + udp::LENGTH_FIELD, total - ipv4::LENGTH as u16);
             }
-            Family::V6 => {
+            Kind::GreV4 => self.fill_ipv4(outer, total, traffic_class),
+            _ => {
+                let payload = total - ipv6::LENGTH as u16;
                 let first = 6 << 28 | u32::from(traffic_class) << 20 | flow_hash & 0xf_ffff;
                 outer[..4].copy_from_slice(&first.to_be_bytes());
                 set_be16(outer, ipv6::PAYLOAD_LENGTH, payload);
+                if self.kind == Kind::UdpV6 {
+                    set_be16(outer, ipv6::LENGTH + udp::SOURCE_PORT, entropy_port(flow_hash));
+                    set_be16(outer, ipv6::LENGTH + udp::LENGTH_FIELD, payload);
+                }
             }
         }
-        if kind != EncapKind::MplsGre {
-            set_be16(outer, ip_length + udp::SOURCE_PORT, entropy_port(flow_hash));
-            set_be16(outer, ip_length + udp::LENGTH_FIELD, payload);
-        }
+    }
+
+    #[inline(always)]
+    fn fill_ipv4(&self, outer: &mut [u8; UDP_V6], total: u16, traffic_class: u8) {
+        outer[ipv4::TRAFFIC_CLASS] = traffic_class;
+        set_be16(outer, ipv4::TOTAL_LENGTH, total);
+        // Three numbers of 16 bits carry twice at most.
+        let sum = u32::from(self.ipv4_sum) + u32::from(traffic_class) + u32::from(total);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        set_be16(outer, ipv4::CHECKSUM, !(sum + (sum >> 16)) as u16);
     }
 }
+
+/// IPv6 and UDP.
+const UDP_V6: usize = ipv6::LENGTH + udp::LENGTH;
 
 /// The adjacencies of one worker: made when first needed, kept until the
 /// tables change.
 #[derive(Debug)]
 pub struct Adjacencies {
-    kept: Box<[Adjacency]>,
+    /// Of next hops by themselves.
+    own: Box<[Adjacency]>,
+    /// Of connected next hops and a destination.
+    connected: Box<[Adjacency]>,
 }
 
 impl Default for Adjacencies {
     fn default() -> Self {
-        Self { kept: vec![Adjacency::NONE; KEPT].into() }
+        Self { own: vec![Adjacency::NONE; KEPT].into(), connected: vec![Adjacency::NONE; KEPT].into() }
     }
 }
 
 impl Adjacencies {
     /// The adjacency of a packet with this next hop. `None`: it goes the
     /// general way.
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self, tables: &Tables, next_hop: NextHopId, key: &FlowKey) -> Option<&Adjacency> {
-        let own = next_hop.index() % KEPT;
-        let is_connected = self.refresh(tables, own, next_hop, [0; 16], key).kind == Kind::Connected;
-        let at = if is_connected {
-            let at = place_of(next_hop, key);
-            self.refresh(tables, at, next_hop, key.destination, key);
-            at
-        } else {
-            own
-        };
-        self.kept.get(at).filter(|adjacency| adjacency.is_ready())
-    }
-
-    #[inline]
-    fn refresh(
-        &mut self,
-        tables: &Tables,
-        at: usize,
-        next_hop: NextHopId,
-        destination: [u8; 16],
-        key: &FlowKey,
-    ) -> &Adjacency {
-        let kept = &mut self.kept[at];
-        let is_it =
-            kept.version == tables.version && kept.next_hop == next_hop && kept.destination == destination;
-        if !is_it {
-            *kept = Adjacency::new(tables, next_hop, destination, key);
+        let own = &mut self.own[next_hop.index() % KEPT];
+        if own.version != tables.version || own.next_hop != next_hop {
+            *own = Adjacency::new(tables, next_hop, None);
         }
-        kept
+        match own.kind {
+            Kind::Other => None,
+            Kind::Connected => of_connected(&mut self.connected, tables, next_hop, key),
+            _ => Some(own),
+        }
     }
+}
+
+#[inline(never)]
+fn of_connected<'a>(
+    kept: &'a mut [Adjacency],
+    tables: &Tables,
+    next_hop: NextHopId,
+    key: &FlowKey,
+) -> Option<&'a Adjacency> {
+    let kept = kept.get_mut(place_of(next_hop, key))?;
+    let is_it =
+        kept.version == tables.version && kept.next_hop == next_hop && kept.destination == key.destination;
+    if !is_it {
+        *kept = Adjacency::new(tables, next_hop, Some(key));
+    }
+    (kept.kind == Kind::Neighbour).then_some(&*kept)
 }
 
 /// Where the adjacency of a connected next hop and a destination is kept.

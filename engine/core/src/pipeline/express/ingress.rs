@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use crate::packet::buffer::{IpChecksum, PacketBuf};
 use crate::packet::decap::{Inner, TunnelKey, decapsulate};
 use crate::packet::flow_key::Family;
-use crate::packet::headers::{be16, ethernet, protocol};
+use crate::packet::headers::{ethernet, protocol};
 use crate::packet::ip::{Ecn, ecn};
 use crate::packet::meta::{PacketFlags, PacketMeta};
-use crate::packet::parse::{EtherType, parse_ethernet, read_plain};
+use crate::packet::parse::{EtherType, Plain, parse_ethernet, read_plain};
 use crate::pipeline::classify::inner_ethernet;
+use crate::pipeline::express::Sorter;
 use crate::tables::Tables;
 use crate::tables::interface::Interface;
-use crate::tables::port::{Port, PortRole, VlanTags};
+use crate::tables::port::{Port, PortRole};
 use crate::tables::vrf::Vrf;
 use crate::types::{InterfaceId, MacAddr, PortId, VrfId};
 
@@ -21,111 +22,139 @@ use crate::types::{InterfaceId, MacAddr, PortId, VrfId};
 pub(super) struct Ingress<'a> {
     tables: &'a Tables,
     port: &'a Port,
-    tags: VlanTags,
-    interface: Option<(InterfaceId, &'a Interface)>,
-    vrf: Option<(VrfId, &'a Vrf)>,
+    link: Option<Link<'a>>,
+    /// A source that may send, with the link's MAC.
+    source: Option<[u8; 16]>,
     underlay: Option<IpAddr>,
-    /// A source that may send, on the interface of the last packet.
-    source: Option<(MacAddr, [u8; 16])>,
+    /// The VRF of the last tunnel packet.
+    tunnel_vrf: Option<(VrfId, &'a Vrf)>,
 }
 
-/// An IP packet in a frame.
-struct Link {
+/// The longest link header.
+const HEAD: usize = ethernet::LENGTH + 2 * ethernet::TAG_LENGTH;
+
+/// A link header, and what the tables say of it.
+struct Link<'a> {
+    /// What a frame with this header begins with.
+    head: [u8; HEAD],
+    /// Ones where that is the header.
+    mask: [u8; HEAD],
     family: Family,
     l3_offset: usize,
     source: MacAddr,
+    id: InterfaceId,
+    interface: &'a Interface,
+    vrf_id: VrfId,
+    vrf: &'a Vrf,
+}
+
+impl<'a> Link<'a> {
+    /// A tenant's packet, if it may come from where it says it does. `known` is
+    /// a source that may send.
+    #[inline(always)]
+    fn admit(&self, plain: Plain, known: &mut Option<[u8; 16]>) -> Option<Routed<'a>> {
+        if plain.hop_limit <= 1 {
+            return None;
+        }
+        if self.interface.sources.is_some() && *known != Some(plain.key.source) {
+            self.interface.check_source(self.source, plain.key.source_addr()).ok()?;
+            *known = Some(plain.key.source);
+        }
+        Some(Routed { plain, vrf: self.vrf })
+    }
+
+    /// Whether a frame has this header.
+    #[inline(always)]
+    fn fits(&self, frame: &[u8; HEAD]) -> bool {
+        let differs = |at: usize| (word(frame, at) ^ word(&self.head, at)) & word(&self.mask, at);
+        // The last word covers what the second leaves.
+        differs(0) | differs(8) | differs(HEAD - 8) == 0
+    }
+}
+
+#[inline(always)]
+fn word(bytes: &[u8; HEAD], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_ne_bytes(word)
+}
+
+/// A plain packet, and where it is routed.
+pub(super) struct Routed<'a> {
+    pub(super) plain: Plain,
+    pub(super) vrf: &'a Vrf,
+}
+
+/// Writes down what was read.
+#[inline(always)]
+pub(super) fn describe(meta: &mut PacketMeta, plain: &Plain) {
+    meta.key = plain.key;
+    (meta.l3_offset, meta.l4_offset, meta.ip_length) = (plain.l3_offset, plain.l4_offset, plain.ip_length);
+    meta.flags = PacketFlags::default();
 }
 
 impl<'a> Ingress<'a> {
     /// `None`: nothing from this port is plain.
     pub(super) fn new(tables: &'a Tables, port: PortId) -> Option<Self> {
-        let port = tables.ports.get(port.index())?;
-        if port.role == PortRole::Host {
-            return None;
-        }
-        let mut new = Self {
-            tables,
-            port,
-            tags: VlanTags::default(),
-            interface: None,
-            vrf: None,
-            underlay: None,
-            source: None,
-        };
-        new.interface = new.find_interface(VlanTags::default());
-        Some(new)
+        let port = tables.ports.get(port.index()).filter(|port| port.role != PortRole::Host)?;
+        Some(Self { tables, port, link: None, source: None, underlay: None, tunnel_vrf: None })
     }
 
-    /// Reads a packet into `meta`: key, offset, length, ingress, traffic class
-    /// in `scratch`; for what comes out of a tunnel that of the inner packet.
-    /// Returns the VRF that it is routed in. `None`: it is not plain; `meta`
-    /// then means nothing.
+    /// Reads a packet, of one that comes out of a tunnel the inner packet, and
+    /// sorts it. `None`: it is not plain.
+    ///
+    /// The rest of its way has a copy for each IP version: much of what it asks
+    /// is then known when it is compiled.
     #[inline(always)]
-    pub(super) fn read<B: PacketBuf>(&mut self, packet: &B, meta: &mut PacketMeta) -> Option<&'a Vrf> {
+    pub(super) fn read<B: PacketBuf>(
+        &mut self,
+        packet: &B,
+        meta: &mut PacketMeta,
+        index: u8,
+        sorter: &mut Sorter<'_>,
+    ) -> Option<()> {
         let bytes = packet.bytes();
-        let (link, (id, interface)) = self.link(bytes)?;
-        let known = packet.ip_checksum();
-        let plain = read_plain(bytes, link.l3_offset, link.family, known, interface.vrf, meta)?;
-        meta.ingress = id;
-        meta.flags = PacketFlags::default();
-        meta.scratch = u32::from(plain.traffic_class);
-        match self.port.role {
-            PortRole::Fabric => self.read_inner(bytes, meta),
+        let head: &[u8; HEAD] = bytes.first_chunk()?;
+        let link = match &self.link {
+            Some(link) if link.fits(head) => link,
             _ => {
-                if plain.hop_limit <= 1 {
-                    return None;
-                }
-                let source = Some((link.source, meta.key.source));
-                if interface.sources.is_some() && source != self.source {
-                    interface.check_source(link.source, meta.key.source_addr()).ok()?;
-                    self.source = source;
-                }
-                self.vrf(interface.vrf)
-            }
-        }
-    }
-
-    /// The frame's interface, if it is for us there.
-    #[inline(always)]
-    fn link(&mut self, bytes: &[u8]) -> Option<(Link, (InterfaceId, &'a Interface))> {
-        let head: &[u8; ethernet::LENGTH] = bytes.first_chunk()?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *head;
-        let source = MacAddr([s0, s1, s2, s3, s4, s5]);
-        let (family, l3_offset, tags) = match be16(head, ethernet::ETHERTYPE) {
-            ethernet::IPV4 => (Family::V4, ethernet::LENGTH, VlanTags::default()),
-            ethernet::IPV6 => (Family::V6, ethernet::LENGTH, VlanTags::default()),
-            _ => {
-                let link = parse_ethernet(bytes).ok()?;
-                let family = match link.ethertype {
-                    EtherType::Ipv4 => Family::V4,
-                    EtherType::Ipv6 => Family::V6,
-                    EtherType::Arp => return None,
-                };
-                (family, usize::from(link.l3_offset), link.tags)
+                self.source = None;
+                self.link.insert(find_link(self.tables, self.port, bytes, head)?)
             }
         };
-        if tags != self.tags {
-            self.interface = self.find_interface(tags);
-            self.tags = tags;
-            self.source = None;
+        meta.ingress = link.id;
+        let known = packet.ip_checksum();
+        if self.port.role == PortRole::Fabric {
+            let outer = read_plain(bytes, link.l3_offset, link.family, known, link.vrf_id)?;
+            let inner = self.read_inner(bytes, &outer, meta)?;
+            sorter.sort(index, meta, &inner);
+            return Some(());
         }
-        let found = self.interface?;
-        let is_ours = found.1.mac.0 == [d0, d1, d2, d3, d4, d5];
-        is_ours.then_some((Link { family, l3_offset, source }, found))
+        match link.family {
+            Family::V4 => {
+                let plain = read_plain(bytes, link.l3_offset, Family::V4, known, link.vrf_id)?;
+                sorter.sort(index, meta, &link.admit(plain, &mut self.source)?);
+            }
+            Family::V6 => {
+                let plain = read_plain(bytes, link.l3_offset, Family::V6, known, link.vrf_id)?;
+                sorter.sort(index, meta, &link.admit(plain, &mut self.source)?);
+            }
+        }
+        Some(())
     }
 
-    /// The inner packet of the tunnel packet that `meta` tells of.
-    #[inline(always)]
-    fn read_inner(&mut self, bytes: &[u8], meta: &mut PacketMeta) -> Option<&'a Vrf> {
-        let outer_class = meta.scratch as u8;
-        let destination = meta.key.destination_addr();
+    /// The inner packet of a tunnel packet.
+    #[inline(never)]
+    fn read_inner(&mut self, bytes: &[u8], outer: &Plain, meta: &mut PacketMeta) -> Option<Routed<'a>> {
+        describe(meta, outer);
+        let destination = outer.key.destination_addr();
         if self.underlay != Some(destination) {
-            if meta.key.protocol != protocol::UDP || !self.tables.underlay_addresses.contains(&destination) {
+            if outer.key.protocol != protocol::UDP || !self.tables.underlay_addresses.contains(&destination) {
                 return None;
             }
             self.underlay = Some(destination);
         }
-        let end = usize::from(meta.l3_offset) + usize::from(meta.ip_length);
+        let end = usize::from(outer.l3_offset) + usize::from(outer.ip_length);
         let bytes = bytes.get(..end)?;
         let tunnel = decapsulate(bytes, meta, self.tables.options.extra_mpls_udp_port).ok()??;
         let vrf_id = match tunnel.key {
@@ -137,32 +166,43 @@ impl<'a> Ingress<'a> {
             Inner::Ip { family, offset } => (family, offset),
             Inner::Ethernet { offset } => inner_ethernet(self.tables, bytes, vrf_id, offset).ok()?,
         };
-        let plain = read_plain(bytes, l3_offset, family, IpChecksum::Unknown, vrf_id, meta)?;
-        let inner_class = plain.traffic_class;
+        let plain = read_plain(bytes, l3_offset, family, IpChecksum::Unknown, vrf_id)?;
+        let (outer_mark, mark) = (ecn(outer.traffic_class), ecn(plain.traffic_class));
         // Marks that change the inner packet are the business of classify.
-        let leaves_marks = ecn(outer_class) == Ecn::NotCapable || ecn(outer_class) == ecn(inner_class);
+        let leaves_marks = outer_mark == Ecn::NotCapable || outer_mark == mark;
         if plain.hop_limit <= 1 || !leaves_marks {
             return None;
         }
-        meta.scratch = u32::from(inner_class);
-        self.vrf(vrf_id)
-    }
-
-    #[inline(always)]
-    fn find_interface(&self, tags: VlanTags) -> Option<(InterfaceId, &'a Interface)> {
-        let id = self.port.interface(tags)?;
-        Some((id, self.tables.interfaces.get(id.index())?))
+        Some(Routed { plain, vrf: self.vrf(vrf_id)? })
     }
 
     #[inline(always)]
     fn vrf(&mut self, id: VrfId) -> Option<&'a Vrf> {
-        if let Some((last, vrf)) = self.vrf
+        if let Some((last, vrf)) = self.tunnel_vrf
             && last == id
         {
             return Some(vrf);
         }
         let vrf = self.tables.vrfs.get(id.index())?;
-        self.vrf = Some((id, vrf));
+        self.tunnel_vrf = Some((id, vrf));
         Some(vrf)
     }
+}
+
+/// The link header of an IP packet that is for us where it came in.
+#[inline(never)]
+fn find_link<'a>(tables: &'a Tables, port: &'a Port, bytes: &[u8], head: &[u8; HEAD]) -> Option<Link<'a>> {
+    let link = parse_ethernet(bytes).ok()?;
+    let family = match link.ethertype {
+        EtherType::Ipv4 => Family::V4,
+        EtherType::Ipv6 => Family::V6,
+        EtherType::Arp => return None,
+    };
+    let id = port.interface(link.tags)?;
+    let interface = tables.interfaces.get(id.index()).filter(|found| found.mac == link.destination)?;
+    let vrf_id = interface.vrf;
+    let vrf = tables.vrfs.get(vrf_id.index())?;
+    let (l3_offset, mut mask) = (usize::from(link.l3_offset), [0; HEAD]);
+    mask.get_mut(..l3_offset)?.fill(0xff);
+    Some(Link { head: *head, mask, family, l3_offset, source: link.source, id, interface, vrf_id, vrf })
 }

@@ -21,78 +21,132 @@ use crate::io::{BURST, Io};
 use crate::packet::buffer::PacketBuf;
 use crate::packet::flow_hash::flow_hash;
 use crate::packet::meta::PacketMeta;
+use crate::packet::parse::has_plain_addresses;
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::owner::worker_of;
 use crate::pipeline::vrf_lookup::{self, follow};
-use crate::session::{KeyHash, SessionRef};
+use crate::session::{KeyHash, SessionRef, SessionTable};
 use crate::stats::{Counters, Traffic};
 use crate::tables::vrf::FibEntry;
-use crate::types::{InterfaceId, NextHopId, VrfId};
-use ingress::Ingress;
-
-/// A packet whose session may know its way.
-struct Candidate {
-    index: u8,
-    generation: u32,
-    hash: KeyHash,
-    likely: Option<SessionRef>,
-}
+use crate::types::{InterfaceId, NextHopId, VrfId, WorkerId};
+use adjacency::Adjacency;
+use ingress::{Ingress, Routed, describe};
 
 /// Takes plain packets to the end of their way: they stay in the burst, ready
 /// for their ports, and leave the lane.
 pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
-    let tables = cx.tables;
-    if !tables.options.express {
+    if !cx.tables.options.express {
         return;
     }
-    let Some(mut ingress) = Ingress::new(tables, burst.port) else { return };
-    let mut candidates: ArrayVec<Candidate, BURST> = ArrayVec::new();
-    let mut stateless = Lane::new();
+    let mut plain = Found::default();
+    read(cx, burst, lane, &mut plain);
+    let mut done = Done::default();
+    if !plain.stateful.is_empty() {
+        send_stateful(cx, burst, &plain.stateful, &mut done);
+    }
+    if !plain.stateless.is_empty() {
+        send_stateless(cx, burst, &plain.stateless, &mut done);
+    }
+    if done.packets != 0 {
+        done.tally.count(cx.counters);
+        lane.retain(|index| !done.has(*index));
+    }
+}
+
+/// Plain packets of a burst.
+#[derive(Default)]
+struct Found {
+    stateful: ArrayVec<Candidate, BURST>,
+    stateless: Lane,
+}
+
+/// A packet whose session may know its way.
+struct Candidate {
+    hash: KeyHash,
+    generation: u32,
+    index: u8,
+}
+
+/// Reads packets into their metadata; the traffic class stands in `scratch`.
+#[inline(never)]
+fn read<I: Io>(cx: &Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &Lane, found: &mut Found) {
+    let Some(mut ingress) = Ingress::new(cx.tables, burst.port) else { return };
+    let (sessions, workers) = (&*cx.sessions, cx.out.worker_count());
+    let mut sorter = Sorter { sessions, worker: cx.worker, workers, found };
     for index in lane.iter().copied() {
         let Some((packet, meta)) = burst.packet(index) else { continue };
-        let Some(vrf) = ingress.read(packet, meta) else { continue };
-        meta.flow_hash = flow_hash(&meta.key);
+        ingress.read(packet, meta, index, &mut sorter);
+    }
+}
+
+/// Tells plain packets that have sessions from those that have none.
+struct Sorter<'a> {
+    sessions: &'a SessionTable,
+    worker: WorkerId,
+    workers: usize,
+    found: &'a mut Found,
+}
+
+impl Sorter<'_> {
+    #[inline(always)]
+    fn sort(&mut self, index: u8, meta: &mut PacketMeta, packet: &Routed<'_>) {
+        let Routed { plain, vrf } = packet;
+        let flow_hash = flow_hash(&plain.key);
+        describe(meta, plain);
+        (meta.flow_hash, meta.scratch) = (flow_hash, u32::from(plain.traffic_class));
         if !vrf.stateful {
-            stateless.push(index);
-            continue;
+            if has_plain_addresses(&plain.key) {
+                self.found.stateless.push(index);
+            }
+            return;
         }
-        if worker_of(meta.flow_hash, cx.out.worker_count()) != cx.worker {
-            continue;
-        }
-        let hash = cx.sessions.hash(&meta.key);
-        cx.sessions.prefetch(hash);
-        candidates.push(Candidate { index, generation: vrf.generation, hash, likely: None });
-    }
-    if candidates.is_empty() && stateless.is_empty() {
-        return;
-    }
-    for candidate in &mut candidates {
-        candidate.likely = cx.sessions.prefetch_session(candidate.hash);
-    }
-    let mut done = Done::default();
-    for Candidate { index, generation, hash, likely } in candidates {
-        let meta = burst.meta(index);
-        let Some((at, next_hop)) = cx.sessions.settled(&meta.key, hash, likely, generation) else {
-            continue;
-        };
-        let length = u32::from(meta.ip_length);
-        if send(cx, burst, index, next_hop, &mut done) {
-            cx.sessions.count(at, length, cx.now);
+        // Only packets with plain addresses have sessions.
+        if worker_of(flow_hash, self.workers) == self.worker {
+            let hash = self.sessions.hash(&plain.key);
+            self.sessions.prefetch(hash);
+            self.found.stateful.push(Candidate { hash, generation: vrf.generation, index });
         }
     }
-    if !stateless.is_empty() {
-        let mut routes: [Option<FibEntry>; BURST] = [None; BURST];
-        vrf_lookup::lookup(tables, burst, &stateless, &mut routes);
-        for index in stateless {
-            let meta = burst.meta(index);
-            let route = routes[usize::from(index) % BURST];
-            let Some(next_hop) = route.and_then(|route| end_of(cx, meta, route)) else { continue };
-            send(cx, burst, index, next_hop, &mut done);
+}
+
+/// Sends packets whose sessions know their way.
+#[inline(never)]
+fn send_stateful<I: Io>(
+    cx: &mut Context<'_, I>,
+    burst: &mut Burst<I::Buf>,
+    candidates: &[Candidate],
+    done: &mut Done,
+) {
+    let mut found: ArrayVec<(&Candidate, SessionRef), BURST> = ArrayVec::new();
+    for candidate in candidates {
+        if let Some(likely) = cx.sessions.prefetch_session(candidate.hash) {
+            found.push((candidate, likely));
         }
     }
-    done.tally.count(cx.counters);
-    lane.retain(|index| !done.has(*index));
+    for (candidate, likely) in found {
+        let Some((packet, meta)) = burst.packet(candidate.index) else { continue };
+        let settled = cx.sessions.settled(&meta.key, candidate.hash, likely, candidate.generation);
+        let Some(settled) = settled else { continue };
+        let Some(adjacency) = cx.adjacencies.get(cx.tables, settled.next_hop, &meta.key) else { continue };
+        if done.send(cx.counters, packet, meta, adjacency, candidate.index) {
+            settled.count(u32::from(meta.ip_length), cx.now);
+        }
+    }
+}
+
+/// Sends packets where the routes of their VRFs say.
+#[inline(never)]
+fn send_stateless<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &Lane, done: &mut Done) {
+    let mut routes: [Option<FibEntry>; BURST] = [None; BURST];
+    vrf_lookup::lookup(cx.tables, burst, lane, &mut routes);
+    for index in lane.iter().copied() {
+        let Some(route) = routes[usize::from(index) % BURST] else { continue };
+        let Some((packet, meta)) = burst.packet(index) else { continue };
+        let Some(next_hop) = end_of(cx, meta, route) else { continue };
+        let Some(adjacency) = cx.adjacencies.get(cx.tables, next_hop, &meta.key) else { continue };
+        done.send(cx.counters, packet, meta, adjacency, index);
+    }
 }
 
 /// The next hop that a route comes to: mostly its own, else what groups and
@@ -106,38 +160,6 @@ fn end_of<I: Io>(cx: &mut Context<'_, I>, meta: &PacketMeta, route: FibEntry) ->
     follow(cx.tables, &meta.key, meta.flow_hash, Some(route)).ok().map(|resolved| resolved.next_hop)
 }
 
-/// Makes a packet ready for its port, if it needs nothing but that.
-#[inline(always)]
-fn send<I: Io>(
-    cx: &mut Context<'_, I>,
-    burst: &mut Burst<I::Buf>,
-    index: u8,
-    next_hop: NextHopId,
-    done: &mut Done,
-) -> bool {
-    let Some((packet, meta)) = burst.packet(index) else { return false };
-    let Some(adjacency) = cx.adjacencies.get(cx.tables, next_hop, &meta.key) else { return false };
-    if meta.ip_length > adjacency.mtu {
-        return false;
-    }
-    let received = packet.bytes().len();
-    let traffic_class = meta.scratch as u8;
-    if adjacency.write(packet, meta, traffic_class).is_err() {
-        return false;
-    }
-    meta.scratch = u32::from(adjacency.port.0);
-    done.packets |= 1 << index;
-    let sent = packet.bytes().len();
-    done.tally.add(
-        cx.counters,
-        meta.ingress,
-        meta.key.vrf,
-        adjacency.interface,
-        [received, usize::from(meta.ip_length), sent],
-    );
-    true
-}
-
 /// What has been done in a burst.
 #[derive(Default)]
 struct Done {
@@ -147,6 +169,28 @@ struct Done {
 }
 
 impl Done {
+    /// Makes a packet ready for its port, if it needs nothing but that.
+    #[inline(always)]
+    fn send<B: PacketBuf>(
+        &mut self,
+        counters: &Counters,
+        packet: &mut B,
+        meta: &mut PacketMeta,
+        adjacency: &Adjacency,
+        index: u8,
+    ) -> bool {
+        let received = packet.bytes().len();
+        let traffic_class = meta.scratch as u8;
+        if meta.ip_length > adjacency.mtu || !adjacency.write(packet, meta, traffic_class) {
+            return false;
+        }
+        meta.scratch = u32::from(adjacency.port.0);
+        self.packets |= 1 << index;
+        let bytes = [received, usize::from(meta.ip_length), packet.bytes().len()];
+        self.tally.add(counters, (meta.ingress, meta.key.vrf, adjacency.interface), bytes);
+        true
+    }
+
     fn has(&self, index: u8) -> bool {
         self.packets >> index & 1 != 0
     }
@@ -165,23 +209,21 @@ struct Tally {
 
 impl Tally {
     #[inline(always)]
-    fn add(
-        &mut self,
-        counters: &Counters,
-        ingress: InterfaceId,
-        vrf: VrfId,
-        egress: InterfaceId,
-        bytes: [usize; 3],
-    ) {
-        let way = Some((ingress, vrf, egress));
-        if self.way != way {
-            self.count(counters);
-            *self = Self { way, ..Self::default() };
+    fn add(&mut self, counters: &Counters, way: (InterfaceId, VrfId, InterfaceId), bytes: [usize; 3]) {
+        if self.way != Some(way) {
+            self.turn(counters, way);
         }
         self.packets += 1;
         for (sum, bytes) in self.bytes.iter_mut().zip(bytes) {
             *sum += bytes as u64;
         }
+    }
+
+    /// Begins with another way.
+    #[inline(never)]
+    fn turn(&mut self, counters: &Counters, way: (InterfaceId, VrfId, InterfaceId)) {
+        self.count(counters);
+        *self = Self { way: Some(way), ..Self::default() };
     }
 
     fn count(&self, counters: &Counters) {

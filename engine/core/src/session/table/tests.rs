@@ -131,14 +131,14 @@ impl Pair {
         let key = if reply { kept.reverse } else { kept.forward };
         let hash = self.table.hash(&key);
         // Only what is decided and settled passes at once.
-        let likely = self.table.prefetch_session(hash);
+        let likely = self.table.prefetch_session(hash).expect("it has a session");
         let settled = self.table.settled(&key, hash, likely, 1);
         if kept.reverse != kept.forward {
             assert_eq!(settled.is_some(), !reply, "replies have not been decided");
         }
-        if let Some((at, next_hop)) = settled {
-            assert_eq!((at.index(), next_hop), (*index, NextHopId(1)));
-            self.table.count(at, length, self.now);
+        if let Some(settled) = settled {
+            assert_eq!(settled.next_hop, NextHopId(1));
+            settled.count(length, self.now);
         } else {
             let verdict = self.table.touch(SessionRef::new(*index, direction), length, None, self.now);
             assert_eq!(verdict, Verdict::Pass);

@@ -23,6 +23,7 @@ pub mod cycles;
 pub mod drop_reason;
 #[cfg(not(loom))]
 pub mod engine;
+mod huge_pages;
 pub mod io;
 pub mod local;
 pub mod packet;

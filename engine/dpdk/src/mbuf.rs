@@ -8,7 +8,7 @@ use std::slice;
 use sys::{rte_mbuf, tieline_mbuf};
 use tieline_dpdk_sys as sys;
 use tieline_engine::packet::buffer::{FRONT, HEADROOM, IpChecksum, OPENED, PacketBuf};
-use tieline_engine::packet::front::open;
+use tieline_engine::packet::front::put;
 
 const _: () = assert!(HEADROOM == sys::RTE_PKTMBUF_HEADROOM as usize);
 
@@ -134,24 +134,20 @@ impl PacketBuf for Mbuf {
         length: usize,
         header: &[u8; FRONT],
         front: usize,
-        fill: impl FnOnce(&mut [u8; FRONT + OPENED]),
-    ) -> bool {
+    ) -> Option<&mut [u8; FRONT + OPENED]> {
         let head = self.head_mut();
         let start = usize::from(head.data_off) + offset;
         let is_inside = length >= OPENED && front <= FRONT && offset + length <= usize::from(head.data_len);
         if !is_inside || start < FRONT {
-            return false;
+            return None;
         }
         // What is kept is inside the buffer, whose size is a u16; its length
         // with a header need not be one.
-        let (Ok(framed), data_off) = (u16::try_from(length + front), (start - front) as u16) else {
-            return false;
-        };
+        let (framed, data_off) = (u16::try_from(length + front).ok()?, (start - front) as u16);
         (head.data_off, head.data_len, head.pkt_len) = (data_off, framed, u32::from(framed));
         // SAFETY: the bytes in front of `start` are in the buffer, and so are
         // the first of those that are kept.
-        unsafe { open(head.buf_addr.cast::<u8>().add(start), header, front, fill) };
-        true
+        Some(unsafe { put(header, front, head.buf_addr.cast::<u8>().add(start)) })
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use support::{packet, pool};
 use tieline_dpdk::{Eal, Mbuf, Pool, PoolConfig, PoolError, register_worker_thread};
 use tieline_engine::io::BufferPool as _;
-use tieline_engine::packet::buffer::{HEADROOM, IpChecksum, PacketBuf as _};
+use tieline_engine::packet::buffer::{FRONT, HEADROOM, IpChecksum, OPENED, PacketBuf as _};
 
 const ROOM: usize = 512;
 
@@ -18,6 +18,7 @@ enum Operation {
     Append(usize, u8),
     Advance(usize),
     Truncate(usize),
+    Reframe { offset: usize, length: usize, front: usize, fill: u8 },
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -26,6 +27,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         (0..ROOM + 8, any::<u8>()).prop_map(|(count, fill)| Operation::Append(count, fill)),
         (0..ROOM).prop_map(Operation::Advance),
         (0..ROOM).prop_map(Operation::Truncate),
+        (0..200usize, 0..ROOM, 0..FRONT + 8, any::<u8>())
+            .prop_map(|(offset, length, front, fill)| Operation::Reframe { offset, length, front, fill }),
         Just(Operation::Prepend(usize::MAX, 0)),
         Just(Operation::Append(usize::MAX, 0)),
         Just(Operation::Truncate(usize::MAX)),
@@ -72,6 +75,21 @@ impl Model {
             Operation::Truncate(length) => {
                 packet.truncate(length);
                 self.bytes.truncate(length);
+            }
+            Operation::Reframe { offset, length, front, fill } => {
+                let fits = length >= OPENED
+                    && front <= FRONT
+                    && offset + length <= self.bytes.len()
+                    && self.headroom + offset >= FRONT;
+                let opened = packet.reframe(offset, length, &[fill; FRONT], front);
+                assert_eq!(opened.is_some(), fits);
+                if let Some(opened) = opened {
+                    self.headroom = self.headroom + offset - front;
+                    self.bytes = [&vec![fill; front], &self.bytes[offset..offset + length]].concat();
+                    // It is the packet's own: what is filled in stays.
+                    opened[FRONT] ^= 1;
+                    self.bytes[front] ^= 1;
+                }
             }
         }
     }

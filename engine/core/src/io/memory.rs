@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam::queue::ArrayQueue;
 
 use crate::io::{BufferPool, Io, PacketBurst, RxQueue, TxQueue};
-use crate::packet::buffer::{HEADROOM, PacketBuf};
+use crate::packet::buffer::{FRONT, HEADROOM, OPENED, PacketBuf};
 
 /// Bytes of one buffer behind its headroom.
 pub const DATA_ROOM: usize = 9216;
@@ -134,6 +134,23 @@ impl PacketBuf for MemoryBuf {
             self.end += count;
         }
         fits
+    }
+
+    fn reframe(
+        &mut self,
+        offset: usize,
+        length: usize,
+        header: &[u8; FRONT],
+        front: usize,
+    ) -> Option<&mut [u8; FRONT + OPENED]> {
+        let start = self.start + offset;
+        if length < OPENED || front > FRONT || start + length > self.end || start < FRONT {
+            return None;
+        }
+        (self.start, self.end) = (start - front, start + length);
+        let opened: &mut [u8; FRONT + OPENED] = self.memory[start - FRONT..].first_chunk_mut()?;
+        opened[..FRONT].copy_from_slice(header);
+        Some(opened)
     }
 
     #[inline]

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::io::{BufferPool, Io, PacketBurst, RxQueue, TxQueue};
 use crate::packet::buffer::{FRONT, HEADROOM, OPENED, PacketBuf};
-use crate::packet::front::open;
+use crate::packet::front::put;
 
 /// The longest frame that is replayed, in bytes.
 pub const MAX_FRAME: usize = 128;
@@ -186,20 +186,18 @@ impl PacketBuf for ReplayBuf {
         length: usize,
         header: &[u8; FRONT],
         front: usize,
-        fill: impl FnOnce(&mut [u8; FRONT + OPENED]),
-    ) -> bool {
+    ) -> Option<&mut [u8; FRONT + OPENED]> {
         let slot = &mut *self.0;
         let start = usize::from(slot.start) + offset;
         let is_inside = length >= OPENED && front <= FRONT && offset + length <= usize::from(slot.length);
         if !is_inside || start < FRONT {
-            return false;
+            return None;
         }
         // What is kept is inside the room, and at most 64 KiB with its header.
         (slot.start, slot.length) = ((start - front) as u16, (length + front) as u16);
         // SAFETY: the bytes in front of `start` are in the room, and so are the
         // first of those that are kept.
-        unsafe { open(slot.room.0.as_mut_ptr().add(start), header, front, fill) };
-        true
+        Some(unsafe { put(header, front, slot.room.0.as_mut_ptr().add(start)) })
     }
 }
 
@@ -354,6 +352,7 @@ impl TxQueue for ReplayTx {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::memory::MemoryPool;
 
     fn frames(contents: &[&[u8]]) -> ReplayFrames {
         let mut frames = ReplayFrames::default();
@@ -405,5 +404,33 @@ mod tests {
         assert_eq!(packet.bytes(), &[2]);
         drop(packet);
         assert_eq!(pool.available(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_packet_gets_another_header_as_in_plain_memory(
+            offset in 0usize..200, length in 0usize..140, front in 0usize..100, header: [u8; 32], prepended in 0usize..HEADROOM,
+        ) {
+            let frame: Vec<u8> = (0..MAX_FRAME as u8).collect();
+            let header: [u8; FRONT] = std::array::from_fn(|at| header[at % 32].wrapping_add(at as u8));
+            let _pool = ReplayPool::new(1);
+            let (wire, mut rx) = ReplayWire::new(frames(&[&frame]));
+            let mut burst = PacketBurst::new();
+            wire.send(1);
+            rx.rx_burst(&mut burst);
+            let mut packet = burst.pop().expect("it was sent");
+            let mut plain = MemoryPool::new(1).packet(&frame).expect("it fits");
+            proptest::prop_assert!(packet.prepend(prepended) && plain.prepend(prepended));
+            packet.bytes_mut()[..prepended].fill(0xee);
+            plain.bytes_mut()[..prepended].fill(0xee);
+            let opened = packet.reframe(offset, length, &header, front).map(|opened| opened[FRONT - front..].to_vec());
+            let expected = plain.reframe(offset, length, &header, front).map(|opened| opened[FRONT - front..].to_vec());
+            let is_possible = length >= OPENED && front <= FRONT && offset + length <= prepended + MAX_FRAME
+                && HEADROOM - prepended + offset >= FRONT;
+            proptest::prop_assert_eq!(expected.is_some(), is_possible);
+            proptest::prop_assert_eq!(opened, expected);
+            proptest::prop_assert_eq!(packet.bytes(), plain.bytes());
+            proptest::prop_assert_eq!(packet.headroom(), plain.headroom());
+        }
     }
 }

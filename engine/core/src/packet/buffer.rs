@@ -65,39 +65,22 @@ pub trait PacketBuf: Send + Sized + 'static {
     fn truncate(&mut self, length: usize);
 
     /// Keeps `length` bytes from `offset` on and puts the last `front` bytes of
-    /// `header` before them; `fill` then sees all of the header's place and the
-    /// first bytes kept, and fills in what is missing there.
+    /// `header` before them. Returns the header's place, all of it, and the
+    /// first of the bytes kept, so that what is missing can be filled in. What
+    /// stands in that place before the last `front` bytes is not specified, and
+    /// no part of the packet.
     ///
-    /// Returns false, and changes nothing, if those are not `length` bytes of
-    /// the packet, if they are fewer than [`OPENED`], or if there is no room in
-    /// front of them for a whole header, short as this one may be. What stands
-    /// before its last `front` bytes afterwards is not specified.
+    /// `None`, and nothing has changed, if those are not `length` bytes of the
+    /// packet, if they are fewer than [`OPENED`], or if there is no room in
+    /// front of them for a whole header, short as this one may be.
     #[must_use]
-    #[inline]
     fn reframe(
         &mut self,
         offset: usize,
         length: usize,
         header: &[u8; FRONT],
         front: usize,
-        fill: impl FnOnce(&mut [u8; FRONT + OPENED]),
-    ) -> bool {
-        let is_inside = length >= OPENED && front <= FRONT && offset + length <= self.bytes().len();
-        if !is_inside || self.headroom() + offset < FRONT {
-            return false;
-        }
-        self.advance(offset);
-        self.truncate(length);
-        if !self.prepend(FRONT) {
-            return false;
-        }
-        if let Some(opened) = self.bytes_mut().first_chunk_mut::<{ FRONT + OPENED }>() {
-            opened[..FRONT].copy_from_slice(header);
-            fill(opened);
-        }
-        self.advance(FRONT - front);
-        true
-    }
+    ) -> Option<&mut [u8; FRONT + OPENED]>;
 
     /// What the device says of the IP header checksum of the frame as it was
     /// received. It says nothing of the headers inside a tunnel.

@@ -6,22 +6,19 @@ use crate::packet::buffer::{FRONT, OPENED};
 const SHORT: usize = 64;
 
 /// Copies the end of `header`, `front` bytes at least, to where `packet`
-/// starts, and lets `fill` finish it together with the packet's first bytes.
+/// starts, and returns the header's place together with the packet's first
+/// bytes.
 ///
-/// The plain form is [`PacketBuf::reframe`](super::buffer::PacketBuf::reframe).
-/// There the length of the copy is a variable, which makes it a call; and a
-/// short header would touch a cache line more than it needs.
+/// [`MemoryBuf`](crate::io::memory::MemoryBuf) has the plain form. Its copy is
+/// always of all bytes; a short header would touch a cache line more than it
+/// needs.
 ///
 /// # Safety
-/// The [`FRONT`] bytes before `packet` and the [`OPENED`] bytes from it on are
-/// of one allocation, initialised, and the caller's to change.
+/// For as long as the result is used, the [`FRONT`] bytes before `packet` and
+/// the [`OPENED`] bytes from it on are of one allocation, initialised, and
+/// nobody else's.
 #[inline(always)]
-pub unsafe fn open(
-    packet: *mut u8,
-    header: &[u8; FRONT],
-    front: usize,
-    fill: impl FnOnce(&mut [u8; FRONT + OPENED]),
-) {
+pub unsafe fn put<'a>(header: &[u8; FRONT], front: usize, packet: *mut u8) -> &'a mut [u8; FRONT + OPENED] {
     const SKIPPED: usize = FRONT - SHORT;
     // SAFETY: the caller's; `header` is a reference to other memory.
     unsafe {
@@ -30,6 +27,6 @@ pub unsafe fn open(
             place.copy_from_nonoverlapping(header.as_ptr(), SKIPPED);
         }
         place.add(SKIPPED).copy_from_nonoverlapping(header.as_ptr().add(SKIPPED), SHORT);
-        fill(&mut *place.cast::<[u8; FRONT + OPENED]>());
+        &mut *place.cast::<[u8; FRONT + OPENED]>()
     }
 }

@@ -1,5 +1,7 @@
 //! Packets and their metadata, side by side.
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 
 use crate::io::{BURST, PacketBurst};
@@ -94,6 +96,12 @@ impl<B> Burst<B> {
     #[inline]
     pub fn meta_mut(&mut self, index: u8) -> &mut PacketMeta {
         &mut self.meta[usize::from(index) % BURST]
+    }
+
+    /// Neighbouring slots, to take packets out.
+    #[inline]
+    pub fn slots_mut(&mut self, range: Range<u8>) -> &mut [Option<B>] {
+        self.slots.get_mut(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
     }
 
     /// Takes a packet out.

@@ -209,6 +209,28 @@ impl<I: Io> Outbox<I> {
         self.transmit_own(port, packet, counters);
     }
 
+    /// The same for the frames in some slots, which are empty afterwards.
+    #[inline]
+    pub fn transmit_all(&mut self, port: PortId, mut frames: &mut [Option<I::Buf>], counters: &Counters) {
+        let (at, worker) = (port.index(), self.worker);
+        let is_own = |slot: &&mut TxSlot<I>| slot.owner == Some(worker) && slot.queue.is_some();
+        while !frames.is_empty() {
+            let Some(slot) = self.ports.get_mut(at).filter(is_own) else {
+                let packets = frames.iter_mut().filter_map(Option::take);
+                return packets.for_each(|packet| self.transmit(port, packet, counters));
+            };
+            let (fitting, rest) = frames.split_at_mut(frames.len().min(slot.pending.remaining_capacity()));
+            for packet in fitting.iter_mut().filter_map(Option::take) {
+                slot.pending.push(packet);
+            }
+            self.dirty |= u64::from(!slot.pending.is_empty()) << at;
+            if slot.pending.is_full() {
+                self.flush_port(at, counters);
+            }
+            frames = rest;
+        }
+    }
+
     /// Whether this worker owns a transmit queue of a port.
     pub fn owns(&self, port: PortId) -> bool {
         self.ports.get(port.index()).is_some_and(|slot| slot.queue.is_some())

@@ -57,6 +57,12 @@ impl SessionRef {
         if self.0 & 1 == 0 { Direction::Forward } else { Direction::Reverse }
     }
 
+    /// The number of its flow, two to a session, the forward one first.
+    #[inline]
+    pub(super) fn flow(self) -> usize {
+        self.0 as usize
+    }
+
     /// As a number that is never zero.
     #[inline]
     pub(super) fn to_bits(self) -> u32 {

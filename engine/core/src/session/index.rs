@@ -11,6 +11,7 @@
 //! word 2 counts the keys at home here that stand in their alternate. Words 3
 //! to 7 hold the references, two to a word.
 
+use crate::huge_pages;
 use crate::prefetch::prefetch;
 use crate::session::entry::SessionRef;
 use crate::session::hash::KeyHash;
@@ -45,7 +46,8 @@ impl Index {
     pub(super) fn new(keys: usize) -> Self {
         // In a very small table the few entries spread less evenly.
         let buckets = keys.div_ceil(PLANNED) + 4;
-        let words = vec![0; (buckets + 1) * WORDS];
+        let mut words = vec![0; (buckets + 1) * WORDS];
+        huge_pages::prefer(&mut words);
         // Alignment only makes it faster, so any answer is correct.
         let skip = words.as_ptr().align_offset(LINE).min(WORDS);
         Self { words, skip, buckets: buckets as u32 }

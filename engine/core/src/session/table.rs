@@ -15,6 +15,7 @@
 //! needed: places are handed out in order, and again once they are free.
 
 use crate::DropReason;
+use crate::huge_pages;
 use crate::packet::flow_key::FlowKey;
 use crate::prefetch::prefetch;
 use crate::session::entry::{Decision, Direction, Flow, NO_PLACE, NewSession, Record, Session, SessionRef};
@@ -111,11 +112,14 @@ impl SessionTable {
     /// An empty table. Reserves all its memory.
     pub fn new(limits: SessionLimits) -> Self {
         let capacity = limits.capacity.clamp(1, MAX_CAPACITY);
+        let (mut flows, mut records) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        huge_pages::prefer(&mut flows);
+        huge_pages::prefer(&mut records);
         Self {
             hash: KeyedHash::new(limits.seed),
             index: Index::new(2 * capacity),
-            flows: Vec::with_capacity(capacity),
-            records: Vec::with_capacity(capacity),
+            flows,
+            records,
             wheel: Wheel::new(capacity),
             timeouts: TimeoutTicks::new(&limits.timeouts),
             tcp_pickup: limits.tcp_pickup,
@@ -185,7 +189,7 @@ impl SessionTable {
     /// If `at` is from a larger table.
     #[inline]
     pub fn flow(&self, at: SessionRef) -> &Flow {
-        &self.flows[at.index() as usize][at.direction() as usize]
+        &self.flows.as_flattened()[at.flow()]
     }
 
     /// A live session by its number.
@@ -289,7 +293,7 @@ impl SessionTable {
         generation: u32,
     ) -> Option<Settled<'_>> {
         let at = if self.flow(likely).key == *key { likely } else { self.lookup(key, hash)? };
-        let flow = &mut self.flows[at.index() as usize][at.direction() as usize];
+        let flow = &mut self.flows.as_flattened_mut()[at.flow()];
         let next_hop = flow.next_hop(generation).filter(|_| flow.is_settled())?;
         Some(Settled { flow, next_hop })
     }

@@ -144,20 +144,20 @@ fn is_plain_segment(
     protocol: u8,
     head: &[u8],
 ) -> bool {
-    let Some(available) = usize::from(total).checked_sub(header) else { return false };
+    let total = usize::from(total);
     if protocol == protocol::UDP {
         let length = usize::from(be16(head, header + udp::LENGTH_FIELD));
-        return length >= udp::LENGTH && length <= available;
+        return length >= udp::LENGTH && header + length <= total;
     }
-    protocol == protocol::TCP && is_plain_tcp(bytes, l3_offset + header, available)
+    protocol == protocol::TCP && is_plain_tcp(bytes, l3_offset + header, l3_offset + total)
 }
 
-/// Whether the TCP segment of `available` bytes at `at` is a plain one.
+/// Whether the TCP segment at `at`, which ends at `end`, is a plain one.
 #[inline(always)]
-fn is_plain_tcp(bytes: &[u8], at: usize, available: usize) -> bool {
+fn is_plain_tcp(bytes: &[u8], at: usize, end: usize) -> bool {
     let Some(head) = chunk::<{ tcp::LENGTH }>(bytes, at) else { return false };
     let length = usize::from(head[tcp::DATA_OFFSET] >> 4) * 4;
-    head[tcp::FLAGS] & CONTROL == 0 && length >= tcp::LENGTH && length <= available
+    head[tcp::FLAGS] & CONTROL == 0 && length >= tcp::LENGTH && at + length <= end
 }
 
 /// Whether the checksum of an IPv4 header without options is right: all of its

@@ -153,37 +153,32 @@ impl Adjacency {
     #[inline(always)]
     pub fn write<B: PacketBuf>(&self, packet: &mut B, meta: &PacketMeta, traffic_class: u8) -> bool {
         let (offset, length) = (usize::from(meta.l3_offset), usize::from(meta.ip_length));
-        packet.reframe(offset, length, &self.header, usize::from(self.length), |opened| {
-            let inner = &mut opened[FRONT..];
-            match meta.key.family {
-                Family::V4 => {
-                    inner[ipv4::TTL] = inner[ipv4::TTL].wrapping_sub(1);
-                    let sum = checksum_after_hop(be16(inner, ipv4::CHECKSUM));
-                    set_be16(inner, ipv4::CHECKSUM, sum);
-                }
-                Family::V6 => {
-                    inner[ipv6::HOP_LIMIT] = inner[ipv6::HOP_LIMIT].wrapping_sub(1);
-                    if self.inner_ethernet {
-                        set_be16(opened, FRONT - 2, ethernet::IPV6);
-                    }
+        let opened = packet.reframe(offset, length, &self.header, usize::from(self.length));
+        let Some(opened) = opened else { return false };
+        let inner = &mut opened[FRONT..];
+        match meta.key.family {
+            Family::V4 => {
+                inner[ipv4::TTL] = inner[ipv4::TTL].wrapping_sub(1);
+                let sum = checksum_after_hop(be16(inner, ipv4::CHECKSUM));
+                set_be16(inner, ipv4::CHECKSUM, sum);
+            }
+            Family::V6 => {
+                inner[ipv6::HOP_LIMIT] = inner[ipv6::HOP_LIMIT].wrapping_sub(1);
+                if self.inner_ethernet {
+                    set_be16(opened, FRONT - 2, ethernet::IPV6);
                 }
             }
-            if self.kind != Kind::Neighbour {
-                self.fill_tunnel(opened, meta.ip_length, traffic_class, meta.flow_hash);
-            }
-        })
+        }
+        if self.kind != Kind::Neighbour {
+            self.fill_tunnel(opened, meta.ip_length, traffic_class, meta.flow_hash);
+        }
+        true
     }
 
     /// Fills in what differs from packet to packet: the inner one has
     /// `length` bytes.
     #[inline(always)]
-    fn fill_tunnel(
-        &self,
-        opened: &mut [u8; FRONT + OPENED],
-        length: u16,
-        traffic_class: u8,
-        flow_hash: u32,
-    ) {
+    fn fill_tunnel(&self, opened: &mut [u8; FRONT + OPENED], length: u16, traffic_class: u8, flow_hash: u32) {
         // IPv6 and UDP headers fit between here and the end of what is opened.
         let Some(outer) = chunk_mut::<UDP_V6>(opened, usize::from(self.outer)) else { return };
         let total = length + (FRONT as u16 - u16::from(self.outer));
@@ -226,15 +221,20 @@ const UDP_V6: usize = ipv6::LENGTH + udp::LENGTH;
 #[derive(Debug)]
 pub struct Adjacencies {
     /// Of next hops by themselves.
-    own: Box<[Adjacency]>,
+    own: Box<[Adjacency; KEPT]>,
     /// Of connected next hops and a destination.
-    connected: Box<[Adjacency]>,
+    connected: Box<[Adjacency; KEPT]>,
 }
 
 impl Default for Adjacencies {
     fn default() -> Self {
-        Self { own: vec![Adjacency::NONE; KEPT].into(), connected: vec![Adjacency::NONE; KEPT].into() }
+        Self { own: none(), connected: none() }
     }
+}
+
+fn none() -> Box<[Adjacency; KEPT]> {
+    let kept: Box<[Adjacency]> = vec![Adjacency::NONE; KEPT].into();
+    kept.try_into().unwrap_or_else(|_| unreachable!("it has this length"))
 }
 
 impl Adjacencies {
@@ -256,12 +256,12 @@ impl Adjacencies {
 
 #[inline(never)]
 fn of_connected<'a>(
-    kept: &'a mut [Adjacency],
+    kept: &'a mut [Adjacency; KEPT],
     tables: &Tables,
     next_hop: NextHopId,
     key: &FlowKey,
 ) -> Option<&'a Adjacency> {
-    let kept = kept.get_mut(place_of(next_hop, key))?;
+    let kept = &mut kept[place_of(next_hop, key)];
     let is_it =
         kept.version == tables.version && kept.next_hop == next_hop && kept.destination == key.destination;
     if !is_it {

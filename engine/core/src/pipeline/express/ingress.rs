@@ -125,10 +125,8 @@ impl<'a> Ingress<'a> {
         meta.ingress = link.id;
         let known = packet.ip_checksum();
         if self.port.role == PortRole::Fabric {
-            let outer = read_plain(bytes, link.l3_offset, link.family, known, link.vrf_id)?;
-            let inner = self.read_inner(bytes, &outer, meta)?;
-            sorter.sort(index, meta, &inner);
-            return Some(());
+            let (l3_offset, family, vrf) = (link.l3_offset, link.family, link.vrf_id);
+            return self.read_tunnel(bytes, (l3_offset, family, known, vrf), meta, index, sorter);
         }
         match link.family {
             Family::V4 => {
@@ -143,8 +141,24 @@ impl<'a> Ingress<'a> {
         Some(())
     }
 
-    /// The inner packet of a tunnel packet.
+    /// Reads a packet from the fabric, and sorts what is inside.
     #[inline(never)]
+    fn read_tunnel(
+        &mut self,
+        bytes: &[u8],
+        (l3_offset, family, known, vrf): (usize, Family, IpChecksum, VrfId),
+        meta: &mut PacketMeta,
+        index: u8,
+        sorter: &mut Sorter<'_>,
+    ) -> Option<()> {
+        let outer = read_plain(bytes, l3_offset, family, known, vrf)?;
+        let inner = self.read_inner(bytes, &outer, meta)?;
+        sorter.sort(index, meta, &inner);
+        Some(())
+    }
+
+    /// The inner packet of a tunnel packet.
+    #[inline(always)]
     fn read_inner(&mut self, bytes: &[u8], outer: &Plain, meta: &mut PacketMeta) -> Option<Routed<'a>> {
         describe(meta, outer);
         let destination = outer.key.destination_addr();

@@ -39,14 +39,14 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
     if !cx.tables.options.express {
         return;
     }
-    let mut plain = Found::default();
-    read(cx, burst, lane, &mut plain);
+    let mut found = Found::default();
+    read(cx, burst, lane, &mut found);
     let mut done = Done::default();
-    if !plain.stateful.is_empty() {
-        send_stateful(cx, burst, &plain.stateful, &mut done);
+    if !found.stateful.is_empty() {
+        send_stateful(cx, burst, &found.stateful, &mut done);
     }
-    if !plain.stateless.is_empty() {
-        send_stateless(cx, burst, &plain.stateless, &mut done);
+    if !found.stateless.is_empty() {
+        send_stateless(cx, burst, &found.stateless, &mut done);
     }
     if done.packets != 0 {
         done.tally.count(cx.counters);
@@ -124,9 +124,9 @@ fn send_stateful<I: Io>(
             found.push((candidate, likely));
         }
     }
-    for (candidate, likely) in found {
+    for (candidate, likely) in &found {
         let Some((packet, meta)) = burst.packet(candidate.index) else { continue };
-        let settled = cx.sessions.settled(&meta.key, candidate.hash, likely, candidate.generation);
+        let settled = cx.sessions.settled(&meta.key, candidate.hash, *likely, candidate.generation);
         let Some(settled) = settled else { continue };
         let Some(adjacency) = cx.adjacencies.get(cx.tables, settled.next_hop, &meta.key) else { continue };
         if done.send(cx.counters, packet, meta, adjacency, candidate.index) {

@@ -29,6 +29,19 @@ impl<T> Array<T> {
         self.0.as_ref().map_or(&[], |array| &array.slice)
     }
 
+    /// The element at `index`, without asking how many there are: the length
+    /// stands in front of the elements, mostly in another cache line.
+    ///
+    /// # Safety
+    /// `index` is below the length.
+    #[inline(always)]
+    pub unsafe fn get_unchecked(&self, index: usize) -> &T {
+        debug_assert!(index < self.as_slice().len());
+        // SAFETY: there is an element, so there is an array, and the index is
+        // within it, as the caller says.
+        unsafe { self.0.as_ref().unwrap_unchecked().slice.get_unchecked(index) }
+    }
+
     /// Whether no other table shares it.
     pub fn is_unique(&self) -> bool {
         self.0.as_ref().is_none_or(|array| array.with_arc(Arc::is_unique))

@@ -123,7 +123,7 @@ impl<K: FibKey, V: Copy> Fib<K, V> {
     /// memory overlap. Goes as far as the shorter of the two slices.
     #[inline]
     pub fn lookup_burst(&self, keys: &[K], out: &mut [Option<V>]) {
-        lookup::burst(self.root.as_ref(), keys, out);
+        lookup::burst(self.root.as_ref(), self.bytes, keys, out);
     }
 
     /// All routes in order of their addresses, the shorter prefix first.

@@ -35,10 +35,19 @@ pub(super) struct Branch<K: FibKey, V> {
     /// The path: zeros from the span on.
     key: K::Packed,
     pub span: Span,
+    kind: Kind,
     pub internal: u64,
     pub external: u64,
     values: Array<Value<V>>,
     children: Array<Node<K, V>>,
+}
+
+/// Says that a node is a branch: any other value says that it is a leaf. It
+/// saves a node the eight bytes of a tag of its own.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+enum Kind {
+    Branch = 1,
 }
 
 /// A value in an array.
@@ -60,11 +69,12 @@ impl<K: FibKey, V: Copy> Element for Node<K, V> {
 /// How many bits are set below `bit`.
 #[inline]
 fn rank(bits: u64, bit: u32) -> usize {
-    (bits & ((1 << bit) - 1)).count_ones() as usize
+    (bits & ((1 << (bit & 63)) - 1)).count_ones() as usize
 }
 
+#[inline]
 fn has(bits: u64, bit: u32) -> bool {
-    bits >> bit & 1 != 0
+    bits >> (bit & 63) & 1 != 0
 }
 
 impl<K: FibKey, V> Leaf<K, V> {
@@ -213,19 +223,23 @@ impl<K: FibKey, V> Branch<K, V> {
     /// The subtree of a chunk.
     #[inline]
     pub fn child(&self, chunk: u32) -> Option<&Node<K, V>> {
-        if self.external >> chunk & 1 == 0 {
+        if !has(self.external, chunk) {
             return None;
         }
-        self.children.as_slice().get(rank(self.external, chunk))
+        // SAFETY: there is a child for each bit of `external`, in their order.
+        // The bit is set, and the rank is how many come before it.
+        Some(unsafe { self.children.get_unchecked(rank(self.external, chunk)) })
     }
 
     /// The value of a bit of `internal`.
     #[inline]
     pub fn value(&self, bit: u32) -> Option<&V> {
-        if self.internal >> bit & 1 == 0 {
+        if !has(self.internal, bit) {
             return None;
         }
-        self.values.as_slice().get(rank(self.internal, bit)).map(|value| &value.0)
+        // SAFETY: there is a value for each bit of `internal`, in their order.
+        // The bit is set, and the rank is how many come before it.
+        Some(unsafe { &self.values.get_unchecked(rank(self.internal, bit)).0 })
     }
 
     /// The prefix of a bit of `internal`.
@@ -239,6 +253,13 @@ impl<K: FibKey, V> Branch<K, V> {
     #[inline]
     pub fn chunk(&self, key: K) -> Option<u32> {
         key.chunk(self.key(), self.span)
+    }
+
+    /// The chunk of a key for a search: `None` for most keys that do not lie on
+    /// the path, and a chunk that nothing here has for the others.
+    #[inline(always)]
+    pub fn window(&self, key: K) -> Option<u32> {
+        key.window(self.key, self.span)
     }
 
     /// The chunk of a route of this subtree.
@@ -263,6 +284,7 @@ impl<K: FibKey, V: Copy> Branch<K, V> {
         Self {
             key: key.truncate(span.start).pack(),
             span,
+            kind: Kind::Branch,
             internal: 0,
             external: 0,
             values: Array::default(),

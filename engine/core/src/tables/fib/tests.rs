@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::key::FibKey;
-use super::{Fib, canonical};
+use super::key::{FibKey, Span};
+use super::{Fib, canonical, lookup};
 
 /// What a table should be: routes in order.
 type Model<K> = BTreeMap<(K, u8), u64>;
@@ -81,6 +81,10 @@ fn check<K: FibKey>(fib: &Fib<K, u64>, model: &Model<K>, keys: &[K]) {
     let keys: Vec<K> = keys.iter().copied().chain(model.keys().map(|(key, _)| *key)).collect();
     let mut out = vec![Some(0); keys.len()];
     fib.lookup_burst(&keys, &mut out);
+    // As in a table that is too large for the near caches.
+    let mut interleaved = vec![Some(0); keys.len()];
+    lookup::burst(fib.root.as_ref(), usize::MAX, &keys, &mut interleaved);
+    assert_eq!(interleaved, out);
     for (key, burst) in keys.iter().zip(out) {
         let expected = longest_match(model, *key);
         assert_eq!(fib.lookup_prefix(*key), expected, "{key:?}");
@@ -127,7 +131,29 @@ fn pages_like_the_model<K: FibKey>(routes: Vec<(K, u8)>, start: K, length: u8) {
     }
 }
 
+/// A search's chunk is the writer's wherever there is one, and above the
+/// span's mask, if anything, wherever there is none.
+fn windows_are_chunks<K: FibKey>(path: K, key: K, length: u8) {
+    let span = Span::of_length::<K>(length);
+    let path = path.truncate(span.start);
+    let window = key.window(path.pack(), span);
+    match key.chunk(path, span) {
+        Some(chunk) => assert_eq!(window, Some(chunk), "{key:?} under {path:?} at {span:?}"),
+        None => assert!(window.is_none_or(|window| window > u32::from(span.mask) && window < 64)),
+    }
+}
+
 proptest! {
+    #[test]
+    fn ipv4_windows_are_chunks(path in address4(), key in address4(), length in 0u8..=32) {
+        windows_are_chunks(path, key, length);
+    }
+
+    #[test]
+    fn ipv6_windows_are_chunks(path in address6(), key in address6(), length in 0u8..=128) {
+        windows_are_chunks(path, key, length);
+    }
+
     #[test]
     fn ipv4_behaves_like_a_linear_search(
         steps in steps(address4()),

@@ -73,7 +73,11 @@ impl<'a, K: FibKey, V: Copy> Best<'a, K, V> {
 
 /// Takes one step down from `node`; `None` at the end of the way.
 #[inline(always)]
-fn step<'a, K: FibKey, V>(node: &'a Node<K, V>, key: K, best: &mut Best<'a, K, V>) -> Option<&'a Node<K, V>> {
+fn step<'a, K: FibKey, V: Copy>(
+    node: &'a Node<K, V>,
+    key: K,
+    best: &mut Best<'a, K, V>,
+) -> Option<&'a Node<K, V>> {
     let branch: &Branch<K, V> = match node {
         Node::Leaf(leaf) => {
             if key.common_bits(leaf.key()) >= leaf.length {

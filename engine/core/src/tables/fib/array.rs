@@ -82,6 +82,7 @@ impl<T: Copy> Array<T> {
     }
 
     /// Bytes it asks of the allocator.
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         match self.as_slice() {
             [] => 0,

@@ -167,7 +167,7 @@ impl<K: FibKey, V> Copy for Lane<'_, K, V> {}
 /// At most [`LANES`] lookups, a step each in turn. The first steps, to nodes
 /// that every lookup reads, are taken in one go.
 #[inline(always)]
-fn interleaved<'a, K: FibKey, V: Copy>(root: &'a Node<K, V>, keys: &[K], out: &mut [Option<V>]) {
+fn interleaved<K: FibKey, V: Copy>(root: &Node<K, V>, keys: &[K], out: &mut [Option<V>]) {
     let mut lanes = [Lane { next: root, best: Best::NONE }; LANES];
     let mut under_way = [0u8; LANES];
     let mut count = 0;

@@ -38,6 +38,7 @@ pub(super) struct Branch<K: FibKey, V> {
     /// The path: zeros from the span on.
     key: K::Packed,
     pub span: Span,
+    #[allow(dead_code, reason = "the compiler reads it: its unused values are the tag of a node")]
     kind: Kind,
     pub internal: u64,
     pub external: u64,

@@ -17,6 +17,10 @@
 //! it. An epoch lives as long as a table is in it or in an earlier one, and
 //! frees then what was handed in. The last one frees the tree itself.
 //!
+//! A copy that is kept therefore keeps everything that was replaced since, a
+//! few KiB a change. Copies are for moments: until the workers have taken the
+//! next one, which the control side waits for.
+//!
 //! Only one table goes on from an epoch. Should another one that is in it be
 //! changed as well, that one first makes a tree of its own.
 

@@ -18,9 +18,10 @@ use crate::gateway::Gateway;
 use crate::programmed::Batch;
 
 /// Requests that can wait, of all clients together.
-const QUEUE: usize = 1024;
-/// Most operations that are published at once.
-const BATCH: usize = 256;
+const QUEUE: usize = 4096;
+/// Most operations that are published at once: enough that a publication
+/// costs each little, and few enough that they take a few milliseconds.
+pub const BATCH: usize = 1024;
 
 /// A place in a stream of replies.
 pub type ReplySlot = OwnedPermit<Result<v1::ProgramReply, Status>>;

@@ -7,11 +7,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status;
-use crate::control::{Control, Submission};
+use crate::control::{BATCH, Control, Submission};
 
-/// Operations of one stream that may be under way. The client's next ones
+/// Operations of one stream that may be under way: one batch with the workers,
+/// and one with the control thread. The client's next ones
 /// stay in its connection until it has read replies.
-const IN_FLIGHT: usize = 512;
+const IN_FLIGHT: usize = 2 * BATCH;
 /// Replies to one operation: accepted and programmed.
 const REPLIES: usize = 2;
 

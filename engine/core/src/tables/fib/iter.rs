@@ -35,7 +35,7 @@ const fn order() -> [u8; 127] {
 
 /// An iterator over routes; see [`Fib::iter`](super::Fib::iter).
 #[derive(Debug)]
-pub struct Iter<'a, K: FibKey, V> {
+pub struct Iter<'a, K: FibKey, V: Copy> {
     stack: ArrayVec<Frame<'a, K, V>, DEPTH>,
     /// A leaf that comes before what is on the stack.
     leaf: Option<(K, u8, &'a V)>,
@@ -43,7 +43,7 @@ pub struct Iter<'a, K: FibKey, V> {
 
 /// A branch and how far it has been read.
 #[derive(Debug)]
-struct Frame<'a, K: FibKey, V> {
+struct Frame<'a, K: FibKey, V: Copy> {
     branch: &'a Branch<K, V>,
     /// Index into [`ORDER`].
     at: u8,

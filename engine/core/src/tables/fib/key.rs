@@ -65,7 +65,7 @@ impl Span {
 pub(super) mod sealed {
     use std::fmt::Debug;
 
-    use super::Span;
+    use super::{ROWS, Span};
 
     /// What the table does with an address.
     pub trait Bits: Copy + Ord + Debug + Default + Send + Sync + 'static {
@@ -82,6 +82,10 @@ pub(super) mod sealed {
         /// The bits in a span, below 64, if those before it are the ones of
         /// `path`, which has zeros from the span on.
         fn chunk(self, path: Self, span: Span) -> Option<u32>;
+        /// `chunk`(Self::chunk) for a search, at less cost: bits that are not
+        /// those of `path` may also show as a chunk above the span's mask. No
+        /// prefix and no child of a node has such a chunk.
+        fn window(self, path: Self::Packed, span: Span) -> Option<u32>;
         /// How many leading bits are the same.
         fn common_bits(self, other: Self) -> u8;
         /// Without the bits past `length`.
@@ -111,6 +115,12 @@ pub(super) mod sealed {
             (chunk <= u64::from(span.mask)).then_some(chunk as u32)
         }
 
+        #[inline(always)]
+        fn window(self, path: u32, span: Span) -> Option<u32> {
+            let window = (u64::from(self ^ path) << 1) >> (span.shift & 63);
+            (window < 1 << ROWS).then_some(window as u32)
+        }
+
         #[inline]
         fn common_bits(self, other: Self) -> u8 {
             (self ^ other).leading_zeros() as u8
@@ -125,19 +135,27 @@ pub(super) mod sealed {
         }
     }
 
+    /// The two halves of a packed IPv6 address.
+    #[inline(always)]
+    fn halves(packed: [u32; 4]) -> [u64; 2] {
+        let [a, b, c, d] = packed.map(u64::from);
+        [a << 32 | b, c << 32 | d]
+    }
+
     impl Bits for u128 {
         const STARTS: &'static [u8] =
             &[0, 1, 7, 13, 19, 25, 31, 37, 43, 49, 53, 59, 65, 69, 75, 81, 87, 93, 99, 105, 111, 117, 123];
-        type Packed = [u64; 2];
+        type Packed = [u32; 4];
 
         #[inline]
-        fn pack(self) -> [u64; 2] {
-            [(self >> 64) as u64, self as u64]
+        fn pack(self) -> [u32; 4] {
+            [(self >> 96) as u32, (self >> 64) as u32, (self >> 32) as u32, self as u32]
         }
 
-        #[inline]
-        fn unpack(packed: [u64; 2]) -> Self {
-            u128::from(packed[0]) << 64 | u128::from(packed[1])
+        #[inline(always)]
+        fn unpack(packed: [u32; 4]) -> Self {
+            let [high, low] = halves(packed);
+            u128::from(high) << 64 | u128::from(low)
         }
 
         #[inline]
@@ -149,6 +167,24 @@ pub(super) mod sealed {
                 shift => difference >> ((shift - 1) & 127),
             };
             (chunk <= u128::from(span.mask)).then_some(chunk as u32)
+        }
+
+        #[inline(always)]
+        fn window(self, path: [u32; 4], span: Span) -> Option<u32> {
+            let [high, low] = halves(path);
+            let high = (self >> 64) as u64 ^ high;
+            // Most routes are decided by the first half of the address.
+            if span.shift > 64 {
+                let window = high >> ((span.shift - 1) & 63);
+                return (window < 1 << ROWS).then_some(window as u32);
+            }
+            // No window begins farther ahead in the first half.
+            if high >> ROWS != 0 {
+                return None;
+            }
+            let low = self as u64 ^ low;
+            let window = (u128::from(high) << 64 | u128::from(low)) << 1 >> span.shift;
+            (window < 1 << ROWS).then_some(window as u32)
         }
 
         #[inline]

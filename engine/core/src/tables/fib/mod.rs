@@ -2,7 +2,7 @@
 //!
 //! [`Fib`] is a tree bitmap (Eatherton, Varghese and Dittia, 2004) of up to
 //! six bits a node, paths without forks left out, and every array shared
-//! between copies. A copy costs two reference counts at most. A change copies
+//! between copies. A copy costs two reference counts. A change copies
 //! the arrays on the one path it touches, and only those that a copy still
 //! shares, so loading a table copies no path. No route is
 //! spread over others' nodes: a change touches one node, and sometimes its
@@ -13,12 +13,14 @@
 //!
 //! - `key`: addresses and how they are cut into chunks
 //! - `node`, `array`: the tree and the shared arrays
+//! - `epoch`: when arrays may be freed
 //! - `lookup`, `kernel`: what workers run
 //! - `iter`: routes in order
 //!
 //! A node takes 40 bytes for IPv4 and 56 for IPv6, a value 8 more.
 
 mod array;
+mod epoch;
 mod iter;
 mod kernel;
 mod key;
@@ -30,32 +32,45 @@ mod tests;
 use std::fmt;
 
 use crate::tables::vrf::FibEntry;
+use epoch::Place;
 pub use iter::Iter;
 pub use key::FibKey;
 use node::Node;
 
 /// A longest-prefix match table. Bits of a prefix past its length are
 /// ignored, and a length past the width of the key means the width.
-#[derive(Clone)]
-pub struct Fib<K: FibKey, V = FibEntry> {
+pub struct Fib<K: FibKey, V: Copy = FibEntry> {
     root: Option<Node<K, V>>,
     routes: usize,
     bytes: usize,
+    place: Place<K, V>,
 }
 
-impl<K: FibKey, V> Default for Fib<K, V> {
+impl<K: FibKey, V: Copy> Default for Fib<K, V> {
     fn default() -> Self {
-        Self { root: None, routes: 0, bytes: 0 }
+        Self { root: None, routes: 0, bytes: 0, place: Place::default() }
     }
 }
 
-impl<K: FibKey, V> fmt::Debug for Fib<K, V> {
+impl<K: FibKey, V: Copy> Clone for Fib<K, V> {
+    fn clone(&self) -> Self {
+        Self { root: self.root, routes: self.routes, bytes: self.bytes, place: self.place.clone() }
+    }
+}
+
+impl<K: FibKey, V: Copy> Drop for Fib<K, V> {
+    fn drop(&mut self) {
+        self.place.leave(self.root.take());
+    }
+}
+
+impl<K: FibKey, V: Copy> fmt::Debug for Fib<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fib").field("routes", &self.routes).field("bytes", &self.bytes).finish()
     }
 }
 
-impl<K: FibKey, V> Fib<K, V> {
+impl<K: FibKey, V: Copy> Fib<K, V> {
     /// Routes in the table.
     pub fn len(&self) -> usize {
         self.routes
@@ -77,13 +92,13 @@ impl<K: FibKey, V: Copy> Fib<K, V> {
     /// Puts in a route and returns the value that the prefix had.
     pub fn insert(&mut self, prefix: K, length: u8, value: V) -> Option<V> {
         let (prefix, length) = canonical(prefix, length);
-        let old = match &mut self.root {
-            Some(root) => root.insert(prefix, length, value, &mut self.bytes),
+        let old = self.place.change(&mut self.root, &mut self.bytes, |root, change| match root {
+            Some(root) => root.insert(prefix, length, value, change),
             None => {
-                self.root = Some(Node::leaf(prefix, length, value));
+                *root = Some(Node::leaf(prefix, length, value));
                 None
             }
-        };
+        });
         self.routes += usize::from(old.is_none());
         old
     }
@@ -91,13 +106,16 @@ impl<K: FibKey, V: Copy> Fib<K, V> {
     /// Takes out a route and returns its value.
     pub fn remove(&mut self, prefix: K, length: u8) -> Option<V> {
         let (prefix, length) = canonical(prefix, length);
-        let root = self.root.as_mut()?;
         // Nothing is copied for a route that is not there.
-        let old = *root.exact(prefix, length)?;
-        root.remove(prefix, length, &mut self.bytes);
-        if root.is_vacant() {
-            self.root = None;
-        }
+        let old = *self.root.as_ref()?.exact(prefix, length)?;
+        self.place.change(&mut self.root, &mut self.bytes, |root, change| {
+            if let Some(node) = root {
+                node.remove(prefix, length, change);
+                if node.is_vacant() {
+                    *root = None;
+                }
+            }
+        });
         self.routes -= 1;
         Some(old)
     }
@@ -123,7 +141,7 @@ impl<K: FibKey, V: Copy> Fib<K, V> {
     /// memory overlap. Goes as far as the shorter of the two slices.
     #[inline]
     pub fn lookup_burst(&self, keys: &[K], out: &mut [Option<V>]) {
-        lookup::burst(self.root.as_ref(), keys, out);
+        lookup::burst(self.root.as_ref(), self.bytes, keys, out);
     }
 
     /// All routes in order of their addresses, the shorter prefix first.

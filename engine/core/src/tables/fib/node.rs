@@ -9,11 +9,14 @@
 //! single route is a [`Leaf`] wherever it hangs, and a branch names the whole
 //! path to it, so spans in which nothing forks take no node.
 
-use super::array::{Array, Element};
+use arrayvec::ArrayVec;
+
+use super::array::Array;
+use super::epoch::Change;
 use super::key::{FibKey, ROWS, Span};
 
 /// A subtree.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Node<K: FibKey, V> {
     /// With one route.
     Leaf(Leaf<K, V>),
@@ -22,7 +25,7 @@ pub(super) enum Node<K: FibKey, V> {
 }
 
 /// One route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Leaf<K: FibKey, V> {
     key: K::Packed,
     pub length: u8,
@@ -30,41 +33,36 @@ pub(super) struct Leaf<K: FibKey, V> {
 }
 
 /// Several routes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Branch<K: FibKey, V> {
     /// The path: zeros from the span on.
     key: K::Packed,
     pub span: Span,
+    #[allow(dead_code, reason = "the compiler reads it: its unused values are the tag of a node")]
+    kind: Kind,
     pub internal: u64,
     pub external: u64,
-    values: Array<Value<V>>,
+    values: Array<V>,
     children: Array<Node<K, V>>,
 }
 
-/// A value in an array.
+/// Says that a node is a branch: any other value says that it is a leaf. It
+/// saves a node the eight bytes of a tag of its own.
 #[derive(Debug, Clone, Copy)]
-struct Value<V>(V);
-
-impl<V: Copy> Element for Value<V> {
-    fn take(&mut self) -> Self {
-        *self
-    }
-}
-
-impl<K: FibKey, V: Copy> Element for Node<K, V> {
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::vacant())
-    }
+#[repr(u8)]
+enum Kind {
+    Branch = 1,
 }
 
 /// How many bits are set below `bit`.
 #[inline]
 fn rank(bits: u64, bit: u32) -> usize {
-    (bits & ((1 << bit) - 1)).count_ones() as usize
+    (bits & ((1 << (bit & 63)) - 1)).count_ones() as usize
 }
 
+#[inline]
 fn has(bits: u64, bit: u32) -> bool {
-    bits >> bit & 1 != 0
+    bits >> (bit & 63) & 1 != 0
 }
 
 impl<K: FibKey, V> Leaf<K, V> {
@@ -126,8 +124,8 @@ impl<K: FibKey, V: Copy> Node<K, V> {
         }
     }
 
-    /// Puts in a route; `bytes` follows the memory in use.
-    pub fn insert(&mut self, key: K, length: u8, value: V, bytes: &mut usize) -> Option<V> {
+    /// Puts in a route; `change` is the table's.
+    pub fn insert(&mut self, key: K, length: u8, value: V, change: &mut Change<'_>) -> Option<V> {
         // What both prefixes have in common.
         let common = key.common_bits(self.key()).min(length).min(self.span().start);
         let fork = Span::of_length::<K>(common);
@@ -136,28 +134,53 @@ impl<K: FibKey, V: Copy> Node<K, V> {
                 return Some(std::mem::replace(&mut leaf.value, value));
             }
             Self::Branch(branch) if branch.span == fork => {
-                return branch.insert(key, length, value, bytes);
+                return branch.insert(key, length, value, change);
             }
             _ => {}
         }
         let mut branch = Branch::new(key, fork);
-        branch.adopt(self.take(), bytes);
-        branch.adopt(Self::leaf(key, length, value), bytes);
+        branch.adopt(*self, change);
+        branch.adopt(Self::leaf(key, length, value), change);
         *self = Self::Branch(branch);
         None
     }
 
     /// Takes out a route that is there. The node may be vacant afterwards.
-    pub fn remove(&mut self, key: K, length: u8, bytes: &mut usize) {
+    pub fn remove(&mut self, key: K, length: u8, change: &mut Change<'_>) {
         match self {
             Self::Leaf(_) => *self = Self::vacant(),
             Self::Branch(branch) => {
-                branch.remove(key, length, bytes);
-                if let Some(simpler) = branch.simplify(bytes) {
+                branch.remove(key, length, change);
+                if let Some(simpler) = branch.simplify(change) {
                     *self = simpler;
                 }
             }
         }
+    }
+
+    /// The subtree in arrays of its own.
+    pub fn copied(&self, change: &mut Change<'_>) -> Self {
+        let Self::Branch(branch) = self else { return *self };
+        let (values, children) = (branch.values.as_slice(), branch.children.as_slice());
+        let values = Array::build(values.len(), change, |at| values[at]);
+        let copies: ArrayVec<Self, 64> = children.iter().map(|child| child.copied(change)).collect();
+        let children = Array::build(copies.len(), change, |at| copies[at]);
+        Self::Branch(Branch { values, children, ..*branch })
+    }
+
+    /// Frees all arrays of the subtree.
+    ///
+    /// # Safety
+    /// Nobody else has any of them, and nobody uses the subtree afterwards.
+    pub unsafe fn free(self) {
+        let Self::Branch(branch) = self else { return };
+        for child in branch.children.as_slice() {
+            // SAFETY: as the caller says.
+            unsafe { child.free() };
+        }
+        let blocks = [branch.values.into_block(), branch.children.into_block()];
+        // SAFETY: as the caller says; the children were read before.
+        blocks.into_iter().flatten().for_each(|block| unsafe { block.free() });
     }
 
     /// Bytes that it holds on the heap, by counting.
@@ -172,16 +195,26 @@ impl<K: FibKey, V: Copy> Node<K, V> {
         }
     }
 
-    /// Of those, how many no other table shares.
+    /// Of those, how many are of the epoch of the last change below.
     #[cfg(test)]
     pub fn count_unshared_bytes(&self) -> usize {
+        self.count_bytes_of(self.newest_stamp())
+    }
+
+    #[cfg(test)]
+    fn newest_stamp(&self) -> u64 {
         let Self::Branch(branch) = self else { return 0 };
-        let values = if branch.values.is_unique() { branch.values.bytes() } else { 0 };
-        if !branch.children.is_unique() {
-            return values;
-        }
-        let below: usize = branch.children.as_slice().iter().map(Self::count_unshared_bytes).sum();
-        values + branch.children.bytes() + below
+        let below = branch.children.as_slice().iter().map(Self::newest_stamp).max().unwrap_or(0);
+        below.max(branch.values.stamp()).max(branch.children.stamp())
+    }
+
+    #[cfg(test)]
+    fn count_bytes_of(&self, stamp: u64) -> usize {
+        let Self::Branch(branch) = self else { return 0 };
+        let of_values = if branch.values.stamp() == stamp { branch.values.bytes() } else { 0 };
+        let of_children = if branch.children.stamp() == stamp { branch.children.bytes() } else { 0 };
+        let below = branch.children.as_slice().iter().map(|child| child.count_bytes_of(stamp));
+        of_values + of_children + below.sum::<usize>()
     }
 
     /// Panics unless the tree below has the one shape that its routes allow.
@@ -204,7 +237,7 @@ impl<K: FibKey, V: Copy> Node<K, V> {
     }
 }
 
-impl<K: FibKey, V> Branch<K, V> {
+impl<K: FibKey, V: Copy> Branch<K, V> {
     #[inline]
     pub fn key(&self) -> K {
         K::unpack(self.key)
@@ -213,19 +246,23 @@ impl<K: FibKey, V> Branch<K, V> {
     /// The subtree of a chunk.
     #[inline]
     pub fn child(&self, chunk: u32) -> Option<&Node<K, V>> {
-        if self.external >> chunk & 1 == 0 {
+        if !has(self.external, chunk) {
             return None;
         }
-        self.children.as_slice().get(rank(self.external, chunk))
+        // SAFETY: there is a child for each bit of `external`, in their order.
+        // The bit is set, and the rank is how many come before it.
+        Some(unsafe { self.children.get_unchecked(rank(self.external, chunk)) })
     }
 
     /// The value of a bit of `internal`.
     #[inline]
     pub fn value(&self, bit: u32) -> Option<&V> {
-        if self.internal >> bit & 1 == 0 {
+        if !has(self.internal, bit) {
             return None;
         }
-        self.values.as_slice().get(rank(self.internal, bit)).map(|value| &value.0)
+        // SAFETY: there is a value for each bit of `internal`, in their order.
+        // The bit is set, and the rank is how many come before it.
+        Some(unsafe { self.values.get_unchecked(rank(self.internal, bit)) })
     }
 
     /// The prefix of a bit of `internal`.
@@ -239,6 +276,13 @@ impl<K: FibKey, V> Branch<K, V> {
     #[inline]
     pub fn chunk(&self, key: K) -> Option<u32> {
         key.chunk(self.key(), self.span)
+    }
+
+    /// The chunk of a key for a search: `None` for most keys that do not lie on
+    /// the path, and a chunk that nothing here has for the others.
+    #[inline(always)]
+    pub fn window(&self, key: K) -> Option<u32> {
+        key.window(self.key, self.span)
     }
 
     /// The chunk of a route of this subtree.
@@ -263,6 +307,7 @@ impl<K: FibKey, V: Copy> Branch<K, V> {
         Self {
             key: key.truncate(span.start).pack(),
             span,
+            kind: Kind::Branch,
             internal: 0,
             external: 0,
             values: Array::default(),
@@ -271,76 +316,74 @@ impl<K: FibKey, V: Copy> Branch<K, V> {
     }
 
     /// Puts in a route whose path is this branch's.
-    fn insert(&mut self, key: K, length: u8, value: V, bytes: &mut usize) -> Option<V> {
+    fn insert(&mut self, key: K, length: u8, value: V, change: &mut Change<'_>) -> Option<V> {
         let chunk = self.chunk_of_own(key);
         if self.covers(length) {
-            return self.set_value(self.bit(chunk, length), value, bytes);
+            return self.set_value(self.bit(chunk, length), value, change);
         }
         if !has(self.external, chunk) {
-            self.adopt(Node::leaf(key, length, value), bytes);
+            self.adopt(Node::leaf(key, length, value), change);
             return None;
         }
         let at = rank(self.external, chunk);
-        self.children.edit(|children| children[at].insert(key, length, value, bytes))
+        self.children.edit(change)[at].insert(key, length, value, change)
     }
 
     /// Takes in a subtree whose chunk is free, or a route that ends here.
-    fn adopt(&mut self, node: Node<K, V>, bytes: &mut usize) {
+    fn adopt(&mut self, node: Node<K, V>, change: &mut Change<'_>) {
         let chunk = self.chunk_of_own(node.key());
         match node {
             Node::Leaf(leaf) if self.covers(leaf.length) => {
-                self.set_value(self.bit(chunk, leaf.length), leaf.value, bytes);
+                self.set_value(self.bit(chunk, leaf.length), leaf.value, change);
             }
             node => {
-                self.children.insert(rank(self.external, chunk), node, bytes);
+                self.children.insert(rank(self.external, chunk), node, change);
                 self.external |= 1 << chunk;
             }
         }
     }
 
-    fn set_value(&mut self, bit: u32, value: V, bytes: &mut usize) -> Option<V> {
+    fn set_value(&mut self, bit: u32, value: V, change: &mut Change<'_>) -> Option<V> {
         let at = rank(self.internal, bit);
         if has(self.internal, bit) {
-            return Some(self.values.edit(|values| std::mem::replace(&mut values[at].0, value)));
+            return Some(std::mem::replace(&mut self.values.edit(change)[at], value));
         }
-        self.values.insert(at, Value(value), bytes);
+        self.values.insert(at, value, change);
         self.internal |= 1 << bit;
         None
     }
 
     /// Takes out a route that is there.
-    fn remove(&mut self, key: K, length: u8, bytes: &mut usize) {
+    fn remove(&mut self, key: K, length: u8, change: &mut Change<'_>) {
         let chunk = self.chunk_of_own(key);
         if self.covers(length) {
             let bit = self.bit(chunk, length);
-            self.values.remove(rank(self.internal, bit), bytes);
+            self.values.remove(rank(self.internal, bit), change);
             self.internal &= !(1 << bit);
             return;
         }
         let at = rank(self.external, chunk);
-        let vacant = self.children.edit(|children| {
-            children[at].remove(key, length, bytes);
-            children[at].is_vacant()
-        });
-        if vacant {
-            self.children.remove(at, bytes);
+        let child = &mut self.children.edit(change)[at];
+        child.remove(key, length, change);
+        if child.is_vacant() {
+            self.children.remove(at, change);
             self.external &= !(1 << chunk);
         }
     }
 
     /// What this branch should be replaced by now that it has lost a route.
-    fn simplify(&mut self, bytes: &mut usize) -> Option<Node<K, V>> {
+    fn simplify(&mut self, change: &mut Change<'_>) -> Option<Node<K, V>> {
         match (self.internal.count_ones(), self.external.count_ones()) {
             (0, 1) => {
-                let only = self.children.edit(|children| children[0].take());
-                self.children.remove(0, bytes);
+                let only = *self.children.as_slice().first()?;
+                self.children.remove(0, change);
                 Some(only)
             }
             (1, 0) => {
                 let bit = self.internal.trailing_zeros();
                 let (key, length) = self.prefix(bit);
                 let value = *self.value(bit)?;
-                self.values.remove(0, bytes);
+                self.values.remove(0, change);
                 Some(Node::leaf(key, length, value))
             }
             _ => None,

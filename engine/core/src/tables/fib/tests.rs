@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::key::FibKey;
-use super::{Fib, canonical};
+use super::array::LIVE_BYTES;
+use super::key::{FibKey, Span};
+use super::{Fib, canonical, lookup};
 
 /// What a table should be: routes in order.
 type Model<K> = BTreeMap<(K, u8), u64>;
@@ -81,6 +82,10 @@ fn check<K: FibKey>(fib: &Fib<K, u64>, model: &Model<K>, keys: &[K]) {
     let keys: Vec<K> = keys.iter().copied().chain(model.keys().map(|(key, _)| *key)).collect();
     let mut out = vec![Some(0); keys.len()];
     fib.lookup_burst(&keys, &mut out);
+    // As in a table that is too large for the near caches.
+    let mut interleaved = vec![Some(0); keys.len()];
+    lookup::burst(fib.root.as_ref(), usize::MAX, &keys, &mut interleaved);
+    assert_eq!(interleaved, out);
     for (key, burst) in keys.iter().zip(out) {
         let expected = longest_match(model, *key);
         assert_eq!(fib.lookup_prefix(*key), expected, "{key:?}");
@@ -110,6 +115,32 @@ fn behaves_like_the_model<K: FibKey>(steps: Vec<Step<K>>, keys: &[K]) {
     check(&fib, &model, keys);
     assert_eq!(fib.memory_bytes(), 0);
     assert!(fib.root.is_none());
+    drop((fib, published));
+    assert_eq!(LIVE_BYTES.get(), 0);
+}
+
+/// Several tables, copies of each other, each of which is changed and dropped
+/// at any time.
+fn copies_live_on_their_own<K: FibKey>(steps: Vec<(usize, bool, Step<K>)>) {
+    let mut tables = vec![(Fib::default(), Model::new())];
+    for (pick, ends, step) in steps {
+        let at = pick % tables.len();
+        if matches!(step, Step::Publish) {
+            tables.push(tables[at].clone());
+        } else if ends && tables.len() > 1 {
+            tables.swap_remove(at);
+        } else {
+            let (fib, model) = &mut tables[at];
+            apply(step, fib, model);
+        }
+        for (fib, model) in &tables {
+            check(fib, model, &[]);
+        }
+    }
+    let bytes = tables.iter().map(|(fib, _)| fib.memory_bytes()).sum::<usize>();
+    assert!(bytes == 0 || LIVE_BYTES.get() > 0);
+    drop(tables);
+    assert_eq!(LIVE_BYTES.get(), 0);
 }
 
 /// From every start, the iteration is the tail of the whole one.
@@ -127,7 +158,29 @@ fn pages_like_the_model<K: FibKey>(routes: Vec<(K, u8)>, start: K, length: u8) {
     }
 }
 
+/// A search's chunk is the writer's wherever there is one, and above the
+/// span's mask, if anything, wherever there is none.
+fn windows_are_chunks<K: FibKey>(path: K, key: K, length: u8) {
+    let span = Span::of_length::<K>(length);
+    let path = path.truncate(span.start);
+    let window = key.window(path.pack(), span);
+    match key.chunk(path, span) {
+        Some(chunk) => assert_eq!(window, Some(chunk), "{key:?} under {path:?} at {span:?}"),
+        None => assert!(window.is_none_or(|window| window > u32::from(span.mask) && window < 64)),
+    }
+}
+
 proptest! {
+    #[test]
+    fn ipv4_windows_are_chunks(path in address4(), key in address4(), length in 0u8..=32) {
+        windows_are_chunks(path, key, length);
+    }
+
+    #[test]
+    fn ipv6_windows_are_chunks(path in address6(), key in address6(), length in 0u8..=128) {
+        windows_are_chunks(path, key, length);
+    }
+
     #[test]
     fn ipv4_behaves_like_a_linear_search(
         steps in steps(address4()),
@@ -142,6 +195,15 @@ proptest! {
         keys in proptest::collection::vec(address6(), 0..80),
     ) {
         behaves_like_the_model(steps, &keys);
+    }
+
+    #[test]
+    fn copies_share_nothing_that_changes(
+        steps in steps(address4()),
+        picks in proptest::collection::vec((0usize..6, proptest::bool::weighted(0.1)), 150),
+    ) {
+        let steps = steps.into_iter().zip(picks);
+        copies_live_on_their_own(steps.map(|(step, (pick, ends))| (pick, ends, step)).collect());
     }
 
     #[test]
@@ -228,4 +290,39 @@ fn a_change_copies_only_its_own_path() {
     assert_eq!(before.lookup(5 << 8), Some(5));
     let own = fib.root.as_ref().map_or(0, super::Node::count_unshared_bytes);
     assert!(own > 0 && own < 8192, "{own} of {} bytes copied", fib.memory_bytes());
+}
+
+#[test]
+fn a_long_line_of_epochs_ends_without_recursion() {
+    let mut fib = Fib::<u32, u64>::default();
+    fib.insert(1 << 8, 24, 0);
+    fib.insert(2 << 8, 24, 0);
+    let first = fib.clone();
+    for n in 0..200_000u64 {
+        let copy = fib.clone();
+        fib.insert(2 << 8, 24, n);
+        drop(copy);
+    }
+    assert_eq!(first.lookup(2 << 8), Some(0));
+    drop(first);
+    assert_eq!(LIVE_BYTES.get(), fib.memory_bytes(), "what only the old copies had is freed");
+}
+
+#[test]
+fn copies_may_end_in_another_thread() {
+    let mut fib = Fib::<u32, u64>::default();
+    for n in 0..1000u32 {
+        fib.insert(n << 8, 24, 0);
+    }
+    for n in 1..200u64 {
+        let copy = fib.clone();
+        let reader = std::thread::spawn(move || {
+            let found: Vec<Option<u64>> = (0..1000u32).map(|route| copy.lookup(route << 8)).collect();
+            assert!(found.iter().all(|value| *value == Some(n - 1)), "{found:?}");
+        });
+        for route in 0..1000u32 {
+            fib.insert(route << 8, 24, n);
+        }
+        reader.join().expect("the copy is as it was when it was taken");
+    }
 }

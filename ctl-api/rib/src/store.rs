@@ -54,6 +54,8 @@ pub(crate) struct Compiled {
     pub vrf: VrfId,
     /// The next hop of each prefix that it claims.
     pub next_hops: Vec<(IpNet, NextHopId)>,
+    /// The next hops that keep its static neighbours.
+    pub static_neighbours: Vec<NextHopId>,
 }
 
 /// A declared security group.

@@ -8,6 +8,7 @@ use tieline_engine::tables::neighbour::{EthernetHeader, NeighbourState};
 use tieline_engine::tables::port::VlanTags;
 use tieline_engine::types::{InterfaceId, MacAddr, NeighbourId, PortId};
 
+use crate::compile::next_hops::NextHopKey;
 use crate::compile::routes::claim_key;
 use crate::name::Name;
 use crate::rib::Rib;
@@ -47,8 +48,12 @@ impl Rib {
                 Arc::make_mut(&mut tables.underlay_addresses).insert(prefix.addr());
             }
         }
+        let neighbours = spec.static_neighbours.keys();
+        let static_neighbours = neighbours
+            .map(|address| self.acquire_next_hop(NextHopKey::Neighbour(id, *address), tables))
+            .collect();
         if let Some(declared) = self.store.interfaces.get_mut(name) {
-            declared.compiled = Some(Compiled { port: port_id, vrf, next_hops });
+            declared.compiled = Some(Compiled { port: port_id, vrf, next_hops, static_neighbours });
         }
         self.note_interface(&spec.name, spec.is_underlay());
         self.dirty.bumps.insert(vrf);
@@ -71,6 +76,9 @@ impl Rib {
             if spec.is_underlay() && prefix.prefix_len() == prefix.max_prefix_len() {
                 Arc::make_mut(&mut tables.underlay_addresses).remove(&prefix.addr());
             }
+        }
+        for next_hop in compiled.static_neighbours {
+            self.release_next_hop(next_hop);
         }
         self.note_interface(&spec.name, spec.is_underlay());
         self.dirty.bumps.insert(compiled.vrf);

@@ -25,7 +25,8 @@ use crate::waits::Target;
 pub(crate) enum NextHopKey {
     Local(InterfaceId),
     Connected(InterfaceId),
-    Workload(InterfaceId, IpAddr),
+    /// A workload, or a static neighbour that no prefix may lead to.
+    Neighbour(InterfaceId, IpAddr),
     Named(NodeId, UseId),
 }
 
@@ -266,8 +267,8 @@ impl Rib {
             NextHopKey::Connected(interface) => {
                 (Resolution::Connected(interface), NextHop::Connected(interface), Vec::new())
             }
-            NextHopKey::Workload(interface, address) => {
-                let (resolution, engine) = self.resolve_workload(interface, address, tables);
+            NextHopKey::Neighbour(interface, address) => {
+                let (resolution, engine) = self.resolve_neighbour(interface, address, tables);
                 (resolution, engine, Vec::new())
             }
             NextHopKey::Named(node, tunnel_use) => self.resolve_named(node, tunnel_use, tables),
@@ -335,8 +336,8 @@ impl Rib {
         }
     }
 
-    /// A workload's neighbour; its MAC is configured or learned.
-    fn resolve_workload(
+    /// A neighbour that its interface names; its MAC is declared or learned.
+    fn resolve_neighbour(
         &self,
         interface: InterfaceId,
         address: IpAddr,
@@ -345,7 +346,7 @@ impl Rib {
         let Some(id) = tables.intern_neighbour(interface, address) else {
             return (Resolution::unusable("its interface is not in force"), NextHop::Unusable);
         };
-        let mac = self.store.interface(interface).and_then(|interface| interface.spec.workload_mac);
+        let mac = self.store.interface(interface).and_then(|interface| interface.spec.declared_mac(address));
         match (mac, tables.neighbours.get(id.index())) {
             (None, _) => forget_static(id, tables),
             (Some(mac), Some(found))

@@ -105,7 +105,7 @@ pub(crate) fn claim_key(
     match kind {
         ClaimKind::Local => NextHopKey::Local(interface),
         ClaimKind::Connected => NextHopKey::Connected(interface),
-        ClaimKind::Workload => NextHopKey::Workload(interface, prefix.addr()),
+        ClaimKind::Workload => NextHopKey::Neighbour(interface, prefix.addr()),
     }
 }
 

@@ -96,7 +96,7 @@ impl Rib {
         let Some(entry) = self.next_hops.remove_if_idle(id) else { return };
         tables.next_hops.remove(id.index());
         if let Some(neighbour) = entry.resolution.neighbour() {
-            if matches!(entry.key, NextHopKey::Workload(..)) {
+            if matches!(entry.key, NextHopKey::Neighbour(..)) {
                 forget_static(neighbour, tables);
             }
             self.release_neighbour(neighbour, tables);

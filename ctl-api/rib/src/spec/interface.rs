@@ -1,5 +1,6 @@
 //! Interfaces, and the prefixes that they claim in their VRF.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub struct InterfaceSpec {
     pub anti_spoofing: bool,
     /// Largest IP packet in bytes; `None`: the port's.
     pub mtu: Option<u16>,
+    /// Neighbours that are not learned: address and MAC, by address.
+    pub static_neighbours: BTreeMap<IpAddr, MacAddr>,
 }
 
 /// Why an interface claims a prefix.
@@ -76,6 +79,7 @@ impl InterfaceSpec {
             allowed_pairs: allowed_pairs(&message.allowed_address_pairs, workload_mac)?,
             anti_spoofing: !message.anti_spoofing_disabled,
             mtu: field::mtu("interface.mtu", message.mtu)?,
+            static_neighbours: static_neighbours(message)?,
         };
         spec.check_workload()?;
         Ok(spec)
@@ -109,6 +113,14 @@ impl InterfaceSpec {
     /// Whether it is one workload's interface rather than a subnet's.
     pub fn has_workload(&self) -> bool {
         !self.workload_addresses.is_empty()
+    }
+
+    /// The MAC of a neighbour, if it is declared.
+    pub fn declared_mac(&self, address: IpAddr) -> Option<MacAddr> {
+        match self.static_neighbours.get(&address) {
+            Some(mac) => Some(*mac),
+            None => self.workload_mac.filter(|_| self.workload_addresses.contains(&address)),
+        }
     }
 
     /// The prefixes that it puts into its VRF, each once.
@@ -218,6 +230,35 @@ fn allowed_pairs(
     pairs.iter().enumerate().map(pair).collect()
 }
 
+fn static_neighbours(message: &v1::Interface) -> Result<BTreeMap<IpAddr, MacAddr>, Refusal> {
+    const FIELD: &str = "interface.static_neighbours";
+    check_count(FIELD, message.static_neighbours.len())?;
+    let local = local_addresses(&message.local_addresses)?;
+    let workload = workload_addresses(message)?;
+    let mut neighbours = BTreeMap::new();
+    for (at, neighbour) in message.static_neighbours.iter().enumerate() {
+        let field = format!("{FIELD}[{at}].address");
+        let address = field::host_address(&field, &neighbour.address)?;
+        if local.iter().any(|own| own.addr() == address) {
+            let sentence = format!("{address} is the gateway's own address: a neighbour has another");
+            return Err(Refusal::invalid(field, sentence));
+        }
+        if workload.contains(&address) {
+            let sentence = format!("{address} is the workload's own address: set workload_mac instead");
+            return Err(Refusal::invalid(field, sentence));
+        }
+        let mac_field = format!("{FIELD}[{at}].mac");
+        let Some(mac) = field::mac(&mac_field, &neighbour.mac)? else {
+            let sentence = format!("{address} has no MAC: set it, or leave the neighbour to ARP and ND");
+            return Err(Refusal::invalid(mac_field, sentence));
+        };
+        if neighbours.insert(address, mac).is_some() {
+            return Err(Refusal::invalid(field, format!("{address} stands twice")));
+        }
+    }
+    Ok(neighbours)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,5 +332,42 @@ mod tests {
             refused(&|m| m.allowed_address_pairs[0].prefix = "x".into()),
             "interface.allowed_address_pairs[0].prefix"
         );
+    }
+
+    fn neighbour(address: &str, mac: &str) -> v1::StaticNeighbour {
+        v1::StaticNeighbour { address: address.into(), mac: mac.into() }
+    }
+
+    #[test]
+    fn a_static_neighbour_is_a_declared_mac_beside_the_workloads() {
+        let message = v1::Interface {
+            static_neighbours: vec![neighbour("10.1.0.9", "02:00:00:00:00:19")],
+            ..workload()
+        };
+        let spec = InterfaceSpec::parse(&message).expect("valid");
+        let mac = |last: u8| spec.declared_mac(IpAddr::from([10, 1, 0, last]));
+        assert_eq!(mac(9), Some(MacAddr([2, 0, 0, 0, 0, 0x19])));
+        assert_eq!(mac(5), Some(MacAddr([2, 0, 0, 0, 0, 9])));
+        assert_eq!(mac(6), None);
+        assert!(spec.claims().iter().all(|(prefix, _)| prefix.addr() != IpAddr::from([10, 1, 0, 9])));
+    }
+
+    #[test]
+    fn static_neighbours_that_cannot_be_are_refused_by_field() {
+        let refused = |neighbours: &[(&str, &str)]| {
+            let neighbours = neighbours.iter().map(|(address, mac)| neighbour(address, mac));
+            let message = v1::Interface { static_neighbours: neighbours.collect(), ..workload() };
+            let refusal = InterfaceSpec::parse(&message).expect_err("refused");
+            refusal.field.strip_prefix("interface.static_neighbours").expect("its field").to_owned()
+        };
+        let mac = "02:00:00:00:00:19";
+        assert_eq!(refused(&[("10.1.0.9", "")]), "[0].mac");
+        assert_eq!(refused(&[("10.1.0.9", "ff:ff:ff:ff:ff:ff")]), "[0].mac");
+        assert_eq!(refused(&[("10.1.0.9", mac), ("nowhere", mac)]), "[1].address");
+        assert_eq!(refused(&[("224.0.0.1", mac)]), "[0].address");
+        assert_eq!(refused(&[("10.1.0.1", mac)]), "[0].address", "the gateway's own");
+        assert_eq!(refused(&[("10.1.0.5", mac)]), "[0].address", "the workload's own");
+        assert_eq!(refused(&[("10.1.0.9", mac), ("10.1.0.9", mac)]), "[1].address");
+        assert_eq!(refused(&[("10.1.0.9", mac); MAX_ADDRESSES + 1]), "");
     }
 }

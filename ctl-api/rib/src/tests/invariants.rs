@@ -95,8 +95,11 @@ fn check_next_hop_users(rib: &Rib, tables: &Tables) {
         }
     }
     for interface in rib.store.interfaces.values() {
-        for (_, id) in interface.compiled.iter().flat_map(|compiled| &compiled.next_hops) {
-            *users.entry(*id).or_default() += 1;
+        if let Some(compiled) = &interface.compiled {
+            let of_claims = compiled.next_hops.iter().map(|(_, id)| id);
+            for id in of_claims.chain(&compiled.static_neighbours) {
+                *users.entry(*id).or_default() += 1;
+            }
         }
     }
     for (_, entry, _) in rib.next_hops.iter() {

@@ -37,18 +37,31 @@ fn port() -> impl Strategy<Value = Kind> {
     })
 }
 
+/// Neighbours with a declared MAC: tunnels' ends, gateways, workloads.
+fn static_neighbours(addresses: Vec<&'static str>) -> impl Strategy<Value = Vec<v1::StaticNeighbour>> {
+    let macs = select(vec!["02:00:00:00:00:55", "02:00:00:00:00:66"]);
+    (subsequence(addresses, 0..=2), macs).prop_map(|(addresses, mac)| {
+        let neighbour = |address| v1::StaticNeighbour { address, mac: mac.into() };
+        strings(addresses).into_iter().map(neighbour).collect()
+    })
+}
+
 fn fabric_interface() -> impl Strategy<Value = Kind> {
     let addresses = vec!["198.18.1.1/24", "198.18.2.1/24", "198.18.0.1/32", "2001:db8:1::1/64"];
-    (0u32..2, 0u32..2, subsequence(addresses, 0..=2)).prop_map(|(n, vlan, addresses)| {
-        Kind::Interface(v1::Interface {
-            name: format!("f{n}"),
-            port: "p0".into(),
-            vlan,
-            vrf: "underlay".into(),
-            local_addresses: strings(addresses),
-            ..Default::default()
-        })
-    })
+    let neighbours = static_neighbours(vec!["198.18.1.9", "198.18.1.254", "2001:db8:1::9"]);
+    (0u32..2, 0u32..2, subsequence(addresses, 0..=2), neighbours).prop_map(
+        |(n, vlan, addresses, neighbours)| {
+            Kind::Interface(v1::Interface {
+                name: format!("f{n}"),
+                port: "p0".into(),
+                vlan,
+                vrf: "underlay".into(),
+                local_addresses: strings(addresses),
+                static_neighbours: neighbours,
+                ..Default::default()
+            })
+        },
+    )
 }
 
 fn tenant_interface() -> impl Strategy<Value = Kind> {
@@ -56,8 +69,10 @@ fn tenant_interface() -> impl Strategy<Value = Kind> {
     let local = subsequence(vec!["10.1.0.1/24", "10.2.0.1/24", "2001:db8:2::1/64"], 0..=2);
     let workload = subsequence(vec!["10.1.0.5", "10.1.0.6", "2001:db8:2::5"], 0..=2);
     let rest = (any::<bool>(), groups(), prop::bool::weighted(0.2), select(vec![0u32, 1400, 9000]));
-    (names, local, workload, rest).prop_map(
-        |((n, port, vlan, vrf), local, workload, (mac, groups, open, mtu))| {
+    // Some of them are refused: a workload has a MAC of its own.
+    let neighbours = static_neighbours(vec!["10.1.0.5", "10.1.0.7"]);
+    (names, local, workload, rest, neighbours).prop_map(
+        |((n, port, vlan, vrf), local, workload, (mac, groups, open, mtu), static_neighbours)| {
             let has_mac = mac && !workload.is_empty();
             Kind::Interface(v1::Interface {
                 name: format!("i{n}"),
@@ -70,6 +85,7 @@ fn tenant_interface() -> impl Strategy<Value = Kind> {
                 security_groups: groups,
                 anti_spoofing_disabled: open,
                 mtu,
+                static_neighbours,
                 ..Default::default()
             })
         },

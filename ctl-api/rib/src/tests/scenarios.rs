@@ -625,6 +625,51 @@ fn a_configured_mac_is_forgotten_when_it_is_configured_no_more() {
 }
 
 #[test]
+fn a_static_neighbour_stands_as_long_as_its_interface_declares_it() {
+    let mut world = site();
+    world.add(Kind::Route(route("64512:7", "10.2.0.0/24", "64512:1", "nh", 200)));
+    let with = |neighbours: &[(&str, &str)]| {
+        let Kind::Interface(bare) = fabric() else { panic!("the fabric's interface") };
+        let neighbour = |(address, mac): &(&str, &str)| v1::StaticNeighbour {
+            address: (*address).into(),
+            mac: (*mac).into(),
+        };
+        Kind::Interface(v1::Interface {
+            static_neighbours: neighbours.iter().map(neighbour).collect(),
+            ..bare
+        })
+    };
+    let at = |world: &World, last: u8| {
+        let key = (world.rib.interface_id("fab0").expect("a number"), IpAddr::from([198, 18, 0, last]));
+        let id = world.tables.neighbour_index.get(&key)?;
+        let found = world.tables.neighbours.get(id.index())?;
+        Some((found.state, found.header.destination().to_string(), found.users))
+    };
+    let unknown = (NeighbourState::Resolving, "00:00:00:00:00:00".to_owned(), 1);
+    assert_eq!(at(&world, 2), Some(unknown.clone()), "the tunnel's remote");
+
+    let (far, idle) = (("198.18.0.2", "02:00:00:00:00:22"), ("198.18.0.3", "02:00:00:00:00:33"));
+    world.add(with(&[far, idle]));
+    assert_eq!(at(&world, 2), Some((NeighbourState::Static, far.1.to_owned(), 2)));
+    assert_eq!(at(&world, 3), Some((NeighbourState::Static, idle.1.to_owned(), 1)), "before anyone needs it");
+    assert!(!world.add(with(&[idle, far])).changed, "the order means nothing");
+    world.add(with(&[(far.0, idle.1)]));
+    assert_eq!(at(&world, 2), Some((NeighbourState::Static, idle.1.to_owned(), 2)));
+    assert_eq!(at(&world, 3), None);
+    invariants::check(&world);
+
+    // Without its port the interface waits; then the neighbour is back.
+    let fabric_port = port("f", v1::PortRole::Fabric);
+    world.remove(&fabric_port);
+    assert_eq!(at(&world, 2), None);
+    world.add(fabric_port);
+    assert_eq!(at(&world, 2), Some((NeighbourState::Static, idle.1.to_owned(), 2)));
+    world.add(with(&[]));
+    assert_eq!(at(&world, 2), Some(unknown));
+    invariants::check(&world);
+}
+
+#[test]
 fn a_tunnel_follows_a_gateway_that_is_declared_anew() {
     let mut world = site();
     world.add(gateway("spine", "fab0", "198.18.0.251"));

@@ -227,7 +227,8 @@ fn interface() -> impl Strategy<Value = object::Kind> {
     let pair = (text(), text()).prop_map(|(mac, prefix)| AddressPair { mac, prefix });
     let pairs = prop::collection::vec(pair, 0..3);
     let names = (text(), text(), text(), text(), text());
-    let lists = (texts(), texts(), numbers(), pairs);
+    let neighbour = (text(), text()).prop_map(|(address, mac)| StaticNeighbour { address, mac });
+    let lists = (texts(), texts(), numbers(), pairs, prop::collection::vec(neighbour, 0..3));
     (names, lists, any::<u32>(), any::<u32>(), any::<bool>()).prop_map(
         |(names, lists, vlan, mtu, anti_spoofing_disabled)| {
             object::Kind::Interface(Interface {
@@ -244,6 +245,7 @@ fn interface() -> impl Strategy<Value = object::Kind> {
                 allowed_address_pairs: lists.3,
                 anti_spoofing_disabled,
                 mtu,
+                static_neighbours: lists.4,
             })
         },
     )

@@ -283,10 +283,12 @@ mod tests {
             neighbours(&[
                 neighbour("192.0.2.1", "02:00:00:00:00:01", "resolved"),
                 neighbour("192.0.2.2", "", "resolving"),
+                neighbour("192.0.2.3", "02:00:00:00:00:03", "static"),
             ]),
             "INTERFACE  ADDRESS    MAC                STATE          CONFIRMED\n\
              up         192.0.2.1  02:00:00:00:00:01  resolved   1 min 1 s ago\n\
-             up         192.0.2.2  -                  resolving              -\n"
+             up         192.0.2.2  -                  resolving              -\n\
+             up         192.0.2.3  02:00:00:00:00:03  static                 -\n"
         );
     }
 

@@ -1,8 +1,8 @@
 //! Tells quiet moments of a core from disturbed ones.
 //!
-//! Two signs are looked at: fixed work on the measured core just before and
+//! Two signs are looked at: fixed work on the measured cores just before and
 //! just after a sample, and the share of the sample's time that the kernel gave
-//! the polling thread.
+//! each polling thread.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -34,8 +34,16 @@ pub fn tsc_hz() -> Result<f64> {
     Ok((to - from) as f64 / elapsed.as_secs_f64())
 }
 
-/// How long the fixed work takes on a core now.
-pub fn fixed_work(core: usize) -> Result<Duration> {
+/// How long the fixed work takes now on the slowest of these cores.
+pub fn fixed_work(cores: &[usize]) -> Result<Duration> {
+    let mut slowest = Duration::ZERO;
+    for core in cores {
+        slowest = slowest.max(fixed_work_on(*core)?);
+    }
+    Ok(slowest)
+}
+
+fn fixed_work_on(core: usize) -> Result<Duration> {
     let thread = std::thread::spawn(move || {
         core_affinity::set_for_current(CoreId { id: core }).then(|| (0..RUNS).map(|_| once()).min()).flatten()
     });
@@ -76,13 +84,16 @@ impl RunTimes {
         Ok(Self { at: Instant::now(), threads })
     }
 
-    /// Share of the time since `earlier` that the busiest thread ran.
-    pub fn busiest_share_since(&self, earlier: &Self) -> f64 {
+    /// Share of the time since `earlier` that the busiest threads ran, so many of
+    /// them: the least share.
+    pub fn busiest_share_since(&self, earlier: &Self, threads: usize) -> f64 {
         let wall = (self.at - earlier.at).as_nanos().max(1) as f64;
         let ran = |(thread, time): (&String, &u64)| {
             time - earlier.threads.get(thread).copied().unwrap_or(0).min(*time)
         };
-        self.threads.iter().map(ran).max().unwrap_or(0) as f64 / wall
+        let mut times: Vec<u64> = self.threads.iter().map(ran).collect();
+        times.sort_unstable();
+        times.iter().rev().nth(threads.saturating_sub(1)).copied().unwrap_or(0) as f64 / wall
     }
 }
 
@@ -115,7 +126,16 @@ mod tests {
             black_box(once());
         }
         let after = RunTimes::of(std::process::id()).expect("this process");
-        assert!(after.busiest_share_since(&before) > 0.1);
-        assert!(after.busiest_share_since(&after) == 0.0);
+        assert!(after.busiest_share_since(&before, 1) > 0.1);
+        assert!(after.busiest_share_since(&after, 1) == 0.0);
+        assert!(after.busiest_share_since(&before, 10_000) == 0.0, "there are no so many threads");
+    }
+
+    #[test]
+    fn the_slowest_of_some_cores_counts() {
+        let cores: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        assert!(fixed_work(&cores).expect("these cores can be used") > Duration::ZERO);
+        assert!(fixed_work(&[1000]).is_err(), "there is no such core");
     }
 }

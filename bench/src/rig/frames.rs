@@ -212,19 +212,6 @@ fn written(step: PacketBuilderStep<etherparse::UdpHeader>, payload: &[u8]) -> Ve
     bytes
 }
 
-/// An ARP reply of the far end: it makes the gateway know its MAC.
-pub fn arp_reply() -> Vec<u8> {
-    let mut frame = [FABRIC_MAC, REMOTE_MAC].concat();
-    // Ethernet and IPv4, six and four bytes, reply (RFC 826).
-    frame.extend_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
-    frame.extend_from_slice(&REMOTE_MAC);
-    frame.extend_from_slice(&REMOTE.octets());
-    frame.extend_from_slice(&FABRIC_MAC);
-    frame.extend_from_slice(&LOCAL.octets());
-    frame.resize(60, 0);
-    frame
-}
-
 #[cfg(test)]
 mod tests {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};

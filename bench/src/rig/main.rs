@@ -27,7 +27,7 @@ mod sample;
 mod verify;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -61,9 +61,12 @@ struct Args {
     /// Length of a sample, seconds [default: 2, with --quick 1].
     #[arg(long, value_name = "N")]
     seconds: Option<f64>,
-    /// Write the figures to a file, too.
+    /// Write the figures to a file, too, after each case.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Print the table in Markdown, as in docs/performance.md.
+    #[arg(long)]
+    markdown: bool,
     /// Show the cases and exit.
     #[arg(long)]
     list: bool,
@@ -96,29 +99,30 @@ fn run(args: Args) -> Result<()> {
         ));
     }
     let tsc_hz = calibrate::tsc_hz()?;
-    say(&format!("TSC {:.3} GHz, measuring on core {}", tsc_hz / 1e9, bed.measured_core));
-    let mut run = Run { tsc_hz, command: command(), cases: Vec::new() };
+    say(&format!("TSC {:.3} GHz, measuring on core {:?}", tsc_hz / 1e9, bed.worker_cores(1)));
+    let mut run = Run { tsc_hz, cores: bed.cores.len(), command: command(), cases: Vec::new() };
     let directory = Directory(bed.directory.clone());
-    let mut rig = Rig::new(bed, plan)?;
-    let mut failed = Vec::new();
+    let outcome = measure_all(&mut Rig::new(bed, plan)?, &cases, &mut run, args.json.as_deref());
+    drop(directory);
+    // What was measured before an interruption is worth something, too.
+    print(&if args.markdown { run.markdown() } else { run.table() })?;
+    outcome?;
+    let failed: Vec<&str> =
+        run.cases.iter().filter(|(_, of)| of.has_failures()).map(|(case, _)| case.name).collect();
+    ensure!(failed.is_empty(), "not every engine was measured in {}", failed.join(", "));
+    Ok(())
+}
+
+/// Measures the cases in order, and writes all figures so far after each.
+fn measure_all(rig: &mut Rig, cases: &[Case], run: &mut Run, json: Option<&Path>) -> Result<()> {
     for case in cases {
         say(&format!("{}: {}", case.name, case.about));
-        match rig.measure(&case) {
-            Ok(outcomes) => run.cases.push((case, outcomes)),
-            Err(error) => {
-                process::check_interrupt()?;
-                say(&format!("{error:#}"));
-                failed.push(case.name);
-            }
+        run.cases.push((*case, rig.measure(case)?));
+        if let Some(path) = json {
+            std::fs::write(path, format!("{:#}\n", run.json()))
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
-    drop(directory);
-    print(&run.table())?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, format!("{:#}\n", run.json()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
 }
 
@@ -141,11 +145,13 @@ fn plan(args: &Args) -> Result<Plan> {
         bail!("--seconds must be 0.1 to 60, not {seconds}");
     }
     let mut engines = if args.engines.is_empty() { Kind::ALL.to_vec() } else { args.engines.clone() };
-    engines.dedup();
+    if engines.contains(&Kind::Tieline) {
+        engines.push(Kind::Reference);
+    }
     Ok(Plan { engines, rounds: if args.quick { 3 } else { 7 }, length: Duration::from_secs_f64(seconds) })
 }
 
-/// The last core is measured, the first has everything else.
+/// The last cores are measured, the first has everything else.
 fn bed() -> Result<Bed> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let (Some(first), Some(last)) = (cores.first(), cores.last()) else {
@@ -156,7 +162,7 @@ fn bed() -> Result<Bed> {
     ensure!(core_affinity::set_for_current(*first), "cannot run on core {}", first.id);
     let directory = std::env::temp_dir().join(format!("tieline-rig.{}", std::process::id()));
     std::fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    Ok(Bed { directory, measured_core: last.id, control_core: first.id })
+    Ok(Bed { directory, cores: cores.iter().map(|core| core.id).collect() })
 }
 
 /// The directory of the run, removed with this.

@@ -23,7 +23,7 @@ pub fn check(kind: Kind, case: &Case, flows: &[Flow], frames: &[Vec<u8>]) -> Res
             // It changes nothing but the MACs.
             Kind::Testpmd => mac_forwarded(case, frame, &known),
             Kind::Ovs => forwarded(case, frame, &known, TTL),
-            Kind::Tieline => forwarded(case, frame, &known, TTL - 1),
+            Kind::Tieline | Kind::Reference => forwarded(case, frame, &known, TTL - 1),
         };
         match checked.with_context(|| format!("{} sent {}", kind.name(), hex(frame)))? {
             Some(flow) => seen.insert(*flow),

@@ -11,7 +11,7 @@ pub mod tieline;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::case::Case;
 use crate::process::Process;
@@ -25,11 +25,17 @@ pub enum Kind {
     Ovs,
     /// DPDK's testpmd.
     Testpmd,
+    /// Tieline again, in the case that a case is compared with.
+    #[value(skip)]
+    Reference,
 }
 
 impl Kind {
-    /// All of them, in the order in which they take turns.
-    pub const ALL: [Kind; 3] = [Kind::Testpmd, Kind::Ovs, Kind::Tieline];
+    /// All of them, in the order in which they take turns: Tieline has those that
+    /// it is compared with before and after it.
+    pub const ALL: [Kind; 4] = [Kind::Testpmd, Kind::Tieline, Kind::Ovs, Kind::Reference];
+    /// Those with figures of their own in reports.
+    pub const SHOWN: [Kind; 3] = [Kind::Tieline, Kind::Ovs, Kind::Testpmd];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -37,13 +43,18 @@ impl Kind {
             Kind::Tieline => "tieline",
             Kind::Ovs => "ovs",
             Kind::Testpmd => "testpmd",
+            Kind::Reference => "reference",
         }
     }
 
-    /// Starts it for a case.
+    /// Starts it for a case, in a directory of its own.
     pub fn start(self, bed: &Bed, case: &Case, wiring: &Wiring) -> Result<Box<dyn Engine>> {
+        let directory = bed.file(self.name());
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let bed = &Bed { directory, ..bed.clone() };
         Ok(match self {
-            Kind::Tieline => Box::new(tieline::Tieline::start(bed, case, wiring)?),
+            Kind::Tieline | Kind::Reference => Box::new(tieline::Tieline::start(bed, case, wiring)?),
             Kind::Ovs => Box::new(ovs::Ovs::start(bed, case, wiring)?),
             Kind::Testpmd => Box::new(testpmd::Testpmd::start(bed, case, wiring)?),
         })
@@ -55,16 +66,19 @@ impl Kind {
 pub struct Bed {
     /// Directory of this run: files, sockets, logs.
     pub directory: PathBuf,
-    /// The core whose time is measured.
-    pub measured_core: usize,
-    /// The core of everything else.
-    pub control_core: usize,
+    /// The cores that there are, at least two.
+    pub cores: Vec<usize>,
 }
 
 impl Bed {
-    /// Cores of so many workers: the measured one last.
-    pub fn worker_cores(&self, workers: usize) -> Vec<usize> {
-        if workers == 1 { vec![self.measured_core] } else { vec![self.control_core, self.measured_core] }
+    /// The core of everything that is not measured: the first.
+    pub fn control_core(&self) -> usize {
+        self.cores.first().copied().unwrap_or_default()
+    }
+
+    /// Cores of so many workers, whose time is measured: the last ones.
+    pub fn worker_cores(&self, workers: usize) -> &[usize] {
+        &self.cores[self.cores.len().saturating_sub(workers)..]
     }
 
     /// A file of this run.
@@ -147,6 +161,14 @@ pub fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_have_the_last_cores() {
+        let bed = |cores: &[usize]| Bed { directory: "/".into(), cores: cores.to_vec() };
+        assert_eq!((bed(&[0, 1]).control_core(), bed(&[0, 1]).worker_cores(1)), (0, &[1][..]));
+        assert_eq!(bed(&[0, 1]).worker_cores(2), [0, 1]);
+        assert_eq!(bed(&[0, 1, 2, 5]).worker_cores(2), [2, 5]);
+    }
 
     #[test]
     fn wiring_speaks_dpdk() {

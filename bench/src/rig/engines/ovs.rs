@@ -325,8 +325,8 @@ fn configure(directory: &Path, bed: &Bed, case: &Case) -> Result<()> {
     let settings = [
         "dpdk-init=true".to_owned(),
         "dpdk-extra=\"--no-pci --in-memory --file-prefix=tieline-rig-ovs\"".to_owned(),
-        format!("dpdk-lcore-mask={:#x}", mask(&[bed.control_core])),
-        format!("pmd-cpu-mask={:#x}", mask(&bed.worker_cores(case.workers))),
+        format!("dpdk-lcore-mask={:#x}", mask(&[bed.control_core()])),
+        format!("pmd-cpu-mask={:#x}", mask(bed.worker_cores(case.workers))),
     ];
     for setting in settings {
         vsctl(directory, &["--no-wait", "set", "open_vswitch", ".", &format!("other_config:{setting}")])?;

@@ -25,7 +25,7 @@ pub struct Testpmd {
 impl Testpmd {
     /// Starts it and lets it forward.
     pub fn start(bed: &Bed, case: &Case, wiring: &Wiring) -> Result<Self> {
-        let mut lcores = format!("0@{}", bed.control_core);
+        let mut lcores = format!("0@{}", bed.control_core());
         for (at, core) in bed.worker_cores(case.workers).iter().enumerate() {
             lcores.push_str(&format!(",{}@{core}", at + 1));
         }

@@ -8,9 +8,7 @@ use tieline_proto::v1::control_client::ControlClient;
 use tieline_proto::v1::operations_client::OperationsClient;
 use tieline_proto::v1::program_reply::Outcome;
 use tieline_proto::v1::program_request::Operation;
-use tieline_proto::v1::{
-    GetDropsRequest, GetStatsReply, GetStatsRequest, ListNeighboursRequest, Neighbour, Object, ProgramRequest,
-};
+use tieline_proto::v1::{GetDropsRequest, GetStatsReply, GetStatsRequest, Object, ProgramRequest};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -98,21 +96,6 @@ impl Api {
         let request = GetDropsRequest::default();
         let reply = self.ask(async { Ok(client.get_drops(request).await?.into_inner()) })?;
         Ok(reply.drops.iter().map(|drop| format!("{} {}", drop.packets, drop.reason)).collect())
-    }
-
-    /// Whether the MAC of a neighbour is known.
-    pub fn knows_neighbour(&self, address: &str) -> Result<bool> {
-        let mut client = OperationsClient::new(self.channel.clone());
-        self.ask(async {
-            let mut replies = client.list_neighbours(ListNeighboursRequest {}).await?.into_inner();
-            while let Some(reply) = replies.message().await? {
-                let is_it = |known: &Neighbour| known.address == address && known.state == "resolved";
-                if reply.neighbours.iter().any(is_it) {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
     }
 
     fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {

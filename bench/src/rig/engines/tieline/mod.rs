@@ -1,8 +1,5 @@
-//! Tieline itself, programmed over its own API.
-//!
-//! The fabric device has to receive one thing: the far end's ARP reply, from
-//! which the gateway knows its MAC. It reads it from a short file and receives
-//! nothing from then on; what it sends is freed as `net_null` does.
+//! Tieline itself, programmed over its own API. It knows the far end as a static
+//! neighbour, so that nothing has to come in on the fabric device.
 
 mod api;
 mod objects;
@@ -14,9 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Bed, Counters, Engine, Wiring, half_way_since};
-use crate::case::{Case, Way};
-use crate::frames::{REMOTE, arp_reply};
-use crate::pcap;
+use crate::case::Case;
 use crate::process::{Process, await_some, check_interrupt, run};
 use crate::report::say;
 use api::Api;
@@ -24,9 +19,6 @@ use api::Api;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longer than it takes to program a million routes.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(300);
-/// ARP replies in the file: more than are read before the tables that tell
-/// what to do with them are there.
-const ARP_REPLIES: usize = 100_000;
 /// Share of the packets that may be dropped.
 const TOLERATED_DROPS: f64 = 0.001;
 /// The same with several workers: one that is slower for a while cannot take
@@ -59,34 +51,25 @@ impl Tieline {
         std::fs::write(&config, configuration(bed, case, &socket))
             .with_context(|| format!("cannot write {}", config.display()))?;
         // Workers are pinned to cores that the process must be allowed to use.
-        let cores = format!("{},{}", bed.control_core, bed.measured_core);
+        let cores: Vec<String> = bed.cores.iter().map(usize::to_string).collect();
         let mut command = Command::new("taskset");
-        command.args(["-c", &cores]).arg(binary()?).arg("--config").arg(&config);
+        command.args(["-c", &cores.join(",")]).arg(binary()?).arg("--config").arg(&config);
         let mut process = Process::start("tieline", &command, &bed.file("tieline.log"))?;
         await_some("the start of tieline", START_LIMIT, || {
             process.check_alive()?;
             Ok(process.printed()?.contains("tieline ready").then_some(()))
         })?;
-        keep_off_workers_cores(process.pid(), bed.control_core)?;
+        keep_off_workers_cores(process.pid(), bed.control_core())?;
         let api = Api::connect(&socket)?;
         let tolerated_drops = if case.workers > 1 { TOLERATED_DROPS_OF_SEVERAL } else { TOLERATED_DROPS };
         let mut tieline = Self { process, api, before: api::Totals::default(), tolerated_drops };
-        tieline.explain(|tieline| tieline.set_up(bed, case, wiring))?;
+        tieline.explain(|tieline| tieline.set_up(case, wiring))?;
         Ok(tieline)
     }
 
-    fn set_up(&mut self, bed: &Bed, case: &Case, wiring: &Wiring) -> Result<()> {
-        let arp = bed.file("arp.pcap");
-        if !arp.exists() {
-            pcap::write(&arp, std::iter::repeat_n(arp_reply(), ARP_REPLIES))?;
-        }
+    fn set_up(&mut self, case: &Case, wiring: &Wiring) -> Result<()> {
         self.api.program(objects::tables(case), PROGRAM_LIMIT)?;
-        self.api.program(vec![objects::output_port(case, wiring, &arp)], PROGRAM_LIMIT)?;
-        if case.way == Way::ToFabric {
-            let api = &self.api;
-            let known = || Ok(api.knows_neighbour(&REMOTE.to_string())?.then_some(()));
-            await_some("the MAC of the far end", START_LIMIT, known)?;
-        }
+        self.api.program(vec![objects::output_port(case, wiring)], PROGRAM_LIMIT)?;
         self.before = self.api.totals()?;
         Ok(())
     }
@@ -207,7 +190,6 @@ fn configuration(bed: &Bed, case: &Case, socket: &Path) -> String {
          [engine]\ncores = {:?}\nidle = \"poll\"\nrouter_mac = \"{router_mac}\"\n\
          [sessions]\ncapacity = {sessions}\nquota_per_vrf = {sessions}\nudp_unreplied_s = 3600\n\
          [limits]\ninterfaces = 8192\n\
-         [neighbours]\nreachable_s = 86400\n\
          [dpdk]\nbuffers = {}\n",
         socket.display(),
         bed.worker_cores(case.workers),

@@ -1,17 +1,15 @@
 //! What Tieline is told for a case.
 
-use std::path::Path;
-
 use tieline_proto::v1::{
     Direction, Encapsulation, Interface, NextHop, Object, Port, PortRange, PortRole, Route, SecurityGroup,
-    SecurityGroupRule, TunnelNextHop, Vrf, next_hop, object,
+    SecurityGroupRule, StaticNeighbour, TunnelNextHop, Vrf, next_hop, object,
 };
 
 use crate::case::{Case, Traffic, Tunnel, Way};
 use crate::engines::Wiring;
 use crate::frames::{
-    FABRIC_MAC, FIRST_VNI, GATEWAY_MAC, LABEL, LOCAL, REMOTE, REMOTE_ROUTER_MAC, ROUTE_VNIS, SERVICE, VNI,
-    WORKLOAD, WORKLOAD_MAC, WORKLOAD6, prefixes, vlans_of,
+    FABRIC_MAC, FIRST_VNI, GATEWAY_MAC, LABEL, LOCAL, REMOTE, REMOTE_MAC, REMOTE_ROUTER_MAC, ROUTE_VNIS,
+    SERVICE, VNI, WORKLOAD, WORKLOAD_MAC, WORKLOAD6, prefixes, vlans_of,
 };
 
 /// The label on which the gateway's only VRF is reached.
@@ -47,16 +45,11 @@ pub fn input_port(case: &Case, wiring: &Wiring) -> Object {
     }
 }
 
-/// The port where packets go out; `arp` is what a fabric port reads first.
-pub fn output_port(case: &Case, wiring: &Wiring, arp: &Path) -> Object {
+/// The port where packets go out.
+pub fn output_port(case: &Case, wiring: &Wiring) -> Object {
     match case.way {
         Way::ToTenant => port(case, "tenant0", PortRole::Tenant, wiring.sink()),
-        Way::ToFabric => {
-            let read = format!(",rx_pcap={}", arp.display()).repeat(case.workers);
-            let written = wiring.output.as_ref().map(|path| format!(",tx_pcap={}", path.display()));
-            let device = format!("net_pcap1{read}{}", written.unwrap_or_default());
-            port(case, "fabric0", PortRole::Fabric, device)
-        }
+        Way::ToFabric => port(case, "fabric0", PortRole::Fabric, wiring.sink()),
     }
 }
 
@@ -88,6 +81,7 @@ fn fabric_interface() -> Object {
         vrf: "underlay".to_owned(),
         local_addresses: vec![format!("{LOCAL}/24")],
         local_mac: mac(FABRIC_MAC),
+        static_neighbours: vec![StaticNeighbour { address: REMOTE.to_string(), mac: mac(REMOTE_MAC) }],
         ..Interface::default()
     }))
 }

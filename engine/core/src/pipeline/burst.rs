@@ -6,23 +6,48 @@ use arrayvec::ArrayVec;
 
 use crate::io::{BURST, PacketBurst};
 use crate::packet::meta::PacketMeta;
-use crate::types::PortId;
+use crate::session::KeyHash;
+use crate::types::{PortId, SgSetId, VrfId};
 
 /// Indices of the packets of a burst that a stage works on, in order.
 pub type Lane = ArrayVec<u8, BURST>;
+
+/// What stages have found out about a packet for those behind them, beside its
+/// metadata. It stays in this worker and in this burst.
+#[derive(Debug, Clone, Copy)]
+pub struct Note {
+    /// The hash of its key among the sessions. From session_lookup on, for
+    /// packets that it has looked for.
+    pub hash: Option<KeyHash>,
+    /// The security groups behind its route. From vrf_lookup on, for packets
+    /// that it has routed.
+    pub sg_set: SgSetId,
+    /// The VRF in which the route was found. As `sg_set`.
+    pub route_vrf: VrfId,
+}
+
+impl Note {
+    const EMPTY: Note = Note { hash: None, sg_set: SgSetId::EMPTY, route_vrf: VrfId::NONE };
+}
 
 /// Up to [`BURST`] packets. A slot is empty once its packet has left.
 #[derive(Debug)]
 pub struct Burst<B> {
     slots: ArrayVec<Option<B>, BURST>,
     meta: [PacketMeta; BURST],
+    notes: [Note; BURST],
     /// The port that it was received on.
     pub port: PortId,
 }
 
 impl<B> Default for Burst<B> {
     fn default() -> Self {
-        Self { slots: ArrayVec::new(), meta: [PacketMeta::UNKNOWN; BURST], port: PortId(0) }
+        Self {
+            slots: ArrayVec::new(),
+            meta: [PacketMeta::UNKNOWN; BURST],
+            notes: [Note::EMPTY; BURST],
+            port: PortId(0),
+        }
     }
 }
 
@@ -102,6 +127,18 @@ impl<B> Burst<B> {
     #[inline]
     pub fn slots_mut(&mut self, range: Range<u8>) -> &mut [Option<B>] {
         self.slots.get_mut(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
+    }
+
+    /// What stages have noted about a packet.
+    #[inline]
+    pub fn note(&self, index: u8) -> &Note {
+        &self.notes[usize::from(index) % BURST]
+    }
+
+    /// What stages have noted about a packet, to change.
+    #[inline]
+    pub fn note_mut(&mut self, index: u8) -> &mut Note {
+        &mut self.notes[usize::from(index) % BURST]
     }
 
     /// Takes a packet out.

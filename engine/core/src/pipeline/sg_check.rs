@@ -4,8 +4,10 @@
 //! What passes becomes a session, so that replies pass and further packets
 //! need not be asked about. What no policy applies to has no session.
 
+use arrayvec::ArrayVec;
+
 use crate::drop_reason::DropReason;
-use crate::io::Io;
+use crate::io::{BURST, Io};
 use crate::packet::buffer::PacketBuf;
 use crate::packet::flow_hash::flow_hash;
 use crate::packet::flow_key::{Family, FlowKey};
@@ -15,9 +17,9 @@ use crate::packet::parse::{icmp_type_code, tcp_flags};
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::owner::is_stateful;
-use crate::pipeline::vrf_lookup::resolve;
+use crate::pipeline::vrf_lookup::{Resolved, resolve};
 use crate::policy::{self, FirstPacket};
-use crate::session::{Decision, Direction, NewSession, SessionRef, Verdict};
+use crate::session::{Decision, Direction, KeyHash, NewSession, SessionRef, Verdict};
 use crate::tables::Tables;
 use crate::tables::interface::Interface;
 use crate::tables::next_hop::NextHop;
@@ -38,38 +40,100 @@ struct FirstOf<'a> {
     icmp: Option<(u8, u8)>,
 }
 
-/// Checks undecided packets; those that may pass stay in the lane.
-pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
-    lane.retain(|index| {
-        let index = *index;
-        let meta = *burst.meta(index);
-        let decided =
-            meta.flags.contains(PacketFlags::ALLOWED) || !meta.flags.contains(PacketFlags::UNDECIDED);
-        if decided || !is_stateful(cx, &meta) {
-            return true;
-        }
-        let Some((packet, _)) = burst.packet(index) else { return false };
-        let Err(reason) = check(cx, packet.bytes(), &meta) else { return true };
-        cx.drop(burst, index, reason);
-        false
-    });
+/// A packet that is asked about, and the replies that it will have: what is
+/// prepared for the whole burst, so that the cache misses of its packets
+/// overlap.
+struct Asked {
+    index: u8,
+    /// Of the packet's key.
+    hash: KeyHash,
+    route: Resolved,
+    replies: FlowKey,
+    replies_hash: KeyHash,
 }
 
-fn check<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) -> Result<(), DropReason> {
-    let hash = cx.sessions.hash(&meta.key);
-    match cx.sessions.lookup(&meta.key, hash) {
-        Some(at) => check_again(cx, bytes, meta, at),
-        None => check_first(cx, bytes, meta),
+/// Checks undecided packets; those that may pass stay in the lane.
+pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    let asked = prepare(cx, burst, lane);
+    if asked.is_empty() {
+        return;
+    }
+    let mut dropped = 0u64;
+    for asked in &asked {
+        let meta = *burst.meta(asked.index);
+        let Some((packet, _)) = burst.packet(asked.index) else { continue };
+        if let Err(reason) = check(cx, packet.bytes(), &meta, asked) {
+            cx.drop(burst, asked.index, reason);
+            dropped |= 1 << asked.index;
+        }
+    }
+    lane.retain(|index| dropped >> *index & 1 == 0);
+}
+
+const _: () = assert!(BURST <= u64::BITS as usize);
+
+/// The packets that are asked about, in order. Starts to fetch what their
+/// sessions will be written to.
+fn prepare<I: Io>(cx: &Context<'_, I>, burst: &Burst<I::Buf>, lane: &Lane) -> ArrayVec<Asked, BURST> {
+    let mut asked = ArrayVec::new();
+    for index in lane.iter().copied() {
+        let (meta, note) = (burst.meta(index), burst.note(index));
+        let decided =
+            meta.flags.contains(PacketFlags::ALLOWED) || !meta.flags.contains(PacketFlags::UNDECIDED);
+        if decided || !is_stateful(cx, meta) {
+            continue;
+        }
+        let hash = note.hash.unwrap_or_else(|| cx.sessions.hash(&meta.key));
+        let route = Resolved { next_hop: meta.next_hop, sg_set: note.sg_set, vrf: note.route_vrf };
+        let replies = meta.key.reversed(route.vrf);
+        let replies_hash = cx.sessions.hash(&replies);
+        cx.sessions.prefetch(replies_hash);
+        asked.push(Asked { index, hash, route, replies, replies_hash });
+    }
+    cx.sessions.prefetch_places(asked.len());
+    asked
+}
+
+fn check<I: Io>(
+    cx: &mut Context<'_, I>,
+    bytes: &[u8],
+    meta: &PacketMeta,
+    asked: &Asked,
+) -> Result<(), DropReason> {
+    if let Some(at) = cx.sessions.lookup(&meta.key, asked.hash) {
+        return check_again(cx, bytes, meta, at);
+    }
+    // An error message takes the way of the packet that it quotes.
+    if meta.flags.contains(PacketFlags::ICMP_ERROR) {
+        return check_first(cx, bytes, meta);
+    }
+    let icmp = icmp_type_code(bytes, meta);
+    let flow = FirstOf { key: &meta.key, ingress: meta.ingress, icmp };
+    match decide_routed(cx.tables, &flow, &asked.route)? {
+        Policed::Unfiltered => Ok(()),
+        Policed::Allowed(_) => begin(cx, bytes, meta, asked),
     }
 }
 
-/// A packet without a session.
+/// A packet without a session, about which nothing is prepared.
 fn check_first<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) -> Result<(), DropReason> {
     let icmp = icmp_type_code(bytes, meta);
     let flow = FirstOf { key: &meta.key, ingress: meta.ingress, icmp };
-    let Policed::Allowed(reply_vrf) = decide(cx.tables, &flow)? else { return Ok(()) };
-    let is_icmp = icmp.is_some();
-    if is_icmp && !meta.flags.contains(PacketFlags::ICMP_QUERY) {
+    let route = resolve(cx.tables, &meta.key, flow_hash(&meta.key))?;
+    let Policed::Allowed(reply_vrf) = decide_routed(cx.tables, &flow, &route)? else { return Ok(()) };
+    let replies = meta.key.reversed(reply_vrf);
+    let (hash, replies_hash) = (cx.sessions.hash(&meta.key), cx.sessions.hash(&replies));
+    begin(cx, bytes, meta, &Asked { index: 0, hash, route, replies, replies_hash })
+}
+
+/// Begins the session of a packet that has none and is allowed.
+fn begin<I: Io>(
+    cx: &mut Context<'_, I>,
+    bytes: &[u8],
+    meta: &PacketMeta,
+    asked: &Asked,
+) -> Result<(), DropReason> {
+    if icmp_type_code(bytes, meta).is_some() && !meta.flags.contains(PacketFlags::ICMP_QUERY) {
         return Err(DropReason::IcmpNoSession);
     }
     let vrf = cx.tables.vrfs.get(meta.key.vrf.index());
@@ -80,7 +144,8 @@ fn check_first<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) 
         reverse: None,
         tcp_flags: flags,
     };
-    let at = cx.sessions.insert(meta.key, meta.key.reversed(reply_vrf), &new, quota, cx.now)?;
+    let (keys, hashes) = ([&meta.key, &asked.replies], [asked.hash, asked.replies_hash]);
+    let at = cx.sessions.insert_absent(keys, hashes, &new, quota, cx.now)?;
     match cx.sessions.touch(at, u32::from(meta.ip_length), flags, cx.now) {
         Verdict::Pass => Ok(()),
         Verdict::FirstPacket => Err(DropReason::TcpInvalidState),
@@ -181,7 +246,11 @@ fn query_type(key: &FlowKey) -> Option<(u8, u8)> {
 
 /// Asks the policies of both ends about a flow.
 fn decide(tables: &Tables, flow: &FirstOf<'_>) -> Result<Policed, DropReason> {
-    let route = resolve(tables, flow.key, flow_hash(flow.key))?;
+    decide_routed(tables, flow, &resolve(tables, flow.key, flow_hash(flow.key))?)
+}
+
+/// The same about a flow whose route is known.
+fn decide_routed(tables: &Tables, flow: &FirstOf<'_>, route: &Resolved) -> Result<Policed, DropReason> {
     let source = tables.interfaces.get(flow.ingress.index()).filter(|interface| is_tenant(interface));
     let Some(target) = egress(tables, route.next_hop) else { return Ok(Policed::Unfiltered) };
     let source_policy = source.and_then(|interface| interface.policy.as_ref());

@@ -44,6 +44,8 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         match follow(cx.tables, &meta.key, meta.flow_hash, route) {
             Ok(resolved) => {
                 meta.next_hop = resolved.next_hop;
+                let note = burst.note_mut(index);
+                (note.sg_set, note.route_vrf) = (resolved.sg_set, resolved.vrf);
                 true
             }
             Err(reason @ DropReason::DiscardRoute) => {

@@ -36,9 +36,15 @@ pub struct Burst<B> {
     slots: ArrayVec<Option<B>, BURST>,
     meta: [PacketMeta; BURST],
     notes: [Note; BURST],
+    /// A bit for each plain packet.
+    plain: u64,
+    /// A bit for each of them that has no session.
+    absent: u64,
     /// The port that it was received on.
     pub port: PortId,
 }
+
+const _: () = assert!(BURST <= u64::BITS as usize);
 
 impl<B> Default for Burst<B> {
     fn default() -> Self {
@@ -46,6 +52,8 @@ impl<B> Default for Burst<B> {
             slots: ArrayVec::new(),
             meta: [PacketMeta::UNKNOWN; BURST],
             notes: [Note::EMPTY; BURST],
+            plain: 0,
+            absent: 0,
             port: PortId(0),
         }
     }
@@ -55,6 +63,7 @@ impl<B> Burst<B> {
     /// Empties it; packets that are still inside go back to their pool.
     pub fn clear(&mut self) {
         self.slots.clear();
+        (self.plain, self.absent) = (0, 0);
     }
 
     /// Takes packets of which nothing is known yet: their metadata is whatever
@@ -80,6 +89,7 @@ impl<B> Burst<B> {
         }
         self.slots.push(Some(packet));
         self.meta[at] = meta;
+        self.notes[at] = Note::EMPTY;
         Ok(())
     }
 
@@ -129,6 +139,50 @@ impl<B> Burst<B> {
         self.slots.get_mut(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
     }
 
+    /// Notes that a packet is plain: express has read it, so that it needs
+    /// neither classify nor owner, has hashed its key, and has left its traffic
+    /// class in `meta.scratch`. It may have looked for a session and found
+    /// `absent` that there is none.
+    #[inline]
+    pub fn set_plain(&mut self, index: u8, hash: KeyHash, absent: bool) {
+        let bit = usize::from(index) % BURST;
+        self.plain |= 1 << bit;
+        self.absent |= u64::from(absent) << bit;
+        self.note_mut(index).hash = Some(hash);
+    }
+
+    /// Whether a packet is known to be plain.
+    #[inline]
+    pub fn is_plain(&self, index: u8) -> bool {
+        self.plain >> (usize::from(index) % BURST) & 1 != 0
+    }
+
+    /// Whether a packet is known to be plain and to have had no session when
+    /// the burst came.
+    #[inline]
+    pub fn is_absent(&self, index: u8) -> bool {
+        self.absent >> (usize::from(index) % BURST) & 1 != 0
+    }
+
+    /// The packets of a lane that are not known to be plain.
+    pub fn without_plain(&self, lane: &Lane) -> Lane {
+        match self.plain {
+            0 => lane.clone(),
+            _ => lane.iter().copied().filter(|index| !self.is_plain(*index)).collect(),
+        }
+    }
+
+    /// The packets of `all` that are known to be plain or in `others`, in the
+    /// order of `all`.
+    pub fn with_plain(&self, others: Lane, all: &Lane) -> Lane {
+        if self.plain == 0 {
+            return others;
+        }
+        let bit = |index: &u8| 1u64 << (usize::from(*index) % BURST);
+        let bits = others.iter().fold(self.plain, |bits, index| bits | bit(index));
+        all.iter().copied().filter(|index| bits & bit(index) != 0).collect()
+    }
+
     /// What stages have noted about a packet.
     #[inline]
     pub fn note(&self, index: u8) -> &Note {
@@ -145,5 +199,40 @@ impl<B> Burst<B> {
     #[inline]
     pub fn take(&mut self, index: u8) -> Option<B> {
         self.slots.get_mut(usize::from(index))?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::flow_key::FlowKey;
+    use crate::session::{SessionLimits, SessionTable};
+
+    proptest! {
+        #[test]
+        fn plain_packets_leave_a_lane_and_come_back_in_order(kinds in proptest::collection::vec(0u8..4, 0..=BURST)) {
+            let hash = SessionTable::new(SessionLimits { capacity: 1, ..SessionLimits::with_seed(1) }).hash(&FlowKey::ZERO);
+            let mut burst = Burst::<u8>::default();
+            for (index, kind) in (0..).zip(&kinds) {
+                burst.push(*kind, PacketMeta::UNKNOWN).expect("it fits");
+                if *kind < 2 {
+                    burst.set_plain(index, hash, *kind == 1);
+                }
+            }
+            let all = burst.lane();
+            let of = |wanted: &dyn Fn(u8) -> bool| -> Lane {
+                (0..).zip(&kinds).filter(|(_, kind)| wanted(**kind)).map(|(index, _)| index).collect()
+            };
+            prop_assert_eq!(all.iter().copied().filter(|index| burst.is_absent(*index)).collect::<Lane>(), of(&|kind| kind == 1));
+            let mut others = burst.without_plain(&all);
+            prop_assert_eq!(&others, &of(&|kind| kind > 1));
+            // Some leave on the way.
+            others.retain(|index| kinds[usize::from(*index)] == 2);
+            prop_assert_eq!(burst.with_plain(others, &all), of(&|kind| kind < 3));
+            burst.clear();
+            prop_assert!(!all.iter().any(|index| burst.is_plain(*index) || burst.is_absent(*index)));
+        }
     }
 }

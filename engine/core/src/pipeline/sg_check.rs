@@ -58,11 +58,19 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
     if asked.is_empty() {
         return;
     }
+    // Flows of a burst often have both ends in common.
+    let tables = cx.tables;
+    let mut last = None;
     let mut dropped = 0u64;
     for asked in &asked {
-        let meta = *burst.meta(asked.index);
-        let Some((packet, _)) = burst.packet(asked.index) else { continue };
-        if let Err(reason) = check(cx, packet.bytes(), &meta, asked) {
+        let Some((packet, meta)) = burst.packet(asked.index) else { continue };
+        let between = (meta.ingress, meta.next_hop);
+        let ends = match last {
+            Some((same, ends)) if same == between => ends,
+            _ => Ends::of(tables, meta.ingress, meta.next_hop),
+        };
+        last = Some((between, ends));
+        if let Err(reason) = check(cx, packet.bytes(), meta, asked, &ends) {
             cx.drop(burst, asked.index, reason);
             dropped |= 1 << asked.index;
         }
@@ -99,6 +107,7 @@ fn check<I: Io>(
     bytes: &[u8],
     meta: &PacketMeta,
     asked: &Asked,
+    ends: &Ends<'_>,
 ) -> Result<(), DropReason> {
     if let Some(at) = cx.sessions.lookup(&meta.key, asked.hash) {
         return check_again(cx, bytes, meta, at);
@@ -109,7 +118,7 @@ fn check<I: Io>(
     }
     let icmp = icmp_type_code(bytes, meta);
     let flow = FirstOf { key: &meta.key, ingress: meta.ingress, icmp };
-    match decide_routed(cx.tables, &flow, &asked.route)? {
+    match ends.decide(cx.tables, &flow, &asked.route)? {
         Policed::Unfiltered => Ok(()),
         Policed::Allowed(_) => begin(cx, bytes, meta, asked),
     }
@@ -146,7 +155,12 @@ fn begin<I: Io>(
     };
     let (keys, hashes) = ([&meta.key, &asked.replies], [asked.hash, asked.replies_hash]);
     let at = cx.sessions.insert_absent(keys, hashes, &new, quota, cx.now)?;
-    match cx.sessions.touch(at, u32::from(meta.ip_length), flags, cx.now) {
+    let length = u32::from(meta.ip_length);
+    if flags.is_none() {
+        cx.sessions.count_first(at, length, cx.now);
+        return Ok(());
+    }
+    match cx.sessions.touch(at, length, flags, cx.now) {
         Verdict::Pass => Ok(()),
         Verdict::FirstPacket => Err(DropReason::TcpInvalidState),
     }
@@ -251,30 +265,52 @@ fn decide(tables: &Tables, flow: &FirstOf<'_>) -> Result<Policed, DropReason> {
 
 /// The same about a flow whose route is known.
 fn decide_routed(tables: &Tables, flow: &FirstOf<'_>, route: &Resolved) -> Result<Policed, DropReason> {
-    let source = tables.interfaces.get(flow.ingress.index()).filter(|interface| is_tenant(interface));
-    let Some(target) = egress(tables, route.next_hop) else { return Ok(Policed::Unfiltered) };
-    let source_policy = source.and_then(|interface| interface.policy.as_ref());
-    let target_policy = match target {
-        Egress::Tenant(interface) => interface.policy.as_ref(),
-        Egress::Tunnel => None,
-    };
-    if source_policy.is_none() && target_policy.is_none() {
-        return Ok(Policed::Unfiltered);
+    Ends::of(tables, flow.ingress, route.next_hop).decide(tables, flow, route)
+}
+
+/// The two ends of a flow, as far as policy is concerned.
+#[derive(Clone, Copy)]
+struct Ends<'a> {
+    /// The interface that it comes from, if that is a tenant's.
+    source: Option<&'a Interface>,
+    /// `None`: it does not leave.
+    target: Option<Egress<'a>>,
+}
+
+impl<'a> Ends<'a> {
+    fn of(tables: &'a Tables, ingress: InterfaceId, next_hop: NextHopId) -> Self {
+        let source = tables.interfaces.get(ingress.index()).filter(|interface| is_tenant(interface));
+        Self { source, target: egress(tables, next_hop) }
     }
-    if let Some(policy) = source_policy {
-        let packet =
-            FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, route.sg_set) };
-        policy.allows(policy::Direction::Egress, &packet).ok_or(DropReason::SgDeniedEgress)?;
+
+    /// Asks the policies of both about a flow between them.
+    #[inline]
+    fn decide(&self, tables: &Tables, flow: &FirstOf<'_>, route: &Resolved) -> Result<Policed, DropReason> {
+        let Some(target) = self.target else { return Ok(Policed::Unfiltered) };
+        let source_policy = self.source.and_then(|interface| interface.policy.as_ref());
+        let target_policy = match target {
+            Egress::Tenant(interface) => interface.policy.as_ref(),
+            Egress::Tunnel => None,
+        };
+        if source_policy.is_none() && target_policy.is_none() {
+            return Ok(Policed::Unfiltered);
+        }
+        if let Some(policy) = source_policy {
+            let packet =
+                FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, route.sg_set) };
+            policy.allows(policy::Direction::Egress, &packet).ok_or(DropReason::SgDeniedEgress)?;
+        }
+        if let Some(policy) = target_policy {
+            let sg_set = source_groups(tables, flow.key, self.source);
+            let packet = FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, sg_set) };
+            policy.allows(policy::Direction::Ingress, &packet).ok_or(DropReason::SgDeniedIngress)?;
+        }
+        Ok(Policed::Allowed(route.vrf))
     }
-    if let Some(policy) = target_policy {
-        let sg_set = source_groups(tables, flow.key, source);
-        let packet = FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, sg_set) };
-        policy.allows(policy::Direction::Ingress, &packet).ok_or(DropReason::SgDeniedIngress)?;
-    }
-    Ok(Policed::Allowed(route.vrf))
 }
 
 /// Where a flow leaves, as far as policy is concerned.
+#[derive(Clone, Copy)]
 enum Egress<'a> {
     Tenant(&'a Interface),
     Tunnel,

@@ -52,7 +52,7 @@ const fn case(name: &'static str, work: Work, family: Family, flows: usize) -> C
 
 impl Case {
     /// All of them.
-    pub const ALL: [Case; 12] = [
+    pub const ALL: [Case; 13] = [
         case("port_only", Work::PortOnly, Family::V4, 1000),
         case("stateless_1k", Work::Stateless, Family::V4, 1000),
         case("stateless_100k", Work::Stateless, Family::V4, 100_000),
@@ -67,6 +67,7 @@ impl Case {
         // Twice as many flows as sessions live: when a flow comes again, its
         // session is gone.
         case("new_sessions", Work::NewSessions, Family::V4, 160_000),
+        case("new_sessions_1m", Work::NewSessions, Family::V4, 2_400_000),
     ];
 
     /// The case of this name.
@@ -77,6 +78,11 @@ impl Case {
     /// Whether tenants have security groups.
     fn is_stateful(&self) -> bool {
         matches!(self.work, Work::Stateful | Work::Decapsulate | Work::NewSessions)
+    }
+
+    /// With new sessions, bursts between two steps of time.
+    fn bursts_a_step(&self) -> u32 {
+        (self.flows / FLOWS_A_BURST) as u32
     }
 
     /// The port that the packets come in on.
@@ -142,10 +148,11 @@ fn ends<A>(is_reply: bool, near: A, far: A) -> (A, A) {
 /// Buffers in use: a NIC's receive ring.
 const BUFFERS: usize = 512;
 
-/// With new sessions, ticks that pass after every [`BURSTS_A_STEP`] bursts:
-/// the shortest idle timeout of UDP in sixteen steps.
+/// With new sessions, ticks that pass at each step: the shortest idle timeout
+/// of UDP in sixteen steps.
 const STEP: u32 = 30;
-const BURSTS_A_STEP: u32 = 64;
+/// Flows for each burst of a step: sixteen steps are less than half of them.
+const FLOWS_A_BURST: usize = 2500;
 
 /// A gateway, and the frames to feed it.
 pub struct Rig {
@@ -216,7 +223,7 @@ impl Rig {
                         // what is over.
                         bed.turn(self.now);
                         self.bursts += 1;
-                        if self.bursts == BURSTS_A_STEP {
+                        if self.bursts == self.case.bursts_a_step() {
                             self.bursts = 0;
                             self.now = self.now.after(STEP);
                         }
@@ -295,11 +302,12 @@ mod tests {
 
     #[test]
     fn new_sessions_end_as_fast_as_they_begin() {
-        let mut rig = Rig::new(Case::named("new_sessions").expect("a case"));
+        let case = Case::named("new_sessions").expect("a case");
+        let mut rig = Rig::new(case);
         rig.run(100_000);
         assert!(rig.is_complete());
         // Those of sixteen steps, and of the one that is going on.
-        let step = u64::from(BURSTS_A_STEP) * BURST as u64;
+        let step = u64::from(case.bursts_a_step()) * BURST as u64;
         let sessions = sessions_of(&rig);
         assert!((15 * step..=18 * step).contains(&sessions), "{sessions} sessions");
     }

@@ -6,23 +6,56 @@ use arrayvec::ArrayVec;
 
 use crate::io::{BURST, PacketBurst};
 use crate::packet::meta::PacketMeta;
-use crate::types::PortId;
+use crate::session::KeyHash;
+use crate::types::{PortId, SgSetId, VrfId};
 
 /// Indices of the packets of a burst that a stage works on, in order.
 pub type Lane = ArrayVec<u8, BURST>;
+
+/// What stages have found out about a packet for those behind them, beside its
+/// metadata. It stays in this worker and in this burst.
+#[derive(Debug, Clone, Copy)]
+pub struct Note {
+    /// The hash of its key among the sessions. From session_lookup on, for
+    /// packets that it has looked for.
+    pub hash: Option<KeyHash>,
+    /// The security groups behind its route. From vrf_lookup on, for packets
+    /// that it has routed.
+    pub sg_set: SgSetId,
+    /// The VRF in which the route was found. As `sg_set`.
+    pub route_vrf: VrfId,
+}
+
+impl Note {
+    const EMPTY: Note = Note { hash: None, sg_set: SgSetId::EMPTY, route_vrf: VrfId::NONE };
+}
 
 /// Up to [`BURST`] packets. A slot is empty once its packet has left.
 #[derive(Debug)]
 pub struct Burst<B> {
     slots: ArrayVec<Option<B>, BURST>,
     meta: [PacketMeta; BURST],
+    notes: [Note; BURST],
+    /// A bit for each plain packet.
+    plain: u64,
+    /// A bit for each of them that has no session.
+    absent: u64,
     /// The port that it was received on.
     pub port: PortId,
 }
 
+const _: () = assert!(BURST <= u64::BITS as usize);
+
 impl<B> Default for Burst<B> {
     fn default() -> Self {
-        Self { slots: ArrayVec::new(), meta: [PacketMeta::UNKNOWN; BURST], port: PortId(0) }
+        Self {
+            slots: ArrayVec::new(),
+            meta: [PacketMeta::UNKNOWN; BURST],
+            notes: [Note::EMPTY; BURST],
+            plain: 0,
+            absent: 0,
+            port: PortId(0),
+        }
     }
 }
 
@@ -30,6 +63,7 @@ impl<B> Burst<B> {
     /// Empties it; packets that are still inside go back to their pool.
     pub fn clear(&mut self) {
         self.slots.clear();
+        (self.plain, self.absent) = (0, 0);
     }
 
     /// Takes packets of which nothing is known yet: their metadata is whatever
@@ -55,6 +89,7 @@ impl<B> Burst<B> {
         }
         self.slots.push(Some(packet));
         self.meta[at] = meta;
+        self.notes[at] = Note::EMPTY;
         Ok(())
     }
 
@@ -104,9 +139,100 @@ impl<B> Burst<B> {
         self.slots.get_mut(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
     }
 
+    /// Notes that a packet is plain: express has read it, so that it needs
+    /// neither classify nor owner, has hashed its key, and has left its traffic
+    /// class in `meta.scratch`. It may have looked for a session and found
+    /// `absent` that there is none.
+    #[inline]
+    pub fn set_plain(&mut self, index: u8, hash: KeyHash, absent: bool) {
+        let bit = usize::from(index) % BURST;
+        self.plain |= 1 << bit;
+        self.absent |= u64::from(absent) << bit;
+        self.note_mut(index).hash = Some(hash);
+    }
+
+    /// Whether a packet is known to be plain.
+    #[inline]
+    pub fn is_plain(&self, index: u8) -> bool {
+        self.plain >> (usize::from(index) % BURST) & 1 != 0
+    }
+
+    /// Whether a packet is known to be plain and to have had no session when
+    /// the burst came.
+    #[inline]
+    pub fn is_absent(&self, index: u8) -> bool {
+        self.absent >> (usize::from(index) % BURST) & 1 != 0
+    }
+
+    /// The packets of a lane that are not known to be plain.
+    pub fn without_plain(&self, lane: &Lane) -> Lane {
+        match self.plain {
+            0 => lane.clone(),
+            _ => lane.iter().copied().filter(|index| !self.is_plain(*index)).collect(),
+        }
+    }
+
+    /// The packets of `all` that are known to be plain or in `others`, in the
+    /// order of `all`.
+    pub fn with_plain(&self, others: Lane, all: &Lane) -> Lane {
+        if self.plain == 0 {
+            return others;
+        }
+        let bit = |index: &u8| 1u64 << (usize::from(*index) % BURST);
+        let bits = others.iter().fold(self.plain, |bits, index| bits | bit(index));
+        all.iter().copied().filter(|index| bits & bit(index) != 0).collect()
+    }
+
+    /// What stages have noted about a packet.
+    #[inline]
+    pub fn note(&self, index: u8) -> &Note {
+        &self.notes[usize::from(index) % BURST]
+    }
+
+    /// What stages have noted about a packet, to change.
+    #[inline]
+    pub fn note_mut(&mut self, index: u8) -> &mut Note {
+        &mut self.notes[usize::from(index) % BURST]
+    }
+
     /// Takes a packet out.
     #[inline]
     pub fn take(&mut self, index: u8) -> Option<B> {
         self.slots.get_mut(usize::from(index))?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::flow_key::FlowKey;
+    use crate::session::{SessionLimits, SessionTable};
+
+    proptest! {
+        #[test]
+        fn plain_packets_leave_a_lane_and_come_back_in_order(kinds in proptest::collection::vec(0u8..4, 0..=BURST)) {
+            let hash = SessionTable::new(SessionLimits { capacity: 1, ..SessionLimits::with_seed(1) }).hash(&FlowKey::ZERO);
+            let mut burst = Burst::<u8>::default();
+            for (index, kind) in (0..).zip(&kinds) {
+                burst.push(*kind, PacketMeta::UNKNOWN).expect("it fits");
+                if *kind < 2 {
+                    burst.set_plain(index, hash, *kind == 1);
+                }
+            }
+            let all = burst.lane();
+            let of = |wanted: &dyn Fn(u8) -> bool| -> Lane {
+                (0..).zip(&kinds).filter(|(_, kind)| wanted(**kind)).map(|(index, _)| index).collect()
+            };
+            prop_assert_eq!(all.iter().copied().filter(|index| burst.is_absent(*index)).collect::<Lane>(), of(&|kind| kind == 1));
+            let mut others = burst.without_plain(&all);
+            prop_assert_eq!(&others, &of(&|kind| kind > 1));
+            // Some leave on the way.
+            others.retain(|index| kinds[usize::from(*index)] == 2);
+            prop_assert_eq!(burst.with_plain(others, &all), of(&|kind| kind < 3));
+            burst.clear();
+            prop_assert!(!all.iter().any(|index| burst.is_plain(*index) || burst.is_absent(*index)));
+        }
     }
 }

@@ -46,11 +46,13 @@ use context::Context;
 
 /// Takes received frames all the way.
 pub fn run_received<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
-    let mut lane = burst.lane();
-    charged(Stage::Express, cx, burst, &mut lane, express::run);
-    charged(Stage::Parse, cx, burst, &mut lane, parse::run);
+    let mut all = burst.lane();
+    charged(Stage::Express, cx, burst, &mut all, express::run);
+    charged(Stage::Parse, cx, burst, &mut all, parse::run);
+    let mut lane = burst.without_plain(&all);
     charged(Stage::Classify, cx, burst, &mut lane, classify::run);
     charged(Stage::Owner, cx, burst, &mut lane, owner::run);
+    let mut lane = burst.with_plain(lane, &all);
     run_owned(cx, burst, &mut lane);
     run_originated(cx, burst);
 }

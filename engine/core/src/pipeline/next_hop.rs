@@ -48,10 +48,14 @@ enum Step {
 }
 
 /// Makes packets ready to be sent. What stays in the lane has its
-/// [`NeighbourId`] in `meta.scratch`.
+/// [`NeighbourId`] in `meta.scratch`; plain packets whose adjacency is ready
+/// stay in the burst alone, finished.
 pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
     lane.retain(|index| {
         let index = *index;
+        if burst.is_plain(index) && finish_plain(cx, burst, index) {
+            return false;
+        }
         let Some((packet, meta)) = burst.packet(index) else { return false };
         match step(cx.tables, packet, meta) {
             Step::Send => return true,
@@ -63,6 +67,22 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         }
         false
     });
+}
+
+/// Finishes a plain packet as express does, if its adjacency is ready.
+#[inline]
+fn finish_plain<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8) -> bool {
+    let Some((packet, meta)) = burst.packet(index) else { return false };
+    let Some(adjacency) = cx.adjacencies.get(cx.tables, meta.next_hop, &meta.key) else { return false };
+    let traffic_class = meta.scratch as u8;
+    if meta.ip_length > adjacency.mtu || !adjacency.write(packet, meta, traffic_class) {
+        return false;
+    }
+    meta.scratch = u32::from(adjacency.port.0);
+    if let Some(counters) = cx.counters.interface(adjacency.interface) {
+        counters.tx.add(packet.bytes().len());
+    }
+    true
 }
 
 #[inline]

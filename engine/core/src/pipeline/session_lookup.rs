@@ -3,9 +3,7 @@
 //! A decision holds while the generation of the VRF is the one that it was
 //! made under; otherwise the packet is decided again, like a first one.
 
-use arrayvec::ArrayVec;
-
-use crate::io::{BURST, Io};
+use crate::io::Io;
 use crate::packet::buffer::PacketBuf;
 use crate::packet::icmp::quoted_key;
 use crate::packet::meta::{PacketFlags, PacketMeta};
@@ -19,14 +17,27 @@ use crate::session::{Direction, KeyHash, Verdict};
 /// [`UNDECIDED`](PacketFlags::UNDECIDED) if their session does not say where
 /// they go.
 pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
-    let hash_and_prefetch = |index: &u8| {
-        let hash = cx.sessions.hash(&burst.meta(*index).key);
-        cx.sessions.prefetch(hash);
-        hash
-    };
-    let hashes: ArrayVec<KeyHash, BURST> = lane.iter().map(hash_and_prefetch).collect();
-    for (index, hash) in lane.iter().zip(hashes) {
-        let Some((packet, meta)) = burst.packet(*index) else { continue };
+    for index in lane.iter().copied() {
+        // Express has hashed the plain ones.
+        if !burst.is_plain(index) {
+            let hash = cx.sessions.hash(&burst.meta(index).key);
+            cx.sessions.prefetch(hash);
+            burst.note_mut(index).hash = Some(hash);
+        }
+    }
+    for index in lane.iter().filter(|index| !burst.is_absent(**index)) {
+        let likely = burst.note(*index).hash.and_then(|hash| cx.sessions.prefetch_session(hash));
+        if let Some(at) = likely {
+            cx.sessions.prefetch_state(at);
+        }
+    }
+    for index in lane.iter().copied() {
+        if burst.is_absent(index) {
+            burst.meta_mut(index).flags.insert(PacketFlags::UNDECIDED);
+            continue;
+        }
+        let Some(hash) = burst.note(index).hash else { continue };
+        let Some((packet, meta)) = burst.packet(index) else { continue };
         if meta.flags.contains(PacketFlags::ALLOWED) || !is_stateful(cx, meta) {
             meta.flags.insert(PacketFlags::UNDECIDED);
             continue;

@@ -4,8 +4,10 @@
 //! What passes becomes a session, so that replies pass and further packets
 //! need not be asked about. What no policy applies to has no session.
 
+use arrayvec::ArrayVec;
+
 use crate::drop_reason::DropReason;
-use crate::io::Io;
+use crate::io::{BURST, Io};
 use crate::packet::buffer::PacketBuf;
 use crate::packet::flow_hash::flow_hash;
 use crate::packet::flow_key::{Family, FlowKey};
@@ -15,9 +17,9 @@ use crate::packet::parse::{icmp_type_code, tcp_flags};
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::owner::is_stateful;
-use crate::pipeline::vrf_lookup::resolve;
+use crate::pipeline::vrf_lookup::{Resolved, resolve};
 use crate::policy::{self, FirstPacket};
-use crate::session::{Decision, Direction, NewSession, SessionRef, Verdict};
+use crate::session::{Decision, Direction, KeyHash, NewSession, SessionRef, Verdict};
 use crate::tables::Tables;
 use crate::tables::interface::Interface;
 use crate::tables::next_hop::NextHop;
@@ -38,38 +40,109 @@ struct FirstOf<'a> {
     icmp: Option<(u8, u8)>,
 }
 
-/// Checks undecided packets; those that may pass stay in the lane.
-pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
-    lane.retain(|index| {
-        let index = *index;
-        let meta = *burst.meta(index);
-        let decided =
-            meta.flags.contains(PacketFlags::ALLOWED) || !meta.flags.contains(PacketFlags::UNDECIDED);
-        if decided || !is_stateful(cx, &meta) {
-            return true;
-        }
-        let Some((packet, _)) = burst.packet(index) else { return false };
-        let Err(reason) = check(cx, packet.bytes(), &meta) else { return true };
-        cx.drop(burst, index, reason);
-        false
-    });
+/// A packet that is asked about, and the replies that it will have: what is
+/// prepared for the whole burst, so that the cache misses of its packets
+/// overlap.
+struct Asked {
+    index: u8,
+    /// Of the packet's key.
+    hash: KeyHash,
+    route: Resolved,
+    replies: FlowKey,
+    replies_hash: KeyHash,
 }
 
-fn check<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) -> Result<(), DropReason> {
-    let hash = cx.sessions.hash(&meta.key);
-    match cx.sessions.lookup(&meta.key, hash) {
-        Some(at) => check_again(cx, bytes, meta, at),
-        None => check_first(cx, bytes, meta),
+/// Checks undecided packets; those that may pass stay in the lane.
+pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    let asked = prepare(cx, burst, lane);
+    if asked.is_empty() {
+        return;
+    }
+    // Flows of a burst often have both ends in common.
+    let tables = cx.tables;
+    let mut last = None;
+    let mut dropped = 0u64;
+    for asked in &asked {
+        let Some((packet, meta)) = burst.packet(asked.index) else { continue };
+        let between = (meta.ingress, meta.next_hop);
+        let ends = match last {
+            Some((same, ends)) if same == between => ends,
+            _ => Ends::of(tables, meta.ingress, meta.next_hop),
+        };
+        last = Some((between, ends));
+        if let Err(reason) = check(cx, packet.bytes(), meta, asked, &ends) {
+            cx.drop(burst, asked.index, reason);
+            dropped |= 1 << asked.index;
+        }
+    }
+    lane.retain(|index| dropped >> *index & 1 == 0);
+}
+
+const _: () = assert!(BURST <= u64::BITS as usize);
+
+/// The packets that are asked about, in order. Starts to fetch what their
+/// sessions will be written to.
+fn prepare<I: Io>(cx: &Context<'_, I>, burst: &Burst<I::Buf>, lane: &Lane) -> ArrayVec<Asked, BURST> {
+    let mut asked = ArrayVec::new();
+    for index in lane.iter().copied() {
+        let (meta, note) = (burst.meta(index), burst.note(index));
+        let decided =
+            meta.flags.contains(PacketFlags::ALLOWED) || !meta.flags.contains(PacketFlags::UNDECIDED);
+        if decided || !is_stateful(cx, meta) {
+            continue;
+        }
+        let hash = note.hash.unwrap_or_else(|| cx.sessions.hash(&meta.key));
+        let route = Resolved { next_hop: meta.next_hop, sg_set: note.sg_set, vrf: note.route_vrf };
+        let replies = meta.key.reversed(route.vrf);
+        let replies_hash = cx.sessions.hash(&replies);
+        cx.sessions.prefetch(replies_hash);
+        asked.push(Asked { index, hash, route, replies, replies_hash });
+    }
+    cx.sessions.prefetch_places(asked.len());
+    asked
+}
+
+fn check<I: Io>(
+    cx: &mut Context<'_, I>,
+    bytes: &[u8],
+    meta: &PacketMeta,
+    asked: &Asked,
+    ends: &Ends<'_>,
+) -> Result<(), DropReason> {
+    if let Some(at) = cx.sessions.lookup(&meta.key, asked.hash) {
+        return check_again(cx, bytes, meta, at);
+    }
+    // An error message takes the way of the packet that it quotes.
+    if meta.flags.contains(PacketFlags::ICMP_ERROR) {
+        return check_first(cx, bytes, meta);
+    }
+    let icmp = icmp_type_code(bytes, meta);
+    let flow = FirstOf { key: &meta.key, ingress: meta.ingress, icmp };
+    match ends.decide(cx.tables, &flow, &asked.route)? {
+        Policed::Unfiltered => Ok(()),
+        Policed::Allowed(_) => begin(cx, bytes, meta, asked),
     }
 }
 
-/// A packet without a session.
+/// A packet without a session, about which nothing is prepared.
 fn check_first<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) -> Result<(), DropReason> {
     let icmp = icmp_type_code(bytes, meta);
     let flow = FirstOf { key: &meta.key, ingress: meta.ingress, icmp };
-    let Policed::Allowed(reply_vrf) = decide(cx.tables, &flow)? else { return Ok(()) };
-    let is_icmp = icmp.is_some();
-    if is_icmp && !meta.flags.contains(PacketFlags::ICMP_QUERY) {
+    let route = resolve(cx.tables, &meta.key, flow_hash(&meta.key))?;
+    let Policed::Allowed(reply_vrf) = decide_routed(cx.tables, &flow, &route)? else { return Ok(()) };
+    let replies = meta.key.reversed(reply_vrf);
+    let (hash, replies_hash) = (cx.sessions.hash(&meta.key), cx.sessions.hash(&replies));
+    begin(cx, bytes, meta, &Asked { index: 0, hash, route, replies, replies_hash })
+}
+
+/// Begins the session of a packet that has none and is allowed.
+fn begin<I: Io>(
+    cx: &mut Context<'_, I>,
+    bytes: &[u8],
+    meta: &PacketMeta,
+    asked: &Asked,
+) -> Result<(), DropReason> {
+    if icmp_type_code(bytes, meta).is_some() && !meta.flags.contains(PacketFlags::ICMP_QUERY) {
         return Err(DropReason::IcmpNoSession);
     }
     let vrf = cx.tables.vrfs.get(meta.key.vrf.index());
@@ -80,8 +153,14 @@ fn check_first<I: Io>(cx: &mut Context<'_, I>, bytes: &[u8], meta: &PacketMeta) 
         reverse: None,
         tcp_flags: flags,
     };
-    let at = cx.sessions.insert(meta.key, meta.key.reversed(reply_vrf), &new, quota, cx.now)?;
-    match cx.sessions.touch(at, u32::from(meta.ip_length), flags, cx.now) {
+    let (keys, hashes) = ([&meta.key, &asked.replies], [asked.hash, asked.replies_hash]);
+    let at = cx.sessions.insert_absent(keys, hashes, &new, quota, cx.now)?;
+    let length = u32::from(meta.ip_length);
+    if flags.is_none() {
+        cx.sessions.count_first(at, length, cx.now);
+        return Ok(());
+    }
+    match cx.sessions.touch(at, length, flags, cx.now) {
         Verdict::Pass => Ok(()),
         Verdict::FirstPacket => Err(DropReason::TcpInvalidState),
     }
@@ -181,31 +260,57 @@ fn query_type(key: &FlowKey) -> Option<(u8, u8)> {
 
 /// Asks the policies of both ends about a flow.
 fn decide(tables: &Tables, flow: &FirstOf<'_>) -> Result<Policed, DropReason> {
-    let route = resolve(tables, flow.key, flow_hash(flow.key))?;
-    let source = tables.interfaces.get(flow.ingress.index()).filter(|interface| is_tenant(interface));
-    let Some(target) = egress(tables, route.next_hop) else { return Ok(Policed::Unfiltered) };
-    let source_policy = source.and_then(|interface| interface.policy.as_ref());
-    let target_policy = match target {
-        Egress::Tenant(interface) => interface.policy.as_ref(),
-        Egress::Tunnel => None,
-    };
-    if source_policy.is_none() && target_policy.is_none() {
-        return Ok(Policed::Unfiltered);
+    decide_routed(tables, flow, &resolve(tables, flow.key, flow_hash(flow.key))?)
+}
+
+/// The same about a flow whose route is known.
+fn decide_routed(tables: &Tables, flow: &FirstOf<'_>, route: &Resolved) -> Result<Policed, DropReason> {
+    Ends::of(tables, flow.ingress, route.next_hop).decide(tables, flow, route)
+}
+
+/// The two ends of a flow, as far as policy is concerned.
+#[derive(Clone, Copy)]
+struct Ends<'a> {
+    /// The interface that it comes from, if that is a tenant's.
+    source: Option<&'a Interface>,
+    /// `None`: it does not leave.
+    target: Option<Egress<'a>>,
+}
+
+impl<'a> Ends<'a> {
+    fn of(tables: &'a Tables, ingress: InterfaceId, next_hop: NextHopId) -> Self {
+        let source = tables.interfaces.get(ingress.index()).filter(|interface| is_tenant(interface));
+        Self { source, target: egress(tables, next_hop) }
     }
-    if let Some(policy) = source_policy {
-        let packet =
-            FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, route.sg_set) };
-        policy.allows(policy::Direction::Egress, &packet).ok_or(DropReason::SgDeniedEgress)?;
+
+    /// Asks the policies of both about a flow between them.
+    #[inline]
+    fn decide(&self, tables: &Tables, flow: &FirstOf<'_>, route: &Resolved) -> Result<Policed, DropReason> {
+        let Some(target) = self.target else { return Ok(Policed::Unfiltered) };
+        let source_policy = self.source.and_then(|interface| interface.policy.as_ref());
+        let target_policy = match target {
+            Egress::Tenant(interface) => interface.policy.as_ref(),
+            Egress::Tunnel => None,
+        };
+        if source_policy.is_none() && target_policy.is_none() {
+            return Ok(Policed::Unfiltered);
+        }
+        if let Some(policy) = source_policy {
+            let packet =
+                FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, route.sg_set) };
+            policy.allows(policy::Direction::Egress, &packet).ok_or(DropReason::SgDeniedEgress)?;
+        }
+        if let Some(policy) = target_policy {
+            let sg_set = source_groups(tables, flow.key, self.source);
+            let packet = FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, sg_set) };
+            policy.allows(policy::Direction::Ingress, &packet).ok_or(DropReason::SgDeniedIngress)?;
+        }
+        Ok(Policed::Allowed(route.vrf))
     }
-    if let Some(policy) = target_policy {
-        let sg_set = source_groups(tables, flow.key, source);
-        let packet = FirstPacket { key: flow.key, icmp: flow.icmp, peer_groups: groups(tables, sg_set) };
-        policy.allows(policy::Direction::Ingress, &packet).ok_or(DropReason::SgDeniedIngress)?;
-    }
-    Ok(Policed::Allowed(route.vrf))
 }
 
 /// Where a flow leaves, as far as policy is concerned.
+#[derive(Clone, Copy)]
 enum Egress<'a> {
     Tenant(&'a Interface),
     Tunnel,

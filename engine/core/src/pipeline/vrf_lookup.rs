@@ -33,6 +33,7 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
     lookup(cx.tables, burst, &undecided, &mut routes);
     lane.retain(|index| {
         let index = *index;
+        let is_plain = burst.is_plain(index);
         let meta = burst.meta_mut(index);
         if let Some(counters) = cx.counters.vrf(meta.key.vrf) {
             counters.routed.add(usize::from(meta.ip_length));
@@ -41,9 +42,16 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
             return true;
         }
         let route = routes[usize::from(index) % BURST];
-        match follow(cx.tables, &meta.key, meta.flow_hash, route) {
+        let direct = route.filter(|route| is_plain && is_direct(cx, &meta.key, route.next_hop));
+        let resolved = match direct {
+            Some(FibEntry { next_hop, sg_set }) => Ok(Resolved { next_hop, sg_set, vrf: meta.key.vrf }),
+            None => follow(cx.tables, &meta.key, meta.flow_hash, route),
+        };
+        match resolved {
             Ok(resolved) => {
                 meta.next_hop = resolved.next_hop;
+                let note = burst.note_mut(index);
+                (note.sg_set, note.route_vrf) = (resolved.sg_set, resolved.vrf);
                 true
             }
             Err(reason @ DropReason::DiscardRoute) => {
@@ -56,6 +64,13 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
             }
         }
     });
+}
+
+/// Whether a route's own next hop is where [`follow`] would come to.
+#[inline]
+fn is_direct<I: Io>(cx: &mut Context<'_, I>, key: &FlowKey, next_hop: NextHopId) -> bool {
+    let adjacency = cx.adjacencies.get(cx.tables, next_hop, key);
+    adjacency.is_some_and(|adjacency| adjacency.egress_vrf.is_none_or(|vrf| vrf == key.vrf))
 }
 
 /// Looks up packets; neighbours in the lane that share a table are looked up

@@ -5,6 +5,7 @@
 //! in a table beside it, two to a cache line.
 
 use crate::packet::flow_key::FlowKey;
+use crate::session::hash::KeyHash;
 use crate::session::state::State;
 use crate::session::tick::Tick;
 use crate::types::{InterfaceId, NextHopId};
@@ -127,6 +128,18 @@ const SETTLED: u32 = 1 << 31;
 const PACKETS_HIGH: u32 = 12;
 
 impl Flow {
+    /// Stands in a place that has never been used.
+    pub(super) const UNUSED: Flow = Flow {
+        key: FlowKey::ZERO,
+        next_hop: UNDECIDED,
+        generation: 0,
+        last_seen: Tick(0),
+        packets_low: 0,
+        bytes_low: 0,
+        high: 0,
+    };
+
+    #[inline]
     pub(super) fn new(key: FlowKey, decision: Option<&Decision>, now: Tick) -> Self {
         let (next_hop, generation) = decision.map_or((UNDECIDED, 0), |d| (d.next_hop, d.generation));
         Self { key, next_hop, generation, last_seen: now, packets_low: 0, bytes_low: 0, high: 0 }
@@ -208,26 +221,24 @@ impl Flow {
 #[derive(Debug, Clone)]
 #[repr(align(32))]
 pub(super) struct Record {
+    /// By direction: the hash of its key, so that the session can leave the
+    /// index without asking for it again.
+    pub hashes: [KeyHash; 2],
+    /// By direction; [`InterfaceId::NONE`] until the direction is decided.
+    pub ingress: [InterfaceId; 2],
+    pub created: Tick,
     /// `None`: the place is free.
     pub state: Option<State>,
-    pub created: Tick,
-    /// By direction; `None` until the direction is decided.
-    pub ingress: [Option<InterfaceId>; 2],
-    /// Of a free place: the next free one, or [`NO_PLACE`].
-    pub next_free: u32,
 }
 
-/// Ends the list of free places.
-pub(super) const NO_PLACE: u32 = u32::MAX;
-
 impl Record {
-    pub(super) fn new(state: State, init: &NewSession, now: Tick) -> Self {
-        Self {
-            state: Some(state),
-            created: now,
-            ingress: [Some(init.forward.ingress), init.reverse.map(|reverse| reverse.ingress)],
-            next_free: NO_PLACE,
-        }
+    /// A free place that has never been used.
+    pub(super) const FREE: Record =
+        Record { hashes: [KeyHash(0); 2], ingress: [InterfaceId::NONE; 2], created: Tick(0), state: None };
+
+    pub(super) fn new(hashes: [KeyHash; 2], state: State, init: &NewSession, now: Tick) -> Self {
+        let reverse = init.reverse.map_or(InterfaceId::NONE, |reverse| reverse.ingress);
+        Self { hashes, ingress: [init.forward.ingress, reverse], created: now, state: Some(state) }
     }
 }
 
@@ -260,7 +271,8 @@ impl<'a> Session<'a> {
 
     /// The interface that packets of one direction come in on, once known.
     pub fn ingress(&self, direction: Direction) -> Option<InterfaceId> {
-        self.record.ingress[direction as usize]
+        let ingress = self.record.ingress[direction as usize];
+        (ingress != InterfaceId::NONE).then_some(ingress)
     }
 
     /// When it began.

@@ -76,45 +76,64 @@ impl Index {
     fn likely_strayed(&self, hash: KeyHash) -> Option<SessionRef> {
         let places = self.places(hash);
         let bucket = self.bucket(places.alternate);
-        matching(bucket, places.tag).find_map(|entry| reference(bucket, entry))
+        find_in(bucket, places.tag, &mut |_| true).map(|(_, at)| at)
     }
 
     /// The first entry with the tag of `hash` that `is_it` accepts.
-    #[inline]
-    pub(super) fn find(
-        &self,
-        hash: KeyHash,
-        mut is_it: impl FnMut(SessionRef) -> bool,
-    ) -> Option<SessionRef> {
-        let places = self.places(hash);
-        let home = self.bucket(places.home);
-        let mut search = |bucket: &Bucket| {
-            matching(bucket, places.tag).filter_map(|entry| reference(bucket, entry)).find(|at| is_it(*at))
-        };
-        search(home).or_else(|| if strayed(home) == 0 { None } else { search(self.bucket(places.alternate)) })
+    #[inline(always)]
+    pub(super) fn find(&self, hash: KeyHash, is_it: impl FnMut(SessionRef) -> bool) -> Option<SessionRef> {
+        let home = self.bucket(self.home(hash));
+        if matching_mask(home, tag(hash)) | strayed(home) == 0 {
+            return None;
+        }
+        self.find_among(hash, is_it)
+    }
+
+    /// The same where there is something to look at.
+    #[inline(never)]
+    fn find_among(&self, hash: KeyHash, mut is_it: impl FnMut(SessionRef) -> bool) -> Option<SessionRef> {
+        let home = self.bucket(self.home(hash));
+        let found = find_in(home, tag(hash), &mut is_it);
+        if found.is_some() || strayed(home) == 0 {
+            return found.map(|(_, at)| at);
+        }
+        find_in(self.bucket(self.places(hash).alternate), tag(hash), &mut is_it).map(|(_, at)| at)
     }
 
     /// Adds an entry. `hash_of` gives the hash of any entry. Returns false,
     /// with nothing changed, if there is no place for it.
+    #[inline(always)]
     pub(super) fn insert(
         &mut self,
         hash: KeyHash,
         at: SessionRef,
         hash_of: impl Fn(SessionRef) -> KeyHash,
     ) -> bool {
-        let places = self.places(hash);
-        if let Some(entry) = free_entry(self.bucket(places.home)) {
-            set(self.bucket_mut(places.home), entry, places.tag, at.to_bits());
+        let home = self.bucket_mut(self.home(hash));
+        if let Some(entry) = free_entry(home) {
+            flip(home, entry, tag(hash), at);
             return true;
         }
+        self.insert_elsewhere(hash, at, &hash_of)
+    }
+
+    /// Adds an entry whose home is full.
+    #[cold]
+    fn insert_elsewhere(
+        &mut self,
+        hash: KeyHash,
+        at: SessionRef,
+        hash_of: &impl Fn(SessionRef) -> KeyHash,
+    ) -> bool {
+        let places = self.places(hash);
         if let Some(entry) = free_entry(self.bucket(places.alternate)) {
-            set(self.bucket_mut(places.alternate), entry, places.tag, at.to_bits());
+            flip(self.bucket_mut(places.alternate), entry, places.tag, at);
             self.add_strayed(places.home, 1);
             return true;
         }
         for number in [places.home, places.alternate] {
-            if let Some(entry) = self.make_room(number, &hash_of) {
-                set(self.bucket_mut(number), entry, places.tag, at.to_bits());
+            if let Some(entry) = self.make_room(number, hash_of) {
+                flip(self.bucket_mut(number), entry, places.tag, at);
                 if number == places.alternate {
                     self.add_strayed(places.home, 1);
                 }
@@ -125,20 +144,27 @@ impl Index {
     }
 
     /// Takes an entry out. Returns whether it was there.
+    #[inline]
     pub(super) fn remove(&mut self, hash: KeyHash, at: SessionRef) -> bool {
-        let places = self.places(hash);
-        for number in [places.home, places.alternate] {
-            let bucket = self.bucket(number);
-            let found = matching(bucket, places.tag).find(|entry| reference(bucket, *entry) == Some(at));
-            if let Some(entry) = found {
-                set(self.bucket_mut(number), entry, 0, 0);
-                if number == places.alternate {
-                    self.add_strayed(places.home, -1);
-                }
-                return true;
-            }
+        let home = self.bucket_mut(self.home(hash));
+        if let Some((entry, _)) = find_in(home, tag(hash), &mut |found| found == at) {
+            flip(home, entry, tag(hash), at);
+            return true;
         }
-        false
+        self.remove_strayed(hash, at)
+    }
+
+    /// Takes out an entry that is not in its home.
+    #[cold]
+    fn remove_strayed(&mut self, hash: KeyHash, at: SessionRef) -> bool {
+        let places = self.places(hash);
+        let alternate = self.bucket_mut(places.alternate);
+        let Some((entry, _)) = find_in(alternate, places.tag, &mut |found| found == at) else {
+            return false;
+        };
+        flip(alternate, entry, places.tag, at);
+        self.add_strayed(places.home, -1);
+        true
     }
 
     /// Moves one entry of a full bucket to its other bucket, if one has room
@@ -150,8 +176,8 @@ impl Index {
             let leaves_home = number == places.home;
             let other = if leaves_home { places.alternate } else { places.home };
             if let Some(free) = free_entry(self.bucket(other)) {
-                set(self.bucket_mut(other), free, places.tag, at.to_bits());
-                set(self.bucket_mut(number), entry, 0, 0);
+                flip(self.bucket_mut(other), free, places.tag, at);
+                flip(self.bucket_mut(number), entry, places.tag, at);
                 self.add_strayed(places.home, if leaves_home { 1 } else { -1 });
                 return Some(entry);
             }
@@ -222,29 +248,35 @@ fn reference(bucket: &Bucket, entry: usize) -> Option<SessionRef> {
 
 #[inline]
 fn free_entry(bucket: &Bucket) -> Option<usize> {
-    matching(bucket, 0).next()
+    let free = matching_mask(bucket, 0);
+    (free != 0).then_some(free.trailing_zeros() as usize)
 }
 
-fn set(bucket: &mut Bucket, entry: usize, tag: u16, reference: u32) {
-    replace(&mut bucket[entry / 4], entry % 4 * 16, u64::from(u16::MAX), u64::from(tag));
-    let word = &mut bucket[FIRST_REFERENCE_WORD + entry / 2];
-    replace(word, entry % 2 * 32, u64::from(u32::MAX), u64::from(reference));
-}
-
-/// Replaces the bits of `mask << shift`.
-fn replace(word: &mut u64, shift: usize, mask: u64, value: u64) {
-    *word = *word & !(mask << shift) | value << shift;
-}
-
-/// The entries with this tag, lowest first.
-#[inline]
-fn matching(bucket: &Bucket, tag: u16) -> impl Iterator<Item = usize> {
+/// The first entry with this tag that `is_it` accepts, and its place.
+#[inline(always)]
+fn find_in(
+    bucket: &Bucket,
+    tag: u16,
+    is_it: &mut impl FnMut(SessionRef) -> bool,
+) -> Option<(usize, SessionRef)> {
     let mut mask = matching_mask(bucket, tag);
-    std::iter::from_fn(move || {
+    while mask != 0 {
         let entry = mask.trailing_zeros() as usize;
-        mask &= mask.wrapping_sub(1);
-        (entry < ENTRIES).then_some(entry)
-    })
+        if let Some(at) = reference(bucket, entry)
+            && is_it(at)
+        {
+            return Some((entry, at));
+        }
+        mask &= mask - 1;
+    }
+    None
+}
+
+/// Fills a free entry, or frees one that holds just this: free ones are zero.
+#[inline]
+fn flip(bucket: &mut Bucket, entry: usize, tag: u16, at: SessionRef) {
+    bucket[entry / 4] ^= u64::from(tag) << (entry % 4 * 16);
+    bucket[FIRST_REFERENCE_WORD + entry / 2] ^= u64::from(at.to_bits()) << (entry % 2 * 32);
 }
 
 /// A bit for each of the ten entries: whether it has this tag.
@@ -258,6 +290,22 @@ mod tests {
     use super::*;
     use crate::session::entry::Direction;
     use proptest::prelude::*;
+
+    /// Writes over an entry.
+    fn set(bucket: &mut Bucket, entry: usize, tag: u16, reference: u32) {
+        let replace = |word: &mut u64, shift: usize, mask: u64, value: u64| {
+            *word = *word & !(mask << shift) | value << shift;
+        };
+        replace(&mut bucket[entry / 4], entry % 4 * 16, u64::from(u16::MAX), u64::from(tag));
+        let word = &mut bucket[FIRST_REFERENCE_WORD + entry / 2];
+        replace(word, entry % 2 * 32, u64::from(u32::MAX), u64::from(reference));
+    }
+
+    /// The entries with this tag, lowest first.
+    fn matching(bucket: &Bucket, tag: u16) -> impl Iterator<Item = usize> {
+        let mask = matching_mask(bucket, tag);
+        (0..32).filter(move |entry| mask >> entry & 1 != 0)
+    }
 
     proptest! {
         #[test]

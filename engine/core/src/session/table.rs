@@ -18,7 +18,7 @@ use crate::DropReason;
 use crate::huge_pages;
 use crate::packet::flow_key::FlowKey;
 use crate::prefetch::prefetch;
-use crate::session::entry::{Decision, Direction, Flow, NO_PLACE, NewSession, Record, Session, SessionRef};
+use crate::session::entry::{Decision, Direction, Flow, NewSession, Record, Session, SessionRef};
 use crate::session::hash::{KeyHash, KeyedHash};
 use crate::session::index::{BYTES_PER_KEY, Index};
 use crate::session::state::{State, Transition};
@@ -26,15 +26,19 @@ use crate::session::tick::Tick;
 use crate::session::timeouts::{TimeoutTicks, Timeouts};
 use crate::session::wheel::{BYTES_PER_TIMER, Wheel};
 use crate::types::{NextHopId, VrfId};
+use arrayvec::ArrayVec;
 
 /// The largest capacity of one table.
 pub const MAX_CAPACITY: usize = 1 << 28;
 
 /// Bytes that one session takes, its share of the index included.
 pub const BYTES_PER_SESSION: usize =
-    size_of::<[Flow; 2]>() + size_of::<Record>() + BYTES_PER_TIMER + 2 * BYTES_PER_KEY;
+    size_of::<[Flow; 2]>() + size_of::<Record>() + BYTES_PER_TIMER + 2 * BYTES_PER_KEY + size_of::<u32>();
 
 const _: () = assert!(BYTES_PER_SESSION <= 192);
+
+/// Sessions that are due whose memory is fetched together.
+const EXPIRED_TOGETHER: usize = 32;
 
 /// What a table is made for.
 #[derive(Debug, Clone)]
@@ -102,8 +106,11 @@ pub struct SessionTable {
     tcp_pickup: bool,
     capacity: usize,
     live: usize,
-    /// The first of the places that have been used and are free again.
-    first_free: u32,
+    /// Places that have been used and are free again; the last of them is
+    /// taken first.
+    free: Vec<u32>,
+    /// By state and direction: whether an ordinary packet changes nothing.
+    settled: [[bool; 2]; State::COUNT],
     /// Sessions by the VRF of their first packet.
     vrf_sessions: Box<[u32]>,
 }
@@ -125,7 +132,9 @@ impl SessionTable {
             tcp_pickup: limits.tcp_pickup,
             capacity,
             live: 0,
-            first_free: NO_PLACE,
+            free: Vec::with_capacity(capacity),
+            settled: State::ALL
+                .map(|state| [Direction::Forward, Direction::Reverse].map(|way| state.is_settled(way))),
             vrf_sessions: vec![0; limits.vrfs].into(),
         }
     }
@@ -169,6 +178,12 @@ impl SessionTable {
         let at = self.index.likely(hash)?;
         prefetch(self.flow(at));
         Some(at)
+    }
+
+    /// Starts to fetch what both directions of a session share.
+    #[inline]
+    pub fn prefetch_state(&self, at: SessionRef) {
+        prefetch(&self.records[at.index() as usize]);
     }
 
     /// The session of a key. `hash` is [`hash`](Self::hash) of it.
@@ -220,31 +235,69 @@ impl SessionTable {
         vrf_quota: u32,
         now: Tick,
     ) -> Result<SessionRef, DropReason> {
-        let (forward_hash, reverse_hash) = (self.hash(&forward), self.hash(&reverse));
-        if let Some(existing) = self.lookup(&forward, forward_hash) {
+        let hash = self.hash(&forward);
+        if let Some(existing) = self.lookup(&forward, hash) {
             return Ok(existing);
         }
+        let hashes = [hash, self.hash(&reverse)];
+        self.insert_absent([&forward, &reverse], hashes, init, vrf_quota, now)
+    }
+
+    /// Adds a session whose first key is known to have none: `hashes` are the
+    /// [`hash`](Self::hash)es of both `keys`, and
+    /// [`lookup`](Self::lookup) has not found the first. Otherwise like
+    /// [`insert`](Self::insert).
+    ///
+    /// # Errors
+    /// As of `insert`.
+    #[inline]
+    pub fn insert_absent(
+        &mut self,
+        keys: [&FlowKey; 2],
+        hashes: [KeyHash; 2],
+        init: &NewSession,
+        vrf_quota: u32,
+        now: Tick,
+    ) -> Result<SessionRef, DropReason> {
+        let [forward, reverse] = keys;
+        debug_assert_eq!(self.lookup(forward, hashes[0]), None);
         let state = State::first(forward.protocol, init.tcp_flags, self.tcp_pickup)
             .ok_or(DropReason::TcpInvalidState)?;
-        if self.lookup(&reverse, reverse_hash).is_some() {
+        if self.lookup(reverse, hashes[1]).is_some() {
             return Err(DropReason::SessionConflict);
         }
-        if self.vrf_sessions.get(forward.vrf.index()).is_none_or(|count| *count >= vrf_quota) {
+        let vrf = forward.vrf.index();
+        if self.vrf_sessions.get(vrf).is_none_or(|count| *count >= vrf_quota) {
             return Err(DropReason::SessionQuota);
         }
-        let place = self.free_place().ok_or(DropReason::SessionTableFull)?;
-        let mut flows =
-            [Flow::new(forward, Some(&init.forward), now), Flow::new(reverse, init.reverse.as_ref(), now)];
-        settle(&mut flows, state);
-        self.occupy(place, flows, Record::new(state, init, now));
-        if !self.add_to_index(place, forward_hash, reverse_hash) {
+        let place = self.take_place().ok_or(DropReason::SessionTableFull)?;
+        self.occupy(place, keys, hashes, state, init, now);
+        if !self.add_to_index(place, keys, hashes) {
             self.free(place);
             return Err(DropReason::SessionTableFull);
         }
-        self.vrf_sessions[forward.vrf.index()] += 1;
+        self.vrf_sessions[vrf] += 1;
         self.live += 1;
         self.wheel.arm(place, now.after(self.timeouts.of(state)), now);
         Ok(SessionRef::new(place, Direction::Forward))
+    }
+
+    /// Starts to fetch the places that the next `count` sessions will take.
+    pub fn prefetch_places(&self, count: usize) {
+        for place in self.free.iter().rev().take(count) {
+            let index = *place as usize;
+            prefetch(&self.flows[index][0]);
+            prefetch(&self.flows[index][1]);
+            prefetch(&self.records[index]);
+            self.wheel.prefetch(*place);
+        }
+    }
+
+    /// What [`touch`](Self::touch) comes to for the first packet of a session
+    /// that is not TCP: it is counted.
+    #[inline]
+    pub fn count_first(&mut self, at: SessionRef, packet_length: u32, now: Tick) {
+        self.flows[at.index() as usize][at.direction() as usize].count(packet_length, now);
     }
 
     /// Records what was decided for one direction.
@@ -252,7 +305,7 @@ impl SessionTable {
     pub fn decide(&mut self, at: SessionRef, decision: &Decision) {
         let (index, direction) = (at.index() as usize, at.direction() as usize);
         self.flows[index][direction].decide(decision);
-        self.records[index].ingress[direction] = Some(decision.ingress);
+        self.records[index].ingress[direction] = decision.ingress;
     }
 
     /// Counts a packet of `packet_length` bytes from the IP header on, moves
@@ -311,20 +364,43 @@ impl SessionTable {
     /// Ends sessions that have been idle for their timeout, and returns how
     /// many. Looks at no more than `budget` sessions. Call it often, even
     /// when there is nothing to do: it is then a matter of a few instructions.
-    pub fn expire(&mut self, now: Tick, budget: usize) -> usize {
+    pub fn expire(&mut self, now: Tick, mut budget: usize) -> usize {
         let mut ended = 0;
-        for _ in 0..budget {
-            let Some(index) = self.wheel.take_due(now) else { break };
-            let Some(session) = self.session(index) else { continue };
-            let deadline = session.last_seen().after(session.timeout);
-            if now.has_reached(deadline) {
-                self.release(index);
-                ended += 1;
-            } else {
-                self.wheel.arm(index, deadline, now);
+        while budget > 0 {
+            let mut due: ArrayVec<u32, EXPIRED_TOGETHER> = ArrayVec::new();
+            while due.len() < budget.min(EXPIRED_TOGETHER)
+                && let Some(index) = self.wheel.take_due(now)
+            {
+                prefetch(&self.records[index as usize]);
+                prefetch(&self.flows[index as usize][0]);
+                prefetch(&self.flows[index as usize][1]);
+                due.push(index);
             }
+            if due.is_empty() {
+                break;
+            }
+            budget -= due.len();
+            ended += self.end_idle(&due, now);
         }
         ended
+    }
+
+    /// Ends those of the sessions, which are not in the wheel, that have been
+    /// idle for their timeout, and arms the others again.
+    fn end_idle(&mut self, due: &[u32], now: Tick) -> usize {
+        let mut over: ArrayVec<u32, EXPIRED_TOGETHER> = ArrayVec::new();
+        for index in due {
+            let Some(session) = self.session(*index) else { continue };
+            let deadline = session.last_seen().after(session.timeout);
+            if now.has_reached(deadline) {
+                session.record.hashes.iter().for_each(|hash| self.index.prefetch(*hash));
+                over.push(*index);
+            } else {
+                self.wheel.arm(*index, deadline, now);
+            }
+        }
+        over.iter().for_each(|index| self.release(*index));
+        over.len()
     }
 
     /// Shows the live sessions among the next `max` places from `cursor` on,
@@ -343,7 +419,7 @@ impl SessionTable {
 
     fn enter(&mut self, index: u32, state: State, now: Tick) {
         self.records[index as usize].state = Some(state);
-        settle(&mut self.flows[index as usize], state);
+        settle(&mut self.flows[index as usize], self.settled[state as usize]);
         self.wheel.advance(index, now.after(self.timeouts.of(state)), now);
     }
 
@@ -355,56 +431,70 @@ impl SessionTable {
         }
     }
 
-    /// A place for a new session, which stays free until it is occupied.
-    fn free_place(&self) -> Option<u32> {
-        match self.first_free {
-            NO_PLACE if self.records.len() < self.capacity => Some(self.records.len() as u32),
-            NO_PLACE => None,
-            place => Some(place),
+    /// A place for a new session: the one that was freed last, or one that
+    /// has never been used.
+    #[inline]
+    fn take_place(&mut self) -> Option<u32> {
+        if let Some(place) = self.free.pop() {
+            return Some(place);
         }
+        let place = self.records.len();
+        if place == self.capacity {
+            return None;
+        }
+        self.flows.push([Flow::UNUSED; 2]);
+        self.records.push(Record::FREE);
+        Some(place as u32)
     }
 
-    fn occupy(&mut self, place: u32, flows: [Flow; 2], record: Record) {
-        let index = place as usize;
-        if index == self.records.len() {
-            self.flows.push(flows);
-            self.records.push(record);
-        } else {
-            self.first_free = self.records[index].next_free;
-            self.flows[index] = flows;
-            self.records[index] = record;
-        }
+    #[inline]
+    fn occupy(
+        &mut self,
+        place: u32,
+        [forward, reverse]: [&FlowKey; 2],
+        hashes: [KeyHash; 2],
+        state: State,
+        init: &NewSession,
+        now: Tick,
+    ) {
+        let flows = &mut self.flows[place as usize];
+        flows[0] = Flow::new(*forward, Some(&init.forward), now);
+        flows[1] = Flow::new(*reverse, init.reverse.as_ref(), now);
+        settle(flows, self.settled[state as usize]);
+        self.records[place as usize] = Record::new(hashes, state, init, now);
     }
 
     fn free(&mut self, place: u32) {
-        let record = &mut self.records[place as usize];
-        record.state = None;
-        record.next_free = std::mem::replace(&mut self.first_free, place);
+        self.records[place as usize].state = None;
+        // There is room for every place.
+        self.free.push(place);
     }
 
     /// Enters both keys of an occupied place, or none. A flow to itself has
     /// only one key.
-    fn add_to_index(&mut self, place: u32, forward_hash: KeyHash, reverse_hash: KeyHash) -> bool {
-        let (hash, flows) = (&self.hash, &self.flows);
-        let hash_of = |at: SessionRef| hash.of(&flows[at.index() as usize][at.direction() as usize].key);
+    #[inline]
+    fn add_to_index(&mut self, place: u32, keys: [&FlowKey; 2], hashes: [KeyHash; 2]) -> bool {
+        let records = &self.records;
+        let hash_of = |at: SessionRef| records[at.index() as usize].hashes[at.direction() as usize];
         let [forward, reverse] = [Direction::Forward, Direction::Reverse].map(|d| SessionRef::new(place, d));
-        if !self.index.insert(forward_hash, forward, hash_of) {
+        if !self.index.insert(hashes[0], forward, hash_of) {
             return false;
         }
-        let to_itself = flows[place as usize][0].key == flows[place as usize][1].key;
-        if to_itself || self.index.insert(reverse_hash, reverse, hash_of) {
+        // The same keys have the same hashes.
+        let to_itself = hashes[0] == hashes[1] && keys[0] == keys[1];
+        if to_itself || self.index.insert(hashes[1], reverse, hash_of) {
             return true;
         }
-        self.index.remove(forward_hash, forward);
+        self.index.remove(hashes[0], forward);
         false
     }
 
     /// Frees the place of a session that is not in the wheel any more.
     fn release(&mut self, index: u32) {
-        for direction in [Direction::Forward, Direction::Reverse] {
-            let at = SessionRef::new(index, direction);
-            self.index.remove(self.hash(&self.flow(at).key), at);
-        }
+        let [forward, reverse] = self.records[index as usize].hashes;
+        self.index.remove(forward, SessionRef::new(index, Direction::Forward));
+        // A flow to itself had one key.
+        self.index.remove(reverse, SessionRef::new(index, Direction::Reverse));
         let vrf = self.flows[index as usize][0].key.vrf;
         self.vrf_sessions[vrf.index()] -= 1;
         self.live -= 1;
@@ -413,10 +503,11 @@ impl SessionTable {
 }
 
 /// Tells both directions of a session what its state means for them.
-fn settle(flows: &mut [Flow; 2], state: State) {
-    let [forward, reverse] = flows;
-    forward.set_settled(state.is_settled(Direction::Forward));
-    reverse.set_settled(state.is_settled(Direction::Reverse));
+#[inline]
+fn settle(flows: &mut [Flow; 2], settled: [bool; 2]) {
+    for (flow, settled) in flows.iter_mut().zip(settled) {
+        flow.set_settled(settled);
+    }
 }
 
 #[cfg(test)]

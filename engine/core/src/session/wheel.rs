@@ -6,6 +6,7 @@
 //! takes a session out asks whether it has really been idle, and arms it
 //! again if not.
 
+use crate::prefetch::prefetch;
 use crate::session::tick::Tick;
 
 /// Slots; a power of two, so that the slots go on evenly where ticks wrap.
@@ -32,6 +33,7 @@ pub(super) struct Wheel {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Link {
     next: u32,
+    /// Of the first in a list it has no meaning.
     previous: u32,
     due: Tick,
 }
@@ -45,6 +47,14 @@ impl Wheel {
             links: Vec::with_capacity(capacity),
             hand: Tick(0),
             armed: 0,
+        }
+    }
+
+    /// Starts to fetch a timer's place in its list.
+    #[inline]
+    pub(super) fn prefetch(&self, number: u32) {
+        if let Some(link) = self.links.get(number as usize) {
+            prefetch(link);
         }
     }
 
@@ -77,17 +87,14 @@ impl Wheel {
         let Link { next, previous, due } = *link;
         link.next = UNARMED;
         let slot = slot_of(due);
-        match previous {
-            NONE => self.heads[slot] = next,
-            previous => self.links[previous as usize].next = next,
+        self.armed -= 1;
+        if self.heads[slot] == number {
+            return self.set_head(slot, next);
         }
+        self.links[previous as usize].next = next;
         if next != NONE {
             self.links[next as usize].previous = previous;
         }
-        if self.heads[slot] == NONE {
-            self.occupied[slot / 64] &= !(1 << (slot % 64));
-        }
-        self.armed -= 1;
     }
 
     /// Moves an armed timer to `deadline` if it would otherwise be looked at
@@ -113,15 +120,29 @@ impl Wheel {
         if now.since(self.hand) >= SLOTS {
             self.hand = Tick(now.0.wrapping_sub(SLOTS - 1));
         }
-        let span = now.since(self.hand);
-        let Some(distance) = self.next_occupied(slot_of(self.hand), span) else {
-            self.hand = now;
-            return None;
-        };
-        self.hand = self.hand.after(distance);
-        let number = self.heads[slot_of(self.hand)];
-        self.disarm(number);
+        let mut slot = slot_of(self.hand);
+        if self.heads[slot] == NONE {
+            let Some(distance) = self.next_occupied(slot, now.since(self.hand)) else {
+                self.hand = now;
+                return None;
+            };
+            self.hand = self.hand.after(distance);
+            slot = slot_of(self.hand);
+        }
+        let number = self.heads[slot];
+        let next = std::mem::replace(&mut self.links[number as usize].next, UNARMED);
+        self.armed -= 1;
+        self.set_head(slot, next);
+        self.prefetch(next);
         Some(number)
+    }
+
+    #[inline]
+    fn set_head(&mut self, slot: usize, first: u32) {
+        self.heads[slot] = first;
+        if first == NONE {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
     }
 
     /// How far from slot `from` the next occupied slot is, at most `span`.

@@ -120,18 +120,30 @@ fn send_stateful<I: Io>(
 ) {
     let mut found: ArrayVec<(&Candidate, SessionRef), BURST> = ArrayVec::new();
     for candidate in candidates {
-        if let Some(likely) = cx.sessions.prefetch_session(candidate.hash) {
-            found.push((candidate, likely));
+        match cx.sessions.prefetch_session(candidate.hash) {
+            Some(likely) => found.push((candidate, likely)),
+            None => pass_on(burst, candidate, true),
         }
     }
     for (candidate, likely) in &found {
         let Some((packet, meta)) = burst.packet(candidate.index) else { continue };
         let settled = cx.sessions.settled(&meta.key, candidate.hash, *likely, candidate.generation);
-        let Some(settled) = settled else { continue };
+        let Some(settled) = settled else {
+            pass_on(burst, candidate, false);
+            continue;
+        };
         let Some(adjacency) = cx.adjacencies.get(cx.tables, settled.next_hop, &meta.key) else { continue };
         if done.send(cx.counters, packet, meta, adjacency, candidate.index) {
             settled.count(u32::from(meta.ip_length), cx.now);
         }
+    }
+}
+
+/// Leaves a packet whose session does not know its way, or that has none, to
+/// the stages behind: it is read already.
+fn pass_on<B>(burst: &mut Burst<B>, candidate: &Candidate, absent: bool) {
+    if has_plain_addresses(&burst.meta(candidate.index).key) {
+        burst.set_plain(candidate.index, candidate.hash, absent);
     }
 }
 

@@ -7,6 +7,7 @@ use tieline_engine::packet::flow_key::Family;
 use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
 use tieline_engine::session::Tick;
 use tieline_engine::stats::Counters;
+use tieline_engine::tables::Tables;
 use tieline_engine::testbed::Size;
 use tieline_engine::testbed::replay::ReplayBed;
 use tieline_engine::testbed::topology::{
@@ -84,11 +85,32 @@ impl Case {
         if self.work == Work::Decapsulate { FABRIC } else { TENANT_1 }
     }
 
-    /// Frames of all flows.
-    fn frames(&self) -> ReplayFrames {
+    /// Frames of as many flows as the case has, beginning with this one.
+    pub(crate) fn frames(&self, first: u32) -> ReplayFrames {
         let mut frames = ReplayFrames::default();
-        (0..self.flows as u32).for_each(|flow| frames.push(&self.frame(flow)));
+        (first..first + self.flows as u32).for_each(|flow| frames.push(&self.frame(flow)));
         frames
+    }
+
+    /// The tables of its gateway.
+    pub(crate) fn tables(&self) -> Tables {
+        let mut tables = tables();
+        if self.is_stateful() {
+            let any =
+                Rule { group: SgId(1), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
+            let policy = Policy::new(SgSetId::EMPTY, [(Direction::Egress, any), (Direction::Ingress, any)]);
+            set_policy(&mut tables, TENANT_1, Some(policy));
+        }
+        tables
+    }
+
+    /// Gives a worker its ports; the packets come from these queues.
+    pub(crate) fn attach(&self, bed: &mut ReplayBed, rx: Vec<ReplayRx>) {
+        let mut rx = Some(rx);
+        for port in [FABRIC, TENANT_1, TENANT_2, HOST] {
+            let rx = if port == self.ingress() { rx.take() } else { None };
+            bed.attach(port, port == HOST, rx.unwrap_or_default());
+        }
     }
 
     /// A UDP packet of one flow with 18 bytes of payload: the shortest frame
@@ -175,7 +197,7 @@ impl Rig {
     /// # Panics
     /// If a frame cannot be built, which no case leads to.
     pub fn new(case: Case) -> Self {
-        let mut frames = case.frames();
+        let mut frames = case.frames(0);
         // Sessions lie in memory in the order of their first packets. Packets
         // come in another, as from a network.
         let (first, first_rx) = ReplayWire::new(frames.clone());
@@ -251,24 +273,13 @@ impl Rig {
 }
 
 fn gateway(case: Case, rx: Vec<ReplayRx>) -> ReplayBed {
-    let mut tables = tables();
-    if case.is_stateful() {
-        let any =
-            Rule { group: SgId(1), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
-        let policy = Policy::new(SgSetId::EMPTY, [(Direction::Egress, any), (Direction::Ingress, any)]);
-        set_policy(&mut tables, TENANT_1, Some(policy));
-    }
     let size = Size { workers: 1, buffers: BUFFERS, sessions: case.flows * 2, counted: 16 };
-    let mut bed = ReplayBed::new(size, tables);
-    let mut rx = Some(rx);
-    for port in [FABRIC, TENANT_1, TENANT_2, HOST] {
-        let rx = if port == case.ingress() { rx.take() } else { None };
-        bed.attach(port, port == HOST, rx.unwrap_or_default());
-    }
+    let mut bed = ReplayBed::new(size, case.tables());
+    case.attach(&mut bed, rx);
     bed
 }
 
-fn shuffle(frames: &mut ReplayFrames, random: &mut Random) {
+pub(crate) fn shuffle(frames: &mut ReplayFrames, random: &mut Random) {
     for last in (1..frames.len()).rev() {
         frames.swap(last, random.below(last as u64 + 1) as usize);
     }

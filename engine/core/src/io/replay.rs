@@ -6,9 +6,10 @@
 //! and has no atomic read-modify-write. Like an mbuf, a [`ReplayBuf`] is one
 //! pointer to a head of one cache line with the packet's bytes behind it.
 //!
-//! Free buffers belong to their thread: the one that makes a [`ReplayPool`]
-//! has to drive the worker too. They are used in turn, so that a benchmark
-//! visits as much memory as a NIC's ring would.
+//! Free buffers belong to a thread: the one that makes a [`ReplayPool`] has to
+//! drive the worker too. A buffer that is handed to another thread is free
+//! there next. They are used in turn, so that a benchmark visits as much memory
+//! as a NIC's ring would.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -210,10 +211,17 @@ impl ReplayPool {
     /// that it has. To be called while none is in use: buffers of earlier
     /// pools would come in addition.
     pub fn new(capacity: usize) -> Self {
+        Self::with_room(capacity, capacity)
+    }
+
+    /// The same, for a thread that may come to have `room` buffers because
+    /// others give it theirs.
+    pub fn with_room(capacity: usize, room: usize) -> Self {
         FREE.with_borrow_mut(|free| {
             // Room for all of them in both, so that nothing allocates later.
-            free.next = (0..capacity).map(|_| Slot::new()).collect();
-            free.used = Vec::with_capacity(capacity);
+            free.next = Vec::with_capacity(room);
+            free.next.extend((0..capacity).map(|_| Slot::new()));
+            free.used = Vec::with_capacity(room);
         });
         Self(())
     }

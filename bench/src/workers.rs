@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use tieline_engine::DropReason;
 use tieline_engine::io::BURST;
-use tieline_engine::io::replay::{ReplayPool, ReplayWire};
+use tieline_engine::io::replay::{ReplayExchange, ReplayPool, ReplayWire};
 use tieline_engine::session::Tick;
 use tieline_engine::stats::stages::{Stage, StageUse};
 use tieline_engine::stats::{Balance, Counters};
@@ -22,9 +22,9 @@ use tieline_engine::testbed::replay::{ReplayBed, balance};
 use crate::pipeline::{Case, shuffle};
 use crate::random::Random;
 
-/// Buffers of each worker. There are more than a receive ring has: those that
-/// were handed over are missing until the other worker gives some in return.
-const BUFFERS: usize = 4096;
+/// Buffers of each worker: twice those of a NIC's receive ring, as some are on
+/// their way to the other worker.
+const BUFFERS: usize = 1024;
 /// A worker is warm after it has run for so long.
 const WARMTH: Duration = Duration::from_millis(20);
 /// Turns between two looks at whether it is over.
@@ -86,13 +86,14 @@ pub fn sample(gateways: &mut [&mut Gateway], cores: &[CoreId], time: Duration) -
     let workers = counters.len();
     assert!(workers <= cores.len(), "{workers} workers and {} cores", cores.len());
     let (ready, stop) = (Barrier::new(workers + 1), AtomicBool::new(false));
+    let exchange = ReplayExchange::new(BUFFERS * workers);
     std::thread::scope(|scope| {
         let fed = gateways.iter_mut().flat_map(|gateway| gateway.beds.iter_mut().zip(&gateway.wires));
         for ((bed, wire), core) in fed.zip(cores) {
-            let (ready, stop) = (&ready, &stop);
+            let (ready, stop, exchange) = (&ready, &stop, exchange.clone());
             scope.spawn(move || {
                 core_affinity::set_for_current(*core);
-                ReplayPool::with_room(BUFFERS, BUFFERS * workers);
+                ReplayPool::sharing(BUFFERS, exchange);
                 ready.wait();
                 while !stop.load(Ordering::Relaxed) {
                     for _ in 0..TURNS {

@@ -157,3 +157,27 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_threads_hand_over_and_every_packet_is_accounted_for() {
+        let case = Case { flows: 500, ..Case::named("stateful_1k").expect("a case") };
+        let mut gateway = Gateway::new(case, 2);
+        let cores = core_affinity::get_core_ids().expect("there is a core");
+        let (first, last) = (cores[0], cores[cores.len() - 1]);
+        let sample = sample(&mut [&mut gateway], &[first, last], Duration::from_millis(300));
+        assert!(sample.handed_over > 0, "{sample:?}");
+        let balance = gateway.balance();
+        assert!(balance.is_exact(), "{balance:?}");
+        let dropped = |bed: &ReplayBed| bed.counters().drops.of(DropReason::HandoverRingFull);
+        assert_eq!(balance.dropped, gateway.beds.iter().map(dropped).sum::<u64>(), "for no other reason");
+        // With nothing to receive they finish what they have from each other.
+        let _pool = ReplayPool::new(0);
+        while gateway.beds.iter_mut().fold(false, |busy, bed| bed.turn(Tick(0)) | busy) {}
+        let balance = gateway.balance();
+        assert_eq!((balance.in_flight, balance.is_exact()), (0, true), "{balance:?}");
+    }
+}

@@ -451,7 +451,7 @@ mod tests {
         assert_eq!(given.len(), 2 * BURST);
         drop(given);
         assert_eq!(pool.available(), 2 * BURST, "the exchange has the rest");
-        let mut taker = pool.clone();
+        let mut taker = pool;
         let all: Vec<_> = std::iter::from_fn(|| taker.alloc()).collect();
         assert_eq!(all.len(), 3 * BURST);
     }

@@ -1,6 +1,7 @@
 //! Benchmarks of the engine, and the inputs that they share.
 //!
 //! - [`pipeline`]: a gateway in memory, fed with flows
+//! - [`workers`]: several workers at once, each on its own core
 //! - [`operations`]: the parts of the engine, each alone
 //! - [`callgrind`]: the counting of instructions
 //! - [`random`]: reproducible random numbers
@@ -11,3 +12,4 @@ pub mod operations;
 pub mod pipeline;
 pub mod random;
 pub mod routes;
+pub mod workers;

@@ -1,18 +1,24 @@
 //! A gateway whose ports replay frames: the same flows again and again.
 
-use etherparse::PacketBuilder;
+use etherparse::{PacketBuilder, VlanId};
+use ipnet::IpNet;
 use tieline_engine::io::replay::{ReplayFrames, ReplayIo, ReplayPool, ReplayRx, ReplayTx, ReplayWire};
 use tieline_engine::io::{BURST, Io, PacketBurst, RxQueue, TxQueue};
 use tieline_engine::packet::flow_key::Family;
 use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
 use tieline_engine::session::Tick;
 use tieline_engine::stats::Counters;
+use tieline_engine::tables::Tables;
+use tieline_engine::tables::interface::Interface;
+use tieline_engine::tables::port::VlanTags;
+use tieline_engine::tables::vrf::Vrf;
 use tieline_engine::testbed::Size;
 use tieline_engine::testbed::replay::ReplayBed;
 use tieline_engine::testbed::topology::{
-    FABRIC, HOST, LABEL, REMOTE_MAC, TENANT_1, TENANT_2, own_mac, set_policy, tables, workload_mac,
+    FABRIC, HOST, LABEL, REMOTE_MAC, REMOTE_NEXT_HOP, TENANT_1, TENANT_2, add_route, own_mac, set_policy,
+    tables, workload_mac,
 };
-use tieline_engine::types::{PortId, SgId, SgSetId};
+use tieline_engine::types::{InterfaceId, PortId, SgId, SgSetId, VrfId};
 
 use crate::random::Random;
 
@@ -37,7 +43,10 @@ pub enum Work {
     PortOnly,
     /// From a tenant into MPLS-in-UDP, no security groups.
     Stateless,
-    /// The same with security groups: every packet has its session.
+    /// The same from as many tenants as there are flows, each with a VLAN and
+    /// a VRF of its own.
+    Vrfs,
+    /// As stateless, but with security groups: every packet has its session.
     Stateful,
     /// Out of MPLS-in-UDP to a tenant with security groups.
     Decapsulate,
@@ -56,6 +65,8 @@ impl Case {
         case("port_only", Work::PortOnly, Family::V4, 1000),
         case("stateless_1k", Work::Stateless, Family::V4, 1000),
         case("stateless_100k", Work::Stateless, Family::V4, 100_000),
+        // Of the 4,096 VLAN IDs two are reserved.
+        case("vrfs_4k", Work::Vrfs, Family::V4, 4094),
         case("stateful_1k", Work::Stateful, Family::V4, 1000),
         case("stateful_100k", Work::Stateful, Family::V4, 100_000),
         case("stateful_1m", Work::Stateful, Family::V4, 1_000_000),
@@ -90,11 +101,35 @@ impl Case {
         if self.work == Work::Decapsulate { FABRIC } else { TENANT_1 }
     }
 
-    /// Frames of all flows.
-    fn frames(&self) -> ReplayFrames {
+    /// Frames of as many flows as the case has, beginning with this one.
+    pub(crate) fn frames(&self, first: u32) -> ReplayFrames {
         let mut frames = ReplayFrames::default();
-        (0..self.flows as u32).for_each(|flow| frames.push(&self.frame(flow)));
+        (first..first + self.flows as u32).for_each(|flow| frames.push(&self.frame(flow)));
         frames
+    }
+
+    /// The tables of its gateway.
+    pub(crate) fn tables(&self) -> Tables {
+        let mut tables = tables();
+        if self.is_stateful() {
+            let any =
+                Rule { group: SgId(1), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
+            let policy = Policy::new(SgSetId::EMPTY, [(Direction::Egress, any), (Direction::Ingress, any)]);
+            set_policy(&mut tables, TENANT_1, Some(policy));
+        }
+        if self.work == Work::Vrfs {
+            (0..self.flows as u32).for_each(|flow| add_vlan(&mut tables, flow));
+        }
+        tables
+    }
+
+    /// Gives a worker its ports; the packets come from these queues.
+    pub(crate) fn attach(&self, bed: &mut ReplayBed, rx: Vec<ReplayRx>) {
+        let mut rx = Some(rx);
+        for port in [FABRIC, TENANT_1, TENANT_2, HOST] {
+            let rx = if port == self.ingress() { rx.take() } else { None };
+            bed.attach(port, port == HOST, rx.unwrap_or_default());
+        }
     }
 
     /// A UDP packet of one flow with 18 bytes of payload: the shortest frame
@@ -105,7 +140,14 @@ impl Case {
     pub fn frame(&self, flow: u32) -> Vec<u8> {
         const FITS: &str = "18 bytes fit a packet";
         let [_, high, middle, low] = flow.to_be_bytes();
+        let mut bytes = Vec::new();
         let inner = PacketBuilder::ethernet2(workload_mac(TENANT_1).0, own_mac(TENANT_1).0);
+        if self.work == Work::Vrfs {
+            let vlan = VlanId::try_new(vlan(flow)).unwrap_or(VlanId::ZERO);
+            let packet = inner.single_vlan(vlan).ipv4([10, 1, 0, 10], [10, 2, high, middle], 64);
+            packet.udp(1024 + u16::from(low), 53).write(&mut bytes, &[0; 18]).expect(FITS);
+            return bytes;
+        }
         let reply = self.work == Work::Decapsulate;
         let inner = match self.family {
             Family::V4 => {
@@ -120,7 +162,6 @@ impl Case {
             }
         };
         let port = 1024 + u16::from(low);
-        let mut bytes = Vec::new();
         inner.udp(port, 53).write(&mut bytes, &[0; 18]).expect(FITS);
         if !reply {
             return bytes;
@@ -137,6 +178,29 @@ impl Case {
         // section 3.1).
         frame[40..42].fill(0);
         frame
+    }
+}
+
+/// The number of the first VRF with a VLAN of its own, and of its interface.
+const FIRST_VRF: u16 = 16;
+
+/// The VLAN of a tenant with its own.
+fn vlan(flow: u32) -> u16 {
+    (flow % 4094 + 1) as u16
+}
+
+/// A tenant with a VLAN and a VRF of its own.
+fn add_vlan(tables: &mut Tables, flow: u32) {
+    let number = FIRST_VRF + vlan(flow) - 1;
+    let (id, vrf) = (InterfaceId(u32::from(number)), VrfId(number));
+    let tags = VlanTags { outer: vlan(flow), inner: 0 };
+    let Some(tenant) = tables.interfaces.get(TENANT_1.index()).cloned() else { return };
+    tables.interfaces.insert(id.index(), Interface { tags, vrf, ..tenant });
+    tables.vrfs.insert(vrf.index(), Vrf::default());
+    let everything = IpNet::new_assert([10, 2, 0, 0].into(), 16);
+    add_route(tables, vrf, everything, REMOTE_NEXT_HOP, SgSetId::EMPTY);
+    if let Some(port) = tables.ports.get_mut(TENANT_1.index()) {
+        port.tagged.insert(tags, id);
     }
 }
 
@@ -182,7 +246,7 @@ impl Rig {
     /// # Panics
     /// If a frame cannot be built, which no case leads to.
     pub fn new(case: Case) -> Self {
-        let mut frames = case.frames();
+        let mut frames = case.frames(0);
         // Sessions lie in memory in the order of their first packets. Packets
         // come in another, as from a network.
         let (first, first_rx) = ReplayWire::new(frames.clone());
@@ -258,24 +322,14 @@ impl Rig {
 }
 
 fn gateway(case: Case, rx: Vec<ReplayRx>) -> ReplayBed {
-    let mut tables = tables();
-    if case.is_stateful() {
-        let any =
-            Rule { group: SgId(1), family: None, protocol: None, l4: L4Match::Any, remote: Remote::Any };
-        let policy = Policy::new(SgSetId::EMPTY, [(Direction::Egress, any), (Direction::Ingress, any)]);
-        set_policy(&mut tables, TENANT_1, Some(policy));
-    }
-    let size = Size { workers: 1, buffers: BUFFERS, sessions: case.flows * 2, counted: 16 };
-    let mut bed = ReplayBed::new(size, tables);
-    let mut rx = Some(rx);
-    for port in [FABRIC, TENANT_1, TENANT_2, HOST] {
-        let rx = if port == case.ingress() { rx.take() } else { None };
-        bed.attach(port, port == HOST, rx.unwrap_or_default());
-    }
+    let counted = if case.work == Work::Vrfs { FIRST_VRF as usize + case.flows } else { 16 };
+    let size = Size { workers: 1, buffers: BUFFERS, sessions: case.flows * 2, counted };
+    let mut bed = ReplayBed::new(size, case.tables());
+    case.attach(&mut bed, rx);
     bed
 }
 
-fn shuffle(frames: &mut ReplayFrames, random: &mut Random) {
+pub(crate) fn shuffle(frames: &mut ReplayFrames, random: &mut Random) {
     for last in (1..frames.len()).rev() {
         frames.swap(last, random.below(last as u64 + 1) as usize);
     }

@@ -295,7 +295,7 @@ fn tagged_frames_belong_to_their_own_interface() {
         interface.tags = VlanTags { outer: 7, inner: 0 };
         tables.interfaces.insert(id.index(), interface);
         let port = tables.ports.get_mut(TENANT_1.index()).expect("tenant 1");
-        port.tagged = std::sync::Arc::from([(VlanTags { outer: 7, inner: 0 }, id)]);
+        port.tagged.insert(VlanTags { outer: 7, inner: 0 }, id);
     });
     let (from, to) = (workload_mac(TENANT_1), own_mac(TENANT_1));
     forwarded(&mut bed, TENANT_1, &tagged(from, to, 7, W1, FAR), FABRIC);

@@ -98,14 +98,9 @@ fn attach(port: PortId, tags: VlanTags, id: InterfaceId, tables: &mut Tables) {
     let Some(port) = tables.ports.get_mut(port.index()) else { return };
     if tags == VlanTags::default() {
         port.untagged = Some(id);
-        return;
+    } else {
+        port.tagged.insert(tags, id);
     }
-    let mut tagged = port.tagged.to_vec();
-    match tagged.binary_search_by_key(&tags, |entry| entry.0) {
-        Ok(at) => tagged[at].1 = id,
-        Err(at) => tagged.insert(at, (tags, id)),
-    }
-    port.tagged = tagged.into();
 }
 
 /// Takes a port's VLAN back from an interface.
@@ -114,8 +109,8 @@ fn detach(port: PortId, tags: VlanTags, id: InterfaceId, tables: &mut Tables) {
     if port.untagged == Some(id) {
         port.untagged = None;
     }
-    if port.interface(tags) == Some(id) {
-        port.tagged = port.tagged.iter().copied().filter(|entry| entry.1 != id).collect();
+    if port.tagged.get(tags) == Some(id) {
+        port.tagged.remove(tags);
     }
 }
 

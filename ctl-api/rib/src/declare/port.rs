@@ -1,9 +1,8 @@
 //! Ports: opened when they are declared, closed when they are withdrawn.
 
-use std::sync::Arc;
-
 use tieline_engine::tables::Tables;
 use tieline_engine::tables::port::{Port as TablePort, PortRole};
+use tieline_engine::tables::vlans::Vlans;
 use tieline_engine::types::PortId;
 use tieline_proto::v1;
 
@@ -56,7 +55,7 @@ impl Rib {
             host_mac: None,
             mtu: info.mtu,
             untagged: None,
-            tagged: Arc::from([]),
+            tagged: Vlans::default(),
         };
         tables.ports.insert(id.index(), entry);
         if spec.role == PortRole::Host {

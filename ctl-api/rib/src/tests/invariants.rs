@@ -81,7 +81,7 @@ fn check_tables(tables: &Tables) {
         assert!(tables.vrfs.get(interface.vrf.index()).is_some());
     }
     for (_, port) in tables.ports.iter() {
-        let of_port = port.tagged.iter().map(|(_, id)| *id).chain(port.untagged);
+        let of_port = port.tagged.iter().map(|(_, id)| id).chain(port.untagged);
         assert!(of_port.into_iter().all(has_interface));
     }
 }

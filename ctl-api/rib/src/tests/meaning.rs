@@ -89,7 +89,7 @@ impl Words<'_> {
         for (id, port) in self.tables.ports.iter() {
             let name = self.port(PortId(id as u16));
             let untagged = port.untagged.map(|id| self.interface(id));
-            let tagged: Vec<_> = port.tagged.iter().map(|(tags, id)| (*tags, self.interface(*id))).collect();
+            let tagged: Vec<_> = port.tagged.iter().map(|(tags, id)| (tags, self.interface(id))).collect();
             let text = format!("{:?} {} {} {untagged:?} {tagged:?}", port.role, port.mac, port.mtu);
             all.insert(format!("port {name}"), text);
         }

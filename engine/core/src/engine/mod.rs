@@ -24,7 +24,8 @@ use crate::io::Io;
 use crate::local::neighbour_thread::{self, NeighbourThread};
 use crate::local::neighbours::NeighbourTimers;
 use crate::local::rate_limit::RateLimits;
-use crate::pipeline::outbox::{NeighbourRings, WorkerRing};
+use crate::pipeline::handover::{HandoverEnd, HandoverRings, MAX_WORKERS};
+use crate::pipeline::outbox::NeighbourRings;
 use crate::session::fragments::{FragmentLimits, FragmentTable};
 use crate::session::table::{SessionLimits, SessionTable};
 use crate::session::tick::Tick;
@@ -112,7 +113,7 @@ impl Default for EngineConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The configuration names no worker, or more than there can be.
-    #[error("{0} workers are configured; there must be 1 to 64")]
+    #[error("{0} workers are configured; there must be 1 to {MAX_WORKERS}")]
     Workers(usize),
     /// A core does not exist or may not be used.
     #[error("core {0} does not exist or this process may not use it")]
@@ -139,7 +140,6 @@ struct Writer {
 
 struct Shared<I: Io> {
     workers: Vec<WorkerHandle<I>>,
-    rings: Box<[WorkerRing<I::Buf>]>,
     neighbour_rings: Arc<NeighbourRings<I::Buf>>,
     neighbour_counters: Arc<Counters>,
     writer: Arc<Mutex<Writer>>,
@@ -207,12 +207,11 @@ impl<I: Io> Engine<I> {
     /// See [`EngineError`]; nothing is left running.
     pub fn start(config: EngineConfig, pool: I::Pool) -> Result<Self, EngineError> {
         let count = config.cores.len();
-        if !(1..=64).contains(&count) {
+        if !(1..=MAX_WORKERS).contains(&count) {
             return Err(EngineError::Workers(count));
         }
         let cores = core_ids(&config.cores)?;
-        let rings: Box<[WorkerRing<I::Buf>]> =
-            (0..count).map(|_| Arc::new(ArrayQueue::new(config.ring_depth))).collect();
+        let rings = HandoverRings::new(count, config.ring_depth);
         let neighbour_rings = NeighbourRings::new(config.ring_depth);
         let tables = Tables { options: config.options, ..Tables::default() };
         let first = Arc::new(tables.clone());
@@ -231,7 +230,7 @@ impl<I: Io> Engine<I> {
         let neighbours = NeighbourThread {
             tables: TableWriter(Arc::clone(&writer)),
             rings: Arc::clone(&neighbour_rings),
-            workers: rings.clone(),
+            handover: HandoverEnd::new(rings),
             pool,
             counters: Arc::clone(&neighbour_counters),
             timers: config.neighbours,
@@ -242,7 +241,6 @@ impl<I: Io> Engine<I> {
         let (workers, threads) = start.finish();
         let shared = Shared {
             workers,
-            rings,
             neighbour_rings,
             neighbour_counters,
             writer,
@@ -359,7 +357,7 @@ fn worker_parts<I: Io>(
     config: &EngineConfig,
     id: WorkerId,
     tables: mailbox::Reader<Tables>,
-    rings: &[WorkerRing<I::Buf>],
+    rings: &Arc<HandoverRings<I::Buf>>,
     neighbours: &Arc<NeighbourRings<I::Buf>>,
     pool: &I::Pool,
 ) -> WorkerParts<I> {
@@ -375,7 +373,7 @@ fn worker_parts<I: Io>(
         id,
         tables,
         commands: Arc::new(ArrayQueue::new(COMMAND_DEPTH)),
-        rings: rings.into(),
+        rings: Arc::clone(rings),
         neighbours: Arc::clone(neighbours),
         pool: pool.clone(),
         sessions: SessionTable::new(limits),
@@ -422,9 +420,7 @@ impl<I: Io> Starting<I> {
             }
             let _loss = AbortOnPanic;
             let guard = setup();
-            if let Some(worker) = Worker::new(parts) {
-                worker.run();
-            }
+            Worker::new(parts).run();
             drop(guard);
         })?;
         let handle = WorkerHandle {

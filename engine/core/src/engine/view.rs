@@ -74,13 +74,7 @@ impl<I: Io> Engine<I> {
 
     /// All doors of all threads.
     pub fn balance(&self) -> Balance {
-        let mut balance = Balance::default();
-        for counters in self.all_counters() {
-            balance.add(counters);
-        }
-        let rings: usize = self.shared.rings.iter().map(|ring| ring.len()).sum();
-        balance.in_flight += (rings + self.shared.neighbour_rings.unresolved.len()) as u64;
-        balance
+        Balance::of(self.all_counters(), self.shared.neighbour_rings.unresolved.len() as u64)
     }
 
     /// Drops by reason over all threads, in the order of the reasons.
@@ -89,7 +83,7 @@ impl<I: Io> Engine<I> {
         DropReason::ALL.iter().map(|reason| (*reason, sum(reason))).collect()
     }
 
-    pub(super) fn all_counters(&self) -> impl Iterator<Item = &Counters> {
+    pub(super) fn all_counters(&self) -> impl Iterator<Item = &Counters> + Clone {
         let workers = self.shared.workers.iter().map(|worker| worker.counters.as_ref());
         workers.chain(std::iter::once(self.shared.neighbour_counters.as_ref()))
     }

@@ -6,16 +6,21 @@
 //! and has no atomic read-modify-write. Like an mbuf, a [`ReplayBuf`] is one
 //! pointer to a head of one cache line with the packet's bytes behind it.
 //!
-//! Free buffers belong to their thread: the one that makes a [`ReplayPool`]
-//! has to drive the worker too. They are used in turn, so that a benchmark
-//! visits as much memory as a NIC's ring would.
+//! Free buffers belong to a thread: the one that makes a [`ReplayPool`] has to
+//! drive the worker too. Threads that hand buffers to each other share a
+//! [`ReplayExchange`], by which a thread that has too many gives some to one
+//! that has none, as a pool of mbufs does. They are used in turn, so that a benchmark visits as much memory
+//! as a NIC's ring would.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::io::{BufferPool, Io, PacketBurst, RxQueue, TxQueue};
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+
+use crate::io::{BURST, BufferPool, Io, PacketBurst, RxQueue, TxQueue};
 use crate::packet::buffer::{FRONT, HEADROOM, OPENED, PacketBuf};
 use crate::packet::front::put;
 
@@ -30,7 +35,7 @@ const _: () = assert!(ROOM <= u16::MAX as usize && MAX_FRAME <= DATA_ROOM);
 
 thread_local! {
     /// The free buffers of this thread.
-    static FREE: RefCell<FreeList> = const { RefCell::new(FreeList { next: Vec::new(), used: Vec::new() }) };
+    static FREE: RefCell<FreeList> = const { RefCell::new(FreeList::NONE) };
 }
 
 /// Free buffers, all of which are used before any is used again.
@@ -38,13 +43,34 @@ thread_local! {
 struct FreeList {
     next: Vec<Box<Slot>>,
     used: Vec<Box<Slot>>,
+    /// Most that are kept here if there is an exchange.
+    most: usize,
+    exchange: Option<ReplayExchange>,
+}
+
+/// Buffers on their way from one thread's free ones to another's.
+#[derive(Debug, Clone)]
+pub struct ReplayExchange(Arc<ArrayQueue<ArrayVec<Box<Slot>, BURST>>>);
+
+impl ReplayExchange {
+    /// An exchange for threads that have `buffers` together.
+    pub fn new(buffers: usize) -> Self {
+        Self(Arc::new(ArrayQueue::new((buffers / BURST).max(1))))
+    }
 }
 
 impl FreeList {
+    const NONE: Self = Self { next: Vec::new(), used: Vec::new(), most: usize::MAX, exchange: None };
+
     #[inline]
     fn pop(&mut self) -> Option<Box<Slot>> {
         if self.next.is_empty() {
             std::mem::swap(&mut self.next, &mut self.used);
+            if self.next.is_empty()
+                && let Some(slots) = self.exchange.as_ref().and_then(|exchange| exchange.0.pop())
+            {
+                self.next.extend(slots);
+            }
         }
         self.next.pop()
     }
@@ -52,6 +78,19 @@ impl FreeList {
     #[inline]
     fn push(&mut self, slot: Box<Slot>) {
         self.used.push(slot);
+        if self.len() > self.most {
+            self.give();
+        }
+    }
+
+    /// Gives some to the other threads.
+    #[cold]
+    fn give(&mut self) {
+        let Some(exchange) = &self.exchange else { return };
+        let from = self.used.len().saturating_sub(BURST);
+        if let Err(back) = exchange.0.push(self.used.drain(from..).collect()) {
+            self.used.extend(back);
+        }
     }
 
     fn len(&self) -> usize {
@@ -212,10 +251,24 @@ impl ReplayPool {
     pub fn new(capacity: usize) -> Self {
         FREE.with_borrow_mut(|free| {
             // Room for all of them in both, so that nothing allocates later.
-            free.next = (0..capacity).map(|_| Slot::new()).collect();
-            free.used = Vec::with_capacity(capacity);
+            let next = (0..capacity).map(|_| Slot::new()).collect();
+            *free = FreeList { next, used: Vec::with_capacity(capacity), ..FreeList::NONE };
         });
         Self(())
+    }
+
+    /// The same, for a thread that hands buffers to others: beyond twice the
+    /// capacity it gives them to the exchange, from which it takes some when
+    /// it has none.
+    pub fn sharing(capacity: usize, exchange: ReplayExchange) -> Self {
+        let pool = Self::new(capacity);
+        FREE.with_borrow_mut(|free| {
+            free.most = 2 * capacity;
+            free.next.reserve(2 * capacity);
+            free.used.reserve(3 * capacity);
+            free.exchange = Some(exchange);
+        });
+        pool
     }
 
     /// Free buffers of the calling thread.
@@ -384,6 +437,23 @@ mod tests {
         assert_eq!(rx.rx_burst(&mut burst), 3, "no more than there are buffers");
         let contents: Vec<&[u8]> = burst.iter().map(PacketBuf::bytes).collect();
         assert_eq!(contents, [&[1, 2, 3, 4][..], &[5, 6], &[1, 2, 3, 4]]);
+    }
+
+    #[test]
+    fn threads_that_share_give_what_they_have_too_much_of() {
+        let exchange = ReplayExchange::new(4 * BURST);
+        let pool = ReplayPool::sharing(BURST, exchange.clone());
+        let given = std::thread::spawn(move || {
+            let mut pool = ReplayPool::sharing(2 * BURST, exchange);
+            std::iter::from_fn(|| pool.alloc()).collect::<Vec<_>>()
+        });
+        let given = given.join().expect("it has its buffers");
+        assert_eq!(given.len(), 2 * BURST);
+        drop(given);
+        assert_eq!(pool.available(), 2 * BURST, "the exchange has the rest");
+        let mut taker = pool;
+        let all: Vec<_> = std::iter::from_fn(|| taker.alloc()).collect();
+        assert_eq!(all.len(), 3 * BURST);
     }
 
     #[test]

@@ -14,10 +14,11 @@ use crate::io::{BufferPool, Io};
 use crate::local::neighbours::{Action, MetaBox, NeighbourTimers, Neighbours};
 use crate::local::probe;
 use crate::packet::meta::PacketMeta;
-use crate::pipeline::outbox::{Handover, Learned, NeighbourRings, WorkerRing};
+use crate::pipeline::handover::{HandoverEnd, Work};
+use crate::pipeline::outbox::{Learned, NeighbourRings};
 use crate::stats::Counters;
 use crate::tables::Tables;
-use crate::types::{InterfaceId, MacAddr, PortId};
+use crate::types::{InterfaceId, MacAddr, PortId, WorkerId};
 
 /// How often the ring is looked at. First packets to a neighbour wait this
 /// long in addition to the round trip of the question.
@@ -31,7 +32,7 @@ const BATCH: usize = 256;
 pub(crate) struct NeighbourThread<I: Io> {
     pub tables: TableWriter,
     pub rings: Arc<NeighbourRings<I::Buf>>,
-    pub workers: Box<[WorkerRing<I::Buf>]>,
+    pub handover: HandoverEnd<I::Buf>,
     pub pool: I::Pool,
     pub counters: Arc<Counters>,
     pub timers: NeighbourTimers,
@@ -70,6 +71,7 @@ fn run<I: Io>(mut parts: NeighbourThread<I>) {
             });
             parts.counters.held.set(service.waiting() as u64);
         }
+        parts.handover.flush();
         if parts.rings.is_empty() {
             std::thread::sleep(RING_INTERVAL);
         }
@@ -124,7 +126,7 @@ impl<I: Io> NeighbourThread<I> {
         }
     }
 
-    fn finish(&self, action: Action<I::Buf>) {
+    fn finish(&mut self, action: Action<I::Buf>) {
         match action {
             Action::Resume(packet, meta) => self.resume(packet, *meta),
             Action::Drop(_, meta, reason) => self.count_drop(&meta.0, reason),
@@ -132,12 +134,9 @@ impl<I: Io> NeighbourThread<I> {
         }
     }
 
-    fn resume(&self, packet: I::Buf, MetaBox(meta): MetaBox) {
-        let at = meta.flow_hash as usize % self.workers.len().max(1);
-        let pushed = self.workers.get(at).map(|ring| ring.push(Handover::Packet { packet, meta }));
-        if !matches!(pushed, Some(Ok(()))) {
-            self.count_drop(&meta, DropReason::HandoverRingFull);
-        }
+    fn resume(&mut self, packet: I::Buf, MetaBox(meta): MetaBox) {
+        let at = meta.flow_hash as usize % self.handover.workers().max(1);
+        self.handover.give(WorkerId(at as u16), Work::Packets, packet, &meta, &self.counters);
     }
 
     fn count_drop(&self, meta: &PacketMeta, reason: DropReason) {
@@ -152,9 +151,7 @@ impl<I: Io> NeighbourThread<I> {
             return;
         }
         self.counters.originated.add(1);
-        let item = Handover::Transmit { port: interface.port, packet };
-        if !matches!(self.workers.first().map(|ring| ring.push(item)), Some(Ok(()))) {
-            self.counters.drops.add(DropReason::HandoverRingFull, 1);
-        }
+        let meta = PacketMeta { scratch: u32::from(interface.port.0), ..PacketMeta::UNKNOWN };
+        self.handover.give(WorkerId(0), Work::Frames, packet, &meta, &self.counters);
     }
 }

@@ -98,6 +98,11 @@ impl<B> Burst<B> {
         self.slots.len()
     }
 
+    /// Packets that have not left.
+    pub fn packets(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     /// Whether there are no slots in use.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

@@ -20,6 +20,7 @@
 //! - [`burst`]: packets and their metadata, side by side
 //! - [`context`]: what a stage may use, and the doors
 //! - [`outbox`]: packets on their way out of the worker
+//! - [`handover`]: packets on their way to another worker
 //! - [`early_fragments`]: fragments that wait for the first of their packet
 
 pub mod burst;
@@ -29,6 +30,7 @@ pub mod early_fragments;
 pub mod encap;
 pub mod express;
 pub mod fragmentation;
+pub mod handover;
 pub mod local;
 pub mod next_hop;
 pub mod outbox;

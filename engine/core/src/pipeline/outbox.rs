@@ -12,6 +12,7 @@ use crate::drop_reason::DropReason;
 use crate::io::{BURST, Io, PacketBurst, TxQueue};
 use crate::packet::meta::PacketMeta;
 use crate::pipeline::burst::Burst;
+use crate::pipeline::handover::{Handover, HandoverEnd, HandoverRings, Work};
 use crate::stats::Counters;
 use crate::stats::stages::Stage;
 use crate::types::{InterfaceId, MacAddr, NeighbourId, PortId, WorkerId};
@@ -21,25 +22,6 @@ pub const MAX_PORTS: usize = 64;
 
 /// Packets that can be made in one burst.
 const MAX_ORIGINATED: usize = 4 * BURST;
-
-/// What one worker gives another.
-#[derive(Debug)]
-pub enum Handover<B> {
-    /// A classified packet, to go on with.
-    Packet {
-        /// The packet.
-        packet: B,
-        /// What is known about it.
-        meta: PacketMeta,
-    },
-    /// A finished frame for a port whose transmit queue the other owns.
-    Transmit {
-        /// The port.
-        port: PortId,
-        /// The frame.
-        packet: B,
-    },
-}
 
 /// A packet that needs a neighbour whose MAC is not known.
 #[derive(Debug)]
@@ -76,9 +58,6 @@ pub enum Learned {
         mac: MacAddr,
     },
 }
-
-/// A bounded ring into a worker.
-pub type WorkerRing<B> = Arc<ArrayQueue<Handover<B>>>;
 
 /// The bounded rings into the neighbour service. What is heard has its own,
 /// so that packets without a neighbour cannot crowd it out.
@@ -123,7 +102,7 @@ pub struct Outbox<I: Io> {
     ports: Box<[TxSlot<I>]>,
     /// One bit for each port with pending frames.
     dirty: u64,
-    rings: Box<[WorkerRing<I::Buf>]>,
+    handover: HandoverEnd<I::Buf>,
     neighbours: Arc<NeighbourRings<I::Buf>>,
     /// Never grows beyond the capacity it starts with.
     originated: VecDeque<(I::Buf, PacketMeta)>,
@@ -141,17 +120,17 @@ impl<I: Io> std::fmt::Debug for Outbox<I> {
 }
 
 impl<I: Io> Outbox<I> {
-    /// The outbox of `worker`, one of as many as there are `rings`.
+    /// The outbox of `worker`, one of as many as `rings` are for.
     pub fn new(
         worker: WorkerId,
-        rings: Box<[WorkerRing<I::Buf>]>,
+        rings: Arc<HandoverRings<I::Buf>>,
         neighbours: Arc<NeighbourRings<I::Buf>>,
     ) -> Self {
         Self {
             worker,
             ports: (0..MAX_PORTS).map(|_| TxSlot::default()).collect(),
             dirty: 0,
-            rings,
+            handover: HandoverEnd::new(rings),
             neighbours,
             originated: VecDeque::with_capacity(MAX_ORIGINATED),
         }
@@ -160,7 +139,7 @@ impl<I: Io> Outbox<I> {
     /// Workers that share the sessions.
     #[inline]
     pub fn worker_count(&self) -> usize {
-        self.rings.len()
+        self.handover.workers()
     }
 
     /// Makes a port known: `owner` transmits on it, and if that is this
@@ -171,8 +150,10 @@ impl<I: Io> Outbox<I> {
         }
     }
 
-    /// Stops sending to a port.
-    pub fn unroute_port(&mut self, port: PortId) {
+    /// Stops sending to a port. What other workers are to send there is on
+    /// its way to them, or dropped.
+    pub fn unroute_port(&mut self, port: PortId, counters: &Counters) {
+        self.handover.flush_port(port, counters);
         if let Some(slot) = self.ports.get_mut(port.index()) {
             slot.owner = None;
         }
@@ -204,7 +185,8 @@ impl<I: Io> Outbox<I> {
             return counters.drop_at(DropReason::TxPortGone, None, None);
         };
         if owner != self.worker {
-            return self.hand_over(owner, Handover::Transmit { port, packet }, counters);
+            let meta = PacketMeta { scratch: u32::from(port.0), ..PacketMeta::UNKNOWN };
+            return self.handover.give(owner, Work::Frames, packet, &meta, counters);
         }
         self.transmit_own(port, packet, counters);
     }
@@ -231,14 +213,19 @@ impl<I: Io> Outbox<I> {
         }
     }
 
-    /// Whether this worker owns a transmit queue of a port.
-    pub fn owns(&self, port: PortId) -> bool {
-        self.ports.get(port.index()).is_some_and(|slot| slot.queue.is_some())
+    /// Sends a frame that another thread has handed over: by the own transmit
+    /// queue, also if the port is about to go, and otherwise as any other.
+    pub fn transmit_handed_over(&mut self, port: PortId, packet: I::Buf, counters: &Counters) {
+        let owns = self.ports.get(port.index()).is_some_and(|slot| slot.queue.is_some());
+        if owns {
+            self.transmit_own(port, packet, counters);
+        } else {
+            self.transmit(port, packet, counters);
+        }
     }
 
-    /// Sends a frame that another worker has handed over, or an own one.
     #[inline]
-    pub fn transmit_own(&mut self, port: PortId, packet: I::Buf, counters: &Counters) {
+    fn transmit_own(&mut self, port: PortId, packet: I::Buf, counters: &Counters) {
         let at = port.index();
         let Some(slot) = self.ports.get_mut(at).filter(|slot| slot.queue.is_some()) else {
             return counters.drop_at(DropReason::TxPortGone, None, None);
@@ -277,13 +264,41 @@ impl<I: Io> Outbox<I> {
         counters.stages.resume(interrupted);
     }
 
-    /// Gives something to another worker, or drops it when its ring is full.
+    /// Gives a classified packet to another worker, or drops it when there is
+    /// no room.
     #[inline]
-    pub fn hand_over(&self, to: WorkerId, item: Handover<I::Buf>, counters: &Counters) {
-        match self.rings.get(to.index()).map(|ring| ring.push(item)) {
-            Some(Ok(())) => counters.handed_over.add(1),
-            _ => counters.drop_at(DropReason::HandoverRingFull, None, None),
-        }
+    pub fn hand_over(&mut self, to: WorkerId, packet: I::Buf, meta: &PacketMeta, counters: &Counters) {
+        self.handover.give(to, Work::Packets, packet, meta, counters);
+    }
+
+    /// Sends what was handed over in this turn to its workers.
+    #[inline]
+    pub fn flush_handovers(&mut self) {
+        self.handover.flush();
+    }
+
+    /// Whether something to hand over waits for room.
+    #[inline]
+    pub fn is_handing_over(&self) -> bool {
+        self.handover.is_waiting()
+    }
+
+    /// Bursts that other threads have handed over to this worker.
+    #[inline]
+    pub fn arrived(&self) -> usize {
+        self.handover.arrived(self.worker)
+    }
+
+    /// Takes the next burst that another thread has handed over.
+    #[inline]
+    pub fn take_arrived(&mut self, counters: &Counters) -> Option<Handover<I::Buf>> {
+        self.handover.take(self.worker, counters)
+    }
+
+    /// Takes an empty burst back.
+    #[inline]
+    pub fn recycle(&mut self, burst: Box<Burst<I::Buf>>) {
+        self.handover.recycle(burst);
     }
 
     /// Leaves a packet with the neighbour service. Returns whether there was

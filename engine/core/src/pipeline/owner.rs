@@ -14,7 +14,6 @@ use crate::packet::icmp::quoted_key;
 use crate::packet::meta::{PacketFlags, PacketMeta};
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
-use crate::pipeline::outbox::Handover;
 use crate::types::WorkerId;
 
 /// Leaves the packets that this worker may go on with.
@@ -41,7 +40,7 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         }
         let meta = *burst.meta(index);
         if let Some(packet) = burst.take(index) {
-            cx.out.hand_over(owner, Handover::Packet { packet, meta }, cx.counters);
+            cx.out.hand_over(owner, packet, &meta, cx.counters);
         }
         false
     });
@@ -103,7 +102,7 @@ fn hold_early<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: 
 /// worker's ring, behind it.
 fn release_early<I: Io>(cx: &mut Context<'_, I>, first: &PacketMeta) {
     while let Some((packet, meta)) = cx.early.release(first) {
-        cx.out.hand_over(cx.worker, Handover::Packet { packet, meta }, cx.counters);
+        cx.out.hand_over(cx.worker, packet, &meta, cx.counters);
     }
 }
 

@@ -22,3 +22,14 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
     }
     burst.clear();
 }
+
+/// The same for finished frames that another thread has handed over.
+pub fn run_handed_over<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
+    for index in 0..burst.len() as u8 {
+        let port = PortId(burst.meta(index).scratch as u16);
+        if let Some(packet) = burst.take(index) {
+            cx.out.transmit_handed_over(port, packet, cx.counters);
+        }
+    }
+    burst.clear();
+}

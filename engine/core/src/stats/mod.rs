@@ -126,6 +126,8 @@ pub struct Counters {
     pub drops: Drops,
     /// Packets given to another worker.
     pub handed_over: Counter,
+    /// Packets taken from other threads.
+    pub taken_over: Counter,
     /// Packets that wait in this thread.
     pub held: Counter,
     /// Live sessions.
@@ -151,6 +153,7 @@ impl Counters {
             consumed: Counter::default(),
             drops: Drops::default(),
             handed_over: Counter::default(),
+            taken_over: Counter::default(),
             held: Counter::default(),
             sessions: Counter::default(),
             loops: Counter::default(),
@@ -207,15 +210,23 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// Adds one thread's doors.
-    pub fn add(&mut self, counters: &Counters) {
-        self.received += counters.received.value();
-        self.originated += counters.originated.value();
-        self.transmitted += counters.transmitted.value();
-        self.punted += counters.punted.value();
-        self.consumed += counters.consumed.value();
-        self.dropped += counters.drops.total();
-        self.in_flight += counters.held.value();
+    /// All doors of these threads. What waits in none of them, but between
+    /// them and others, is `waiting`.
+    pub fn of<'a>(threads: impl Iterator<Item = &'a Counters> + Clone, waiting: u64) -> Self {
+        // Before what was given, which is never less.
+        let taken: u64 = threads.clone().map(|counters| counters.taken_over.value()).sum();
+        let given: u64 = threads.clone().map(|counters| counters.handed_over.value()).sum();
+        let in_flight = waiting + given.saturating_sub(taken);
+        threads.fold(Self { in_flight, ..Self::default() }, |mut sum, counters| {
+            sum.received += counters.received.value();
+            sum.originated += counters.originated.value();
+            sum.transmitted += counters.transmitted.value();
+            sum.punted += counters.punted.value();
+            sum.consumed += counters.consumed.value();
+            sum.dropped += counters.drops.total();
+            sum.in_flight += counters.held.value();
+            sum
+        })
     }
 
     /// Whether every packet that entered has left or waits. Exact while no

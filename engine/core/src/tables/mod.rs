@@ -4,7 +4,7 @@
 //! it is shared; the writer keeps a working copy, changes it, and publishes
 //! copies. A worker reads the snapshot it was last given.
 //!
-//! - [`port`], [`interface`]: where packets enter and leave
+//! - [`port`], [`vlans`], [`interface`]: where packets enter and leave
 //! - [`vrf`], [`fib`]: routing tables and the longest-prefix match
 //! - [`next_hop`]: where packets go
 //! - [`neighbour`]: Ethernet addresses of what is next to us
@@ -16,6 +16,7 @@ pub mod neighbour;
 pub mod next_hop;
 pub mod port;
 pub mod slab;
+pub mod vlans;
 pub mod vrf;
 
 use std::collections::HashMap;

@@ -1,7 +1,6 @@
-//! Ports: devices, and which VLAN of them is which interface.
+//! Ports: devices, and the interfaces on them.
 
-use std::sync::Arc;
-
+use crate::tables::vlans::Vlans;
 use crate::types::{InterfaceId, MacAddr};
 
 /// What a port faces.
@@ -38,8 +37,8 @@ pub struct Port {
     pub mtu: u16,
     /// The untagged interface.
     pub untagged: Option<InterfaceId>,
-    /// The tagged interfaces, sorted.
-    pub tagged: Arc<[(VlanTags, InterfaceId)]>,
+    /// The tagged interfaces.
+    pub tagged: Vlans,
 }
 
 impl Port {
@@ -58,7 +57,6 @@ impl Port {
         if tags == VlanTags::default() {
             return self.untagged;
         }
-        let at = self.tagged.binary_search_by_key(&tags, |entry| entry.0).ok()?;
-        Some(self.tagged[at].1)
+        self.tagged.get(tags)
     }
 }

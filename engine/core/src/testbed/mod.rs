@@ -16,7 +16,8 @@ use crate::engine::ports::PortQueues;
 use crate::io::Io;
 use crate::io::memory::{MemoryBuf, MemoryIo, MemoryPool, MemoryWire};
 use crate::local::rate_limit::RateLimits;
-use crate::pipeline::outbox::{Learned, NeighbourRings, Unresolved, WorkerRing};
+use crate::pipeline::handover::HandoverRings;
+use crate::pipeline::outbox::{Learned, NeighbourRings, Unresolved};
 use crate::session::fragments::{FragmentLimits, FragmentTable};
 use crate::session::table::{SessionLimits, SessionTable};
 use crate::session::tick::Tick;
@@ -63,7 +64,6 @@ pub struct Testbed {
     senders: Vec<mailbox::Sender<Tables>>,
     commands: Vec<Arc<ArrayQueue<Command<MemoryIo>>>>,
     counters: Vec<Arc<Counters>>,
-    rings: Box<[WorkerRing<MemoryBuf>]>,
     neighbours: Arc<NeighbourRings<MemoryBuf>>,
     wires: Vec<MemoryWire>,
     /// Packets that the test has taken in place of the neighbour service.
@@ -80,8 +80,7 @@ impl Testbed {
     /// Workers without ports, and these tables.
     pub fn new(size: Size, tables: Tables) -> Self {
         let pool = MemoryPool::new(size.buffers);
-        let rings: Box<[WorkerRing<MemoryBuf>]> =
-            (0..size.workers).map(|_| Arc::new(ArrayQueue::new(DEPTH))).collect();
+        let rings = HandoverRings::new(size.workers, DEPTH);
         let neighbours = NeighbourRings::new(DEPTH);
         let first = Arc::new(tables.clone());
         let mut bed = Self {
@@ -92,19 +91,18 @@ impl Testbed {
             senders: Vec::new(),
             commands: Vec::new(),
             counters: Vec::new(),
-            rings,
             neighbours,
             wires: Vec::new(),
             taken: 0,
         };
         for id in 0..size.workers {
             let (sender, reader) = mailbox(Arc::clone(&first));
-            let rings = (bed.rings.clone(), Arc::clone(&bed.neighbours));
+            let rings = (Arc::clone(&rings), Arc::clone(&bed.neighbours));
             let parts = parts::<MemoryIo>(size, WorkerId(id as u16), reader, rings, bed.pool.clone());
             bed.senders.push(sender);
             bed.commands.push(Arc::clone(&parts.commands));
             bed.counters.push(Arc::clone(&parts.counters));
-            bed.workers.extend(Worker::new(parts));
+            bed.workers.push(Worker::new(parts));
         }
         bed
     }
@@ -205,18 +203,13 @@ impl Testbed {
 
     /// All doors.
     pub fn balance(&self) -> Balance {
-        let mut balance = Balance::default();
-        for counters in &self.counters {
-            balance.add(counters);
-        }
-        let rings: usize = self.rings.iter().map(|ring| ring.len()).sum();
-        balance.in_flight += (rings + self.neighbours.unresolved.len()) as u64 + self.taken;
-        balance
+        let counters = self.counters.iter().map(Arc::as_ref);
+        Balance::of(counters, self.neighbours.unresolved.len() as u64 + self.taken)
     }
 }
 
 /// The rings of all workers, and those to the neighbour service.
-type Rings<B> = (Box<[WorkerRing<B>]>, Arc<NeighbourRings<B>>);
+type Rings<B> = (Arc<HandoverRings<B>>, Arc<NeighbourRings<B>>);
 
 /// What a worker of a testbed is made of.
 fn parts<I: Io>(

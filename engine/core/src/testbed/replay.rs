@@ -1,12 +1,13 @@
-//! One worker whose ports replay frames: the engine at work and nothing else,
-//! for benchmarks.
+//! Workers whose ports replay frames: the engine at work and nothing else, for
+//! benchmarks.
 
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::io::replay::{ReplayBuf, ReplayIo, ReplayPool, ReplayRx, ReplayTx};
-use crate::pipeline::outbox::{NeighbourRings, WorkerRing};
+use crate::pipeline::handover::HandoverRings;
+use crate::pipeline::outbox::NeighbourRings;
 use crate::session::tick::Tick;
 use crate::stats::{Balance, Counters};
 use crate::tables::Tables;
@@ -16,13 +17,13 @@ use crate::worker::Worker;
 use crate::worker::command::{AddPort, Command, Done};
 use crate::worker::mailbox::{self, mailbox};
 
-/// A worker and its tables. It has to be driven by the thread that made it,
-/// whose free buffers it uses.
+/// A worker and its tables. It has to be driven by the thread that made its
+/// free buffers, whichever thread made the worker.
 pub struct ReplayBed {
     worker: Worker<ReplayIo>,
+    id: WorkerId,
     commands: Arc<ArrayQueue<Command<ReplayIo>>>,
     counters: Arc<Counters>,
-    rings: Box<[WorkerRing<ReplayBuf>]>,
     neighbours: Arc<NeighbourRings<ReplayBuf>>,
     /// Keeps the worker's tables.
     _sender: mailbox::Sender<Tables>,
@@ -35,21 +36,34 @@ impl std::fmt::Debug for ReplayBed {
 }
 
 impl ReplayBed {
-    /// A worker without ports, and these tables. Of `size` the number of
-    /// workers is not used: there is one.
+    /// A worker without ports, and these tables, for the calling thread to
+    /// drive, which gets the buffers. Of `size` the number of workers is not
+    /// used: there is one.
     ///
     /// # Panics
     /// Never: the one worker has the one ring.
     pub fn new(size: Size, tables: Tables) -> Self {
         let pool = ReplayPool::new(size.buffers);
-        let rings: Box<[WorkerRing<ReplayBuf>]> = Box::new([Arc::new(ArrayQueue::new(DEPTH))]);
+        Self::several(Size { workers: 1, ..size }, tables, &pool).pop().expect("there is one worker")
+    }
+
+    /// The workers of one gateway, without ports, each for a thread of its
+    /// own. Every such thread has to make a [`ReplayPool`] before it drives
+    /// its worker; `size.buffers` is not used.
+    pub fn several(size: Size, tables: Tables, pool: &ReplayPool) -> Vec<Self> {
+        let rings = HandoverRings::new(size.workers, DEPTH);
         let neighbours = NeighbourRings::new(DEPTH);
-        let (sender, reader) = mailbox(Arc::new(tables));
-        let parts =
-            parts::<ReplayIo>(size, WorkerId(0), reader, (rings.clone(), Arc::clone(&neighbours)), pool);
-        let (commands, counters) = (Arc::clone(&parts.commands), Arc::clone(&parts.counters));
-        let worker = Worker::new(parts).expect("the worker has a ring");
-        Self { worker, commands, counters, rings, neighbours, _sender: sender }
+        let tables = Arc::new(tables);
+        let bed = |number: usize| {
+            let id = WorkerId(number as u16);
+            let (sender, reader) = mailbox(Arc::clone(&tables));
+            let shared = (Arc::clone(&rings), Arc::clone(&neighbours));
+            let parts = parts::<ReplayIo>(size, id, reader, shared, pool.clone());
+            let (commands, counters) = (Arc::clone(&parts.commands), Arc::clone(&parts.counters));
+            let neighbours = Arc::clone(&neighbours);
+            Self { worker: Worker::new(parts), id, commands, counters, neighbours, _sender: sender }
+        };
+        (0..size.workers).map(bed).collect()
     }
 
     /// Attaches a port with these receive queues and one transmit queue.
@@ -58,7 +72,7 @@ impl ReplayBed {
             port,
             rx: (0..).zip(rx).collect(),
             tx: Some(ReplayTx),
-            tx_owner: WorkerId(0),
+            tx_owner: self.id,
             is_host,
             done: Done::new().0,
         };
@@ -74,16 +88,18 @@ impl ReplayBed {
     }
 
     /// What the worker counts.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// All doors.
+    /// All doors of a gateway that has this worker alone.
     pub fn balance(&self) -> Balance {
-        let mut balance = Balance::default();
-        balance.add(&self.counters);
-        let waiting = self.rings[0].len() + self.neighbours.unresolved.len();
-        balance.in_flight += waiting as u64;
-        balance
+        balance(std::slice::from_ref(self))
     }
+}
+
+/// All doors of the workers of one gateway.
+pub fn balance(beds: &[ReplayBed]) -> Balance {
+    let waiting = beds.first().map_or(0, |bed| bed.neighbours.unresolved.len());
+    Balance::of(beds.iter().map(|bed| bed.counters.as_ref()), waiting as u64)
 }

@@ -22,6 +22,7 @@ use crate::tables::interface::{AllowedSource, Interface};
 use crate::tables::neighbour::NeighbourState;
 use crate::tables::next_hop::{NextHop, Tunnel};
 use crate::tables::port::{Port, PortRole, VlanTags};
+use crate::tables::vlans::Vlans;
 use crate::tables::vrf::{FibEntry, Vrf};
 use crate::testbed::{Size, Testbed};
 use crate::types::{InterfaceId, Label, MacAddr, NeighbourId, NextHopId, PortId, SgSetId, Vni, VrfId};
@@ -113,7 +114,7 @@ fn net(text: &str) -> IpNet {
 }
 
 fn port(id: PortId, role: PortRole, untagged: Option<InterfaceId>) -> Port {
-    Port { role, mac: own_mac(id), host_mac: None, mtu: 1500, untagged, tagged: Arc::from([]) }
+    Port { role, mac: own_mac(id), host_mac: None, mtu: 1500, untagged, tagged: Vlans::default() }
 }
 
 fn add_fabric(tables: &mut Tables) {

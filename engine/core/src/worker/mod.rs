@@ -26,8 +26,9 @@ use crate::pipeline::burst::Burst;
 use crate::pipeline::context::Context;
 use crate::pipeline::early_fragments::EarlyFragments;
 use crate::pipeline::express::adjacency::Adjacencies;
-use crate::pipeline::outbox::{Handover, NeighbourRings, Outbox, WorkerRing};
-use crate::pipeline::{run_handed_over, run_received};
+use crate::pipeline::handover::{Handover, HandoverRings, Work};
+use crate::pipeline::outbox::{NeighbourRings, Outbox};
+use crate::pipeline::{run_handed_over, run_received, tx};
 use crate::session::fragments::FragmentTable;
 use crate::session::table::SessionTable;
 use crate::session::tick::Tick;
@@ -61,8 +62,8 @@ pub struct WorkerParts<I: Io> {
     pub tables: mailbox::Reader<Tables>,
     /// Where commands come from.
     pub commands: Arc<ArrayQueue<Command<I>>>,
-    /// The rings of all workers, its own included.
-    pub rings: Box<[WorkerRing<I::Buf>]>,
+    /// The rings into all workers, its own included.
+    pub rings: Arc<HandoverRings<I::Buf>>,
     /// The rings to the neighbour service.
     pub neighbours: Arc<NeighbourRings<I::Buf>>,
     /// New buffers.
@@ -84,7 +85,6 @@ pub struct Worker<I: Io> {
     id: WorkerId,
     tables: mailbox::Reader<Tables>,
     commands: Arc<ArrayQueue<Command<I>>>,
-    ring: WorkerRing<I::Buf>,
     rx: Vec<RxSlot<I>>,
     burst: Box<Burst<I::Buf>>,
     received: Box<PacketBurst<I::Buf>>,
@@ -110,13 +110,11 @@ impl<I: Io> std::fmt::Debug for Worker<I> {
 
 impl<I: Io> Worker<I> {
     /// A worker with no ports yet.
-    pub fn new(parts: WorkerParts<I>) -> Option<Self> {
-        let ring = Arc::clone(parts.rings.get(parts.id.index())?);
-        Some(Self {
+    pub fn new(parts: WorkerParts<I>) -> Self {
+        Self {
             id: parts.id,
             tables: parts.tables,
             commands: parts.commands,
-            ring,
             rx: Vec::new(),
             burst: Box::default(),
             received: Box::new(ArrayVec::new()),
@@ -132,7 +130,7 @@ impl<I: Io> Worker<I> {
             dump: None,
             gauges_written: Tick(0),
             stopping: false,
-        })
+        }
     }
 
     /// Works until it is told to stop.
@@ -151,7 +149,7 @@ impl<I: Io> Worker<I> {
         // Sleep, and turns before that found nothing to do.
         self.counters.stages.end_idle();
         self.tables.refresh();
-        let mut busy = self.obey();
+        let mut busy = self.obey(now);
         if busy {
             self.counters.stages.end(Stage::Housekeeping, 0);
         }
@@ -161,8 +159,9 @@ impl<I: Io> Worker<I> {
             // The last polls, which found nothing.
             self.counters.stages.end(Stage::Receive, 0);
         }
+        self.out.flush_handovers();
         self.out.flush(&self.counters);
-        busy |= self.dump.is_some();
+        busy |= self.dump.is_some() || self.out.is_handing_over();
         self.keep_house(now);
         self.counters.loops.add(1);
         self.counters.busy_loops.add(u64::from(busy));
@@ -197,32 +196,27 @@ impl<I: Io> Worker<I> {
         busy
     }
 
-    /// Works on what other workers have handed over: at most one burst, so
-    /// that the own queues get their turn.
+    /// Works on what other threads have handed over until now. It has cost
+    /// work already, so it goes before what is still to be received.
     fn poll_ring(&mut self, now: Tick) -> bool {
-        self.burst.clear();
-        let mut taken = 0;
-        while taken < BURST {
-            let Some(item) = self.ring.pop() else { break };
-            taken += 1;
-            match item {
-                Handover::Packet { packet, meta } => {
-                    // A burst holds what was taken.
-                    let _ = self.burst.push(packet, meta);
-                }
-                Handover::Transmit { port, packet } => {
-                    self.out.transmit(port, packet, &self.counters);
-                }
-            }
+        let mut busy = false;
+        for _ in 0..self.out.arrived() {
+            let Some(item) = self.out.take_arrived(&self.counters) else { break };
+            busy = true;
+            self.work_off(item, now);
         }
-        if taken > 0 {
-            self.counters.stages.end(Stage::Handover, taken);
+        busy
+    }
+
+    fn work_off(&mut self, Handover { work, burst }: Handover<I::Buf>, now: Tick) {
+        self.counters.stages.end(Stage::Handover, burst.len());
+        let spare = std::mem::replace(&mut self.burst, burst);
+        self.out.recycle(spare);
+        let (mut cx, burst) = self.context(now);
+        match work {
+            Work::Packets => run_handed_over(&mut cx, burst),
+            Work::Frames => tx::run_handed_over(&mut cx, burst),
         }
-        if !self.burst.is_empty() {
-            let (mut cx, burst) = self.context(now);
-            run_handed_over(&mut cx, burst);
-        }
-        taken > 0
     }
 
     fn context(&mut self, now: Tick) -> (Context<'_, I>, &mut Burst<I::Buf>) {
@@ -271,7 +265,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Carries out at most one command.
-    fn obey(&mut self) -> bool {
+    fn obey(&mut self, now: Tick) -> bool {
         if self.commands.is_empty() {
             return false;
         }
@@ -286,11 +280,12 @@ impl<I: Io> Worker<I> {
                 let (leaving, staying): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut self.rx).into_iter().partition(|slot| slot.port == port);
                 self.rx = staying;
-                self.out.unroute_port(port);
+                self.out.unroute_port(port, &self.counters);
                 done.signal(leaving.into_iter().map(|slot| (slot.queue, slot.rx)).collect());
             }
             Command::ReleasePort { port, done } => {
-                self.drain_transmits();
+                // Frames for it that others have handed over.
+                self.poll_ring(now);
                 done.signal(self.out.release_port(port, &self.counters));
             }
             Command::DumpSessions(dump) => match &self.dump {
@@ -301,25 +296,5 @@ impl<I: Io> Worker<I> {
             Command::Stop => self.stopping = true,
         }
         true
-    }
-
-    /// Sends the frames that wait in the ring; packets there stay there.
-    fn drain_transmits(&mut self) {
-        for _ in 0..self.ring.len() {
-            match self.ring.pop() {
-                Some(Handover::Transmit { port, packet }) if self.out.owns(port) => {
-                    self.out.transmit_own(port, packet, &self.counters);
-                }
-                Some(Handover::Transmit { port, packet }) => {
-                    self.out.transmit(port, packet, &self.counters);
-                }
-                Some(item) => {
-                    if self.ring.push(item).is_err() {
-                        self.counters.drops.add(DropReason::HandoverRingFull, 1);
-                    }
-                }
-                None => break,
-            }
-        }
     }
 }

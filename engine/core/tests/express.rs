@@ -166,3 +166,23 @@ fn every_tunnel_is_written_alike_for_every_length() {
     }
     assert!(twins.by_express() > 200);
 }
+
+#[test]
+fn tunnels_from_sources_that_cannot_be_are_nobodys() {
+    let mut twins = Twins::new(0);
+    let opening = support::udp_from(TENANT_1, support::W1, support::FAR, (9, 53), b"?");
+    twins.burst(&[(TENANT_1, opening)]);
+    let reply = support::tunnelled(LABEL, &support::inner_udp(support::FAR, support::W1, (53, 9), b"!"));
+    for source in [[127, 0, 0, 1], [224, 0, 0, 5], [0, 0, 0, 7], [255; 4], [169, 254, 0, 1], [203, 0, 113, 9]]
+    {
+        let mut frame = reply.clone();
+        frame[26..30].copy_from_slice(&source);
+        frame[24..26].fill(0);
+        let sum = tieline_engine::packet::checksum::checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        twins.burst(&[(FABRIC, frame)]);
+    }
+    assert!(twins.beds[0].drops(DropReason::MartianSource) >= 4);
+    twins.burst(&[(FABRIC, reply)]);
+    assert!(twins.by_express() > 0);
+}

@@ -13,9 +13,10 @@ use crate::tables::neighbour::Neighbour;
 use crate::tables::next_hop::{NextHop, Tunnel};
 use crate::types::{InterfaceId, NeighbourId, NextHopId, PortId, VrfId};
 
-/// Adjacencies that are kept ready; a power of two. More are made anew when
-/// they are needed.
-const KEPT: usize = 2048;
+/// Adjacencies of each sort that are kept ready; a power of two. A gateway that
+/// uses more at a time, a next hop for each of many VRFs for instance, makes
+/// them anew for most packets, which takes longer than all the rest.
+const KEPT: usize = 8192;
 
 /// A next hop, ready for writing.
 #[derive(Debug, Clone)]
@@ -86,31 +87,37 @@ impl Adjacency {
     #[cold]
     fn new(tables: &Tables, next_hop: NextHopId, key: Option<&FlowKey>) -> Self {
         let destination = key.map_or([0; 16], |key| key.destination);
-        let name = Self { version: tables.version, next_hop, destination, ..Self::NONE };
+        let mut new = Self { version: tables.version, next_hop, destination, ..Self::NONE };
         let made = match (tables.next_hops.get(next_hop.index()), key) {
-            (Some(NextHop::Tunnel(tunnel)), _) => name.clone().of_tunnel(tables, tunnel),
-            (Some(NextHop::Neighbour(id)), _) => name.clone().of_neighbour(tables, *id),
-            (Some(NextHop::Connected(_)), None) => Some(Self { kind: Kind::Connected, ..name.clone() }),
+            (Some(NextHop::Tunnel(tunnel)), _) => new.of_tunnel(tables, tunnel),
+            (Some(NextHop::Neighbour(id)), _) => new.of_neighbour(tables, *id),
+            (Some(NextHop::Connected(_)), None) => {
+                new.kind = Kind::Connected;
+                Some(())
+            }
             (Some(NextHop::Connected(interface)), Some(key)) => tables
                 .neighbour_index
                 .get(&(*interface, key.destination_addr()))
-                .and_then(|id| name.clone().of_neighbour(tables, *id)),
+                .and_then(|id| new.of_neighbour(tables, *id)),
             _ => None,
         };
-        made.unwrap_or(name)
+        if made.is_none() {
+            new.kind = Kind::Other;
+        }
+        new
     }
 
-    fn of_neighbour(mut self, tables: &Tables, id: NeighbourId) -> Option<Self> {
+    fn of_neighbour(&mut self, tables: &Tables, id: NeighbourId) -> Option<()> {
         let neighbour = tables.neighbours.get(id.index())?;
         let interface = tables.interfaces.get(neighbour.interface.index())?;
         self.leave_by(neighbour)?;
         self.kind = Kind::Neighbour;
         self.mtu = interface.mtu;
         self.egress_vrf = Some(interface.vrf);
-        Some(self)
+        Some(())
     }
 
-    fn of_tunnel(mut self, tables: &Tables, tunnel: &Tunnel) -> Option<Self> {
+    fn of_tunnel(&mut self, tables: &Tables, tunnel: &Tunnel) -> Option<()> {
         // The checksum of the whole packet is not made here.
         let template = tunnel.header.without_checksum()?;
         self.leave_by(tables.neighbours.get(tunnel.neighbour.index())?)?;
@@ -131,7 +138,7 @@ impl Adjacency {
         self.inner_ethernet = kind == EncapKind::Vxlan;
         self.ipv4_sum = tunnel.header.ipv4_sum();
         self.mtu = tunnel.inner_mtu.min(u16::MAX - tunnel.header.overhead());
-        Some(self)
+        Some(())
     }
 
     /// Leaves by a neighbour, whose Ethernet header comes first.

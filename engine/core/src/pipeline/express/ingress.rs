@@ -8,7 +8,7 @@ use crate::packet::flow_key::Family;
 use crate::packet::headers::{ethernet, protocol};
 use crate::packet::ip::{Ecn, ecn};
 use crate::packet::meta::{PacketFlags, PacketMeta};
-use crate::packet::parse::{EtherType, Plain, parse_ethernet, read_plain};
+use crate::packet::parse::{EtherType, Plain, has_plain_addresses, parse_ethernet, read_plain};
 use crate::pipeline::classify::inner_ethernet;
 use crate::pipeline::express::Sorter;
 use crate::tables::Tables;
@@ -160,6 +160,9 @@ impl<'a> Ingress<'a> {
     /// The inner packet of a tunnel packet.
     #[inline(always)]
     fn read_inner(&mut self, bytes: &[u8], outer: &Plain, meta: &mut PacketMeta) -> Option<Routed<'a>> {
+        if !has_plain_addresses(&outer.key) {
+            return None;
+        }
         describe(meta, outer);
         let destination = outer.key.destination_addr();
         if self.underlay != Some(destination) {

@@ -61,7 +61,7 @@ const fn case(name: &'static str, work: Work, family: Family, flows: usize) -> C
 
 impl Case {
     /// All of them.
-    pub const ALL: [Case; 13] = [
+    pub const ALL: [Case; 14] = [
         case("port_only", Work::PortOnly, Family::V4, 1000),
         case("stateless_1k", Work::Stateless, Family::V4, 1000),
         case("stateless_100k", Work::Stateless, Family::V4, 100_000),

@@ -90,6 +90,10 @@ pub(super) fn lookup<B>(
         };
         let (run, after) = rest.split_at(rest.iter().take_while(same_table).count());
         rest = after;
+        if let [alone] = run {
+            routes[usize::from(*alone) % BURST] = lookup_one(tables, key);
+            continue;
+        }
         let Some(vrf) = tables.vrfs.get(key.vrf.index()) else { continue };
         lookup_run(vrf, key.family, burst, run, routes);
     }

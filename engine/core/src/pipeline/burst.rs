@@ -144,16 +144,16 @@ impl<B> Burst<B> {
         self.slots.get_mut(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
     }
 
-    /// Notes that a packet is plain: express has read it, so that it needs
-    /// neither classify nor owner, has hashed its key, and has left its traffic
-    /// class in `meta.scratch`. It may have looked for a session and found
-    /// `absent` that there is none.
+    /// Notes that a packet is plain: express has read it, so that it needs no
+    /// classify, and has left its traffic class in `meta.scratch`. If this
+    /// worker owns its session, `hash` is that of its key; express may have
+    /// looked for the session and found `absent` that there is none.
     #[inline]
-    pub fn set_plain(&mut self, index: u8, hash: KeyHash, absent: bool) {
+    pub fn set_plain(&mut self, index: u8, hash: Option<KeyHash>, absent: bool) {
         let bit = usize::from(index) % BURST;
         self.plain |= 1 << bit;
         self.absent |= u64::from(absent) << bit;
-        self.note_mut(index).hash = Some(hash);
+        self.note_mut(index).hash = hash;
     }
 
     /// Whether a packet is known to be plain.
@@ -167,6 +167,18 @@ impl<B> Burst<B> {
     #[inline]
     pub fn is_absent(&self, index: u8) -> bool {
         self.absent >> (usize::from(index) % BURST) & 1 != 0
+    }
+
+    /// Whether any packet is known to be plain.
+    #[inline]
+    pub fn has_plain(&self) -> bool {
+        self.plain != 0
+    }
+
+    /// The hash of a plain packet's key, if express has made it.
+    #[inline]
+    pub fn plain_hash(&self, index: u8) -> Option<KeyHash> {
+        if self.is_plain(index) { self.note(index).hash } else { None }
     }
 
     /// The packets of a lane that are not known to be plain.
@@ -223,7 +235,7 @@ mod tests {
             for (index, kind) in (0..).zip(&kinds) {
                 burst.push(*kind, PacketMeta::UNKNOWN).expect("it fits");
                 if *kind < 2 {
-                    burst.set_plain(index, hash, *kind == 1);
+                    burst.set_plain(index, Some(hash), *kind == 1);
                 }
             }
             let all = burst.lane();

@@ -39,7 +39,8 @@ const SHORTEST: usize = 4;
 /// What is to be done with a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Its packets are classified; the receiver goes on with them.
+    /// Its packets are classified; the receiver goes on with them, with express
+    /// if they are plain.
     Packets,
     /// They are finished frames for ports whose transmit queues the receiver
     /// owns; `scratch` holds the port of each.
@@ -127,7 +128,26 @@ impl<B> HandoverEnd<B> {
     /// the drop.
     #[inline]
     pub fn give(&mut self, to: WorkerId, work: Work, packet: B, meta: &PacketMeta, counters: &Counters) {
-        if self.add(to, work, packet, meta) {
+        self.give_any(to, work, packet, meta, false, counters);
+    }
+
+    /// The same for a plain packet, which stays known as one.
+    #[inline]
+    pub fn give_plain(&mut self, to: WorkerId, packet: B, meta: &PacketMeta, counters: &Counters) {
+        self.give_any(to, Work::Packets, packet, meta, true, counters);
+    }
+
+    #[inline]
+    fn give_any(
+        &mut self,
+        to: WorkerId,
+        work: Work,
+        packet: B,
+        meta: &PacketMeta,
+        is_plain: bool,
+        counters: &Counters,
+    ) {
+        if self.add(to, work, packet, meta, is_plain) {
             counters.handed_over.add(1);
         } else {
             counters.drop_at(DropReason::HandoverRingFull, Some(meta.ingress), Some(meta.key.vrf));
@@ -135,7 +155,7 @@ impl<B> HandoverEnd<B> {
     }
 
     #[inline]
-    fn add(&mut self, to: WorkerId, work: Work, packet: B, meta: &PacketMeta) -> bool {
+    fn add(&mut self, to: WorkerId, work: Work, packet: B, meta: &PacketMeta, is_plain: bool) -> bool {
         let Some(open) = self.open.get_mut(to.index()) else { return false };
         if open[work as usize].as_ref().is_some_and(|burst| burst.is_full()) {
             // The ring was full when the burst was.
@@ -146,8 +166,12 @@ impl<B> HandoverEnd<B> {
             *slot = self.kept.pop().or_else(|| self.rings.spare.pop());
         }
         let Some(burst) = slot else { return false };
+        let index = burst.len() as u8;
         if burst.push(packet, *meta).is_err() {
             return false;
+        }
+        if is_plain {
+            burst.set_plain(index, None, false);
         }
         self.dirty |= 1 << to.index();
         if burst.is_full() {

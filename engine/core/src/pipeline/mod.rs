@@ -53,8 +53,8 @@ pub fn run_received<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
     charged(Stage::Parse, cx, burst, &mut all, parse::run);
     let mut lane = burst.without_plain(&all);
     charged(Stage::Classify, cx, burst, &mut lane, classify::run);
-    charged(Stage::Owner, cx, burst, &mut lane, owner::run);
     let mut lane = burst.with_plain(lane, &all);
+    charged(Stage::Owner, cx, burst, &mut lane, owner::run);
     run_owned(cx, burst, &mut lane);
     run_originated(cx, burst);
 }
@@ -63,6 +63,7 @@ pub fn run_received<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
 /// way.
 pub fn run_handed_over<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>) {
     let mut lane = burst.lane();
+    charged(Stage::Express, cx, burst, &mut lane, express::run_handed_over);
     // A fragment may have to move on to the owner of its session.
     charged(Stage::Owner, cx, burst, &mut lane, owner::run);
     run_owned(cx, burst, &mut lane);

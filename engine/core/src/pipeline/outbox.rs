@@ -267,8 +267,18 @@ impl<I: Io> Outbox<I> {
     /// Gives a classified packet to another worker, or drops it when there is
     /// no room.
     #[inline]
-    pub fn hand_over(&mut self, to: WorkerId, packet: I::Buf, meta: &PacketMeta, counters: &Counters) {
-        self.handover.give(to, Work::Packets, packet, meta, counters);
+    pub fn hand_over(
+        &mut self,
+        to: WorkerId,
+        packet: I::Buf,
+        meta: &PacketMeta,
+        is_plain: bool,
+        counters: &Counters,
+    ) {
+        match is_plain {
+            true => self.handover.give_plain(to, packet, meta, counters),
+            false => self.handover.give(to, Work::Packets, packet, meta, counters),
+        }
     }
 
     /// Sends what was handed over in this turn to its workers.

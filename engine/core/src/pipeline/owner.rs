@@ -20,6 +20,10 @@ use crate::types::WorkerId;
 pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
     lane.retain(|index| {
         let index = *index;
+        // Express has seen that it belongs here.
+        if burst.plain_hash(index).is_some() {
+            return true;
+        }
         let Some((packet, meta)) = burst.packet(index) else { return false };
         if meta.flags.contains(PacketFlags::ALLOWED) || !is_stateful(cx, meta) {
             return true;
@@ -38,9 +42,8 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
         if owner == cx.worker {
             return true;
         }
-        let meta = *burst.meta(index);
         if let Some(packet) = burst.take(index) {
-            cx.out.hand_over(owner, packet, &meta, cx.counters);
+            cx.out.hand_over(owner, packet, burst.meta(index), burst.is_plain(index), cx.counters);
         }
         false
     });
@@ -102,7 +105,7 @@ fn hold_early<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: 
 /// worker's ring, behind it.
 fn release_early<I: Io>(cx: &mut Context<'_, I>, first: &PacketMeta) {
     while let Some((packet, meta)) = cx.early.release(first) {
-        cx.out.hand_over(cx.worker, packet, &meta, cx.counters);
+        cx.out.hand_over(cx.worker, packet, &meta, false, cx.counters);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Which VLAN of a port is which interface.
 //!
 //! Frames with one tag are by far the most, so these have an index: one load,
-//! whichever of 4,096 VLANs a frame comes from. Pairs of tags (QinQ) are looked
-//! up in a sorted list.
+//! whichever of 4,096 VLANs a frame comes from. Pairs of tags (QinQ) have a hash
+//! table.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use crate::tables::port::VlanTags;
 use crate::types::InterfaceId;
@@ -19,8 +22,8 @@ pub struct Vlans {
     /// By VLAN ID, of frames with one tag; [`InterfaceId::NONE`] where there
     /// is none.
     single: Option<Arc<[InterfaceId; IDS]>>,
-    /// All others, sorted.
-    others: Arc<Vec<(VlanTags, InterfaceId)>>,
+    /// All others.
+    others: Arc<HashMap<VlanTags, InterfaceId, RandomState>>,
 }
 
 impl Vlans {
@@ -29,26 +32,27 @@ impl Vlans {
     pub fn get(&self, tags: VlanTags) -> Option<InterfaceId> {
         match tags.single() {
             Some(id) => Some(*self.single.as_ref()?.get(id)?).filter(|found| *found != InterfaceId::NONE),
-            None => self.find(tags).ok().map(|at| self.others[at].1),
+            None => self.others.get(&tags).copied(),
         }
     }
 
     /// Gives a VLAN to an interface.
     pub fn insert(&mut self, tags: VlanTags, interface: InterfaceId) {
-        match (tags.single(), self.find(tags)) {
-            (Some(id), _) => {
+        match tags.single() {
+            Some(id) => {
                 let index = self.single.get_or_insert_with(|| Arc::new([InterfaceId::NONE; IDS]));
                 Arc::make_mut(index)[id] = interface;
             }
-            (None, Ok(at)) => Arc::make_mut(&mut self.others)[at].1 = interface,
-            (None, Err(at)) => Arc::make_mut(&mut self.others).insert(at, (tags, interface)),
+            None => {
+                Arc::make_mut(&mut self.others).insert(tags, interface);
+            }
         }
     }
 
     /// Takes a VLAN from its interface.
     pub fn remove(&mut self, tags: VlanTags) {
-        match (tags.single(), self.find(tags)) {
-            (Some(id), _) => {
+        match tags.single() {
+            Some(id) => {
                 let Some(index) = &mut self.single else { return };
                 let index = Arc::make_mut(index);
                 index[id] = InterfaceId::NONE;
@@ -56,10 +60,11 @@ impl Vlans {
                     self.single = None;
                 }
             }
-            (None, Ok(at)) => {
-                Arc::make_mut(&mut self.others).remove(at);
+            None => {
+                if self.others.contains_key(&tags) {
+                    Arc::make_mut(&mut self.others).remove(&tags);
+                }
             }
-            (None, Err(_)) => {}
         }
     }
 
@@ -69,11 +74,9 @@ impl Vlans {
         let single = single
             .filter(|(_, interface)| **interface != InterfaceId::NONE)
             .map(|(id, interface)| (VlanTags { outer: id as u16, inner: 0 }, *interface));
-        single.chain(self.others.iter().copied())
-    }
-
-    fn find(&self, tags: VlanTags) -> Result<usize, usize> {
-        self.others.binary_search_by_key(&tags, |entry| entry.0)
+        let mut others: Vec<_> = self.others.iter().map(|(tags, interface)| (*tags, *interface)).collect();
+        others.sort_unstable();
+        single.chain(others)
     }
 }
 

@@ -26,6 +26,7 @@ use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::owner::worker_of;
 use crate::pipeline::vrf_lookup::{self, follow};
+use crate::prefetch::prefetch;
 use crate::session::{KeyHash, SessionRef, SessionTable};
 use crate::stats::{Counters, Traffic};
 use crate::tables::vrf::FibEntry;
@@ -48,10 +49,35 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
     if !found.stateless.is_empty() {
         send_stateless(cx, burst, &found.stateless, &mut done);
     }
-    if done.packets != 0 {
-        done.tally.count(cx.counters);
-        lane.retain(|index| !done.has(*index));
+    for index in found.foreign {
+        burst.set_plain(index, None, false);
     }
+    done.end(cx.counters, lane);
+}
+
+/// The same for plain packets that another worker has read, counted as
+/// received, and handed over.
+pub fn run_handed_over<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut Lane) {
+    if !burst.has_plain() || !cx.tables.options.express {
+        return;
+    }
+    for index in lane.iter().copied() {
+        // They are in another core's cache.
+        if let Some((packet, _)) = burst.packet(index) {
+            prefetch(packet.bytes());
+        }
+    }
+    let mut candidates: ArrayVec<Candidate, BURST> = ArrayVec::new();
+    for index in lane.iter().copied().filter(|index| burst.is_plain(*index)) {
+        let key = &burst.meta(index).key;
+        let Some(vrf) = cx.tables.vrfs.get(key.vrf.index()).filter(|vrf| vrf.stateful) else { continue };
+        let hash = cx.sessions.hash(key);
+        cx.sessions.prefetch(hash);
+        candidates.push(Candidate { hash, generation: vrf.generation, index });
+    }
+    let mut done = Done { counts_received: false, ..Done::default() };
+    send_stateful(cx, burst, &candidates, &mut done);
+    done.end(cx.counters, lane);
 }
 
 /// Plain packets of a burst.
@@ -59,6 +85,8 @@ pub fn run<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, lane: &mut
 struct Found {
     stateful: ArrayVec<Candidate, BURST>,
     stateless: Lane,
+    /// Of sessions that other workers own.
+    foreign: Lane,
 }
 
 /// A packet whose session may know its way.
@@ -101,8 +129,12 @@ impl Sorter<'_> {
             }
             return;
         }
-        // Only packets with plain addresses have sessions.
-        if worker_of(flow_hash, self.workers) == self.worker {
+        if worker_of(flow_hash, self.workers) != self.worker {
+            if has_plain_addresses(&plain.key) {
+                self.found.foreign.push(index);
+            }
+        } else {
+            // Only packets with plain addresses have sessions.
             let hash = self.sessions.hash(&plain.key);
             self.sessions.prefetch(hash);
             self.found.stateful.push(Candidate { hash, generation: vrf.generation, index });
@@ -143,7 +175,7 @@ fn send_stateful<I: Io>(
 /// the stages behind: it is read already.
 fn pass_on<B>(burst: &mut Burst<B>, candidate: &Candidate, absent: bool) {
     if has_plain_addresses(&burst.meta(candidate.index).key) {
-        burst.set_plain(candidate.index, candidate.hash, absent);
+        burst.set_plain(candidate.index, Some(candidate.hash), absent);
     }
 }
 
@@ -173,11 +205,18 @@ fn end_of<I: Io>(cx: &mut Context<'_, I>, meta: &PacketMeta, route: FibEntry) ->
 }
 
 /// What has been done in a burst.
-#[derive(Default)]
 struct Done {
     /// A bit for each packet.
     packets: u64,
+    /// Whether the packets have still to be counted as received.
+    counts_received: bool,
     tally: Tally,
+}
+
+impl Default for Done {
+    fn default() -> Self {
+        Self { packets: 0, counts_received: true, tally: Tally::default() }
+    }
 }
 
 impl Done {
@@ -199,12 +238,17 @@ impl Done {
         meta.scratch = u32::from(adjacency.port.0);
         self.packets |= 1 << index;
         let bytes = [received, usize::from(meta.ip_length), packet.bytes().len()];
-        self.tally.add(counters, (meta.ingress, meta.key.vrf, adjacency.interface), bytes);
+        let ingress = if self.counts_received { meta.ingress } else { InterfaceId::NONE };
+        self.tally.add(counters, (ingress, meta.key.vrf, adjacency.interface), bytes);
         true
     }
 
-    fn has(&self, index: u8) -> bool {
-        self.packets >> index & 1 != 0
+    /// Counts what was done, which leaves the lane.
+    fn end(&self, counters: &Counters, lane: &mut Lane) {
+        if self.packets != 0 {
+            self.tally.count(counters);
+            lane.retain(|index| self.packets >> *index & 1 == 0);
+        }
     }
 }
 

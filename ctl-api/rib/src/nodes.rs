@@ -83,6 +83,11 @@ impl Nodes {
         self.get(self.find(name)?)?.declared.as_ref()
     }
 
+    /// The declaration under a name, to change.
+    pub fn declared_mut(&mut self, name: &str) -> Option<&mut Declared> {
+        self.get_mut(self.find(name)?)?.declared.as_mut()
+    }
+
     /// The number of a name. `None` only if the text is no name.
     pub fn intern(&mut self, name: &str) -> Option<NodeId> {
         if let Some(id) = self.find(name) {

@@ -23,10 +23,11 @@ impl Rib {
     pub(crate) fn apply_interface(&mut self, message: v1::Interface, tables: &mut Tables) -> Declaration {
         let spec = Arc::new(InterfaceSpec::parse(&message)?);
         let key = Key::Interface(spec.name.clone());
-        let present = self.store.interfaces.get(&spec.name);
-        if present.is_some_and(|present| present.spec == spec) {
+        if let Some(same) = self.store.interfaces.get_mut(&spec.name).filter(|present| present.spec == spec) {
+            same.message = message;
             return Ok((self.waits_for(&key), false));
         }
+        let present = self.store.interfaces.get(&spec.name);
         if present.is_none() {
             let count = self.store.interfaces.len() + 1;
             limits::check(count, self.limits.interfaces, "interfaces", "interfaces")?;

@@ -36,10 +36,12 @@ impl Rib {
             Definition::NextHop(_) => Key::NextHop(name.clone()),
             Definition::Group(_) => Key::NextHopGroup(name.clone()),
         };
-        let present = self.nodes.declared(name.as_str());
-        if present.is_some_and(|present| present.definition == declared.definition) {
+        let same = |present: &&mut Declared| present.definition == declared.definition;
+        if let Some(same) = self.nodes.declared_mut(name.as_str()).filter(same) {
+            same.message = declared.message;
             return Ok((self.waits_for(&key), false));
         }
+        let present = self.nodes.declared(name.as_str());
         self.check_definition(name, &declared.definition, present)?;
         let is_new = present.is_none();
         let Some(id) = self.nodes.intern(name.as_str()) else { return Ok((self.waits_for(&key), false)) };

@@ -35,8 +35,9 @@ impl Rib {
     ) -> Declaration {
         let spec = PortSpec::parse(&message, self.options.default_mtu)?;
         let key = Key::Port(spec.name.clone());
-        if let Some(present) = self.store.ports.get(&spec.name) {
+        if let Some(present) = self.store.ports.get_mut(&spec.name) {
             check_same(&present.spec, &spec)?;
+            present.message = message;
             return Ok((self.waits_for(&key), false));
         }
         self.check_port(&spec)?;

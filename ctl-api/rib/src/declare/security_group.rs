@@ -20,10 +20,11 @@ impl Rib {
         let spec = SecurityGroupSpec::parse(&message)?;
         let id = spec.id;
         let key = Key::SecurityGroup(id);
-        let present = self.store.security_groups.get(&id).map(|group| &group.spec);
-        if present == Some(&spec) {
+        if let Some(same) = self.store.security_groups.get_mut(&id).filter(|present| present.spec == spec) {
+            same.message = message;
             return Ok((self.waits_for(&key), false));
         }
+        let present = self.store.security_groups.get(&id).map(|group| &group.spec);
         if present.is_none() {
             let count = self.store.security_groups.len() + 1;
             limits::check(count, self.limits.security_groups, "security groups", "security_groups")?;

@@ -21,10 +21,11 @@ impl Rib {
     pub(crate) fn apply_vrf(&mut self, message: v1::Vrf, tables: &mut Tables) -> Declaration {
         let spec = VrfSpec::parse(&message)?;
         let key = Key::Vrf(spec.name.clone());
-        let present = self.store.vrfs.get(&spec.name);
-        if present.is_some_and(|present| present.spec == spec) {
+        if let Some(same) = self.store.vrfs.get_mut(&spec.name).filter(|present| present.spec == spec) {
+            same.message = message;
             return Ok((self.waits_for(&key), false));
         }
+        let present = self.store.vrfs.get(&spec.name);
         self.check_vrf(&spec, present)?;
         match present.map(|present| present.id) {
             Some(id) => self.replace_vrf(id, spec, message, tables),

@@ -24,13 +24,21 @@ pub fn of(world: &World) -> BTreeMap<String, String> {
     all
 }
 
+/// What forwarding can see of it.
+pub fn without_objects(all: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    all.into_iter().filter(|(key, _)| !key.starts_with(OBJECT)).collect()
+}
+
+/// How the keys of objects begin.
+const OBJECT: &str = "object ";
+
 /// All objects and their status, as the control API lists them.
 fn objects(world: &World, all: &mut BTreeMap<String, String>) {
     for kind in 1..=8 {
         let kind = v1::ObjectKind::try_from(kind).expect("a kind");
         let reply = world.rib.list(kind, 0, "").expect("a list");
         for (at, item) in reply.items.iter().enumerate() {
-            all.insert(format!("object {kind:?} {at}"), format!("{item:?}"));
+            all.insert(format!("{OBJECT}{kind:?} {at}"), format!("{item:?}"));
         }
     }
 }

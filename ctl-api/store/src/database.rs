@@ -164,6 +164,11 @@ impl Database {
         &self.head
     }
 
+    /// The store.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The number of the last change.
     pub(crate) fn last(&self) -> u64 {
         self.last
@@ -239,7 +244,13 @@ impl Database {
     /// Writes blocks of the generation to come, from `first` on.
     pub(crate) fn stage(&self, first: u32, blocks: &[Vec<u8>]) -> Result<(), StoreError> {
         let generation = self.head.generation + 1;
-        self.transaction("written", |connection| stage(connection, generation, first, blocks))
+        self.transaction("written", |connection| {
+            for (number, block) in (first..).zip(blocks) {
+                let id = block_id(generation, number);
+                insert(connection, "INSERT OR REPLACE INTO blocks VALUES (?1, ?2)", id, &seal(id, block))?;
+            }
+            Ok(())
+        })
     }
 
     /// Makes the staged blocks the state, with the changes up to `floor`.
@@ -250,15 +261,12 @@ impl Database {
         Ok(())
     }
 
-    /// Puts these blocks in place of everything, in one step, and takes on
+    /// Makes the staged blocks the state, in place of everything, and takes on
     /// this format. `gap`: changes are missing in them.
-    pub(crate) fn replace(&mut self, blocks: &[Vec<u8>], version: u32, gap: bool) -> Result<(), StoreError> {
+    pub(crate) fn replace(&mut self, blocks: u32, version: u32, gap: bool) -> Result<(), StoreError> {
         let floor = self.last + 1;
-        let count = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
-        let generation = self.head.generation + 1;
-        let head = Head { generation, blocks: count, floor, gap, ..self.head };
+        let head = Head { generation: self.head.generation + 1, blocks, floor, gap, ..self.head };
         self.transaction("written", |connection| {
-            stage(connection, generation, 0, blocks)?;
             connection.pragma_update(None, "user_version", version)?;
             write_head(connection, &head)
         })?;
@@ -390,14 +398,6 @@ fn row_id(number: u64) -> i64 {
 
 fn insert(connection: &Connection, sql: &str, id: i64, row: &[u8]) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute(params![id, row]).map(drop)
-}
-
-fn stage(connection: &Connection, generation: u32, first: u32, blocks: &[Vec<u8>]) -> rusqlite::Result<()> {
-    for (number, block) in (first..).zip(blocks) {
-        let id = block_id(generation, number);
-        insert(connection, "INSERT OR REPLACE INTO blocks VALUES (?1, ?2)", id, &seal(id, block))?;
-    }
-    Ok(())
 }
 
 fn write_head(connection: &Connection, head: &Head) -> rusqlite::Result<()> {

@@ -5,8 +5,8 @@ use crate::changes::{self, Change};
 
 /// Changes in the order of their keys, the last one of each key only.
 #[derive(Debug)]
-pub(crate) struct SortedLog {
-    bytes: Vec<u8>,
+pub(crate) struct SortedLog<'a> {
+    bytes: &'a [u8],
     slots: Vec<Slot>,
 }
 
@@ -19,21 +19,22 @@ struct Slot {
     at: u32,
 }
 
-impl SortedLog {
+impl<'a> SortedLog<'a> {
     /// Largest log in bytes.
     pub(crate) const LIMIT: usize = u32::MAX as usize;
 
     /// Sorts the changes that stand one after the other in `bytes`.
-    pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, Malformed> {
-        let mut slots = Vec::new();
-        let mut rest = &bytes[..];
+    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        // Counted first: a vector that grows leaves holes as large as itself.
+        let mut slots = Vec::with_capacity(count(bytes)?);
+        let mut rest = bytes;
         while !rest.is_empty() {
             let at = u32::try_from(bytes.len() - rest.len()).map_err(|_| Malformed)?;
             let (key, _) = changes::take(&mut rest).ok_or(Malformed)?;
             let (high, low) = beginning(key);
             slots.push(Slot { high, low, at });
         }
-        let key = |slot: &Slot| change_at(&bytes, *slot).map_or(&[][..], |(key, _)| key);
+        let key = |slot: &Slot| change_at(bytes, *slot).map_or(&[][..], |(key, _)| key);
         let order = |a: &Slot, b: &Slot| {
             (a.high, a.low)
                 .cmp(&(b.high, b.low))
@@ -53,8 +54,18 @@ impl SortedLog {
     }
 
     fn iter(&self) -> impl Iterator<Item = Change<'_>> {
-        self.slots.iter().filter_map(|slot| change_at(&self.bytes, *slot))
+        self.slots.iter().filter_map(|slot| change_at(self.bytes, *slot))
     }
+}
+
+/// How many changes stand one after the other in `bytes`.
+fn count(mut bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        changes::take(&mut bytes).ok_or(Malformed)?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// The first 16 bytes of a key as two numbers, zeros after its end.
@@ -89,7 +100,7 @@ impl<E> From<E> for Stopped<E> {
 /// `next_block` gives block after block, `emit` takes key and value.
 pub(crate) fn merge<E>(
     mut next_block: impl FnMut(u32) -> Result<Option<Vec<u8>>, E>,
-    log: &SortedLog,
+    log: &SortedLog<'_>,
     mut emit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
 ) -> Result<(), Stopped<E>> {
     let mut reader = BlockReader::default();
@@ -130,7 +141,7 @@ mod tests {
     use crate::block::BlockWriter;
     use crate::varint;
 
-    fn log_of(changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> SortedLog {
+    fn log_of(changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (key, value) in changes {
             varint::put(&mut bytes, key.len() << 1 | usize::from(value.is_some()));
@@ -140,7 +151,7 @@ mod tests {
                 bytes.extend_from_slice(value);
             }
         }
-        SortedLog::new(bytes).expect("they were just written")
+        bytes
     }
 
     proptest! {
@@ -172,7 +183,7 @@ mod tests {
             let mut ascending = Vec::new();
             merge(
                 |number| Ok::<_, Infallible>(blocks.get(number as usize).cloned()),
-                &log_of(&changes),
+                &SortedLog::new(&log_of(&changes)).expect("they were just written"),
                 |key, value| {
                     merged.insert(key.to_vec(), value.to_vec());
                     ascending.push(key.to_vec());
@@ -189,8 +200,8 @@ mod tests {
     #[test]
     fn a_log_that_is_cut_off_is_refused() {
         let log = log_of(&[(vec![1, 2, 3], Some(vec![4, 5]))]);
-        for length in 1..log.bytes.len() {
-            assert!(SortedLog::new(log.bytes[..length].to_vec()).is_err(), "{length} bytes");
+        for length in 1..log.len() {
+            assert!(SortedLog::new(&log[..length]).is_err(), "{length} bytes");
         }
     }
 }

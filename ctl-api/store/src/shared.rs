@@ -127,14 +127,14 @@ impl Shared {
 
     /// Puts `records` in place of everything.
     pub(crate) fn replace(&self, records: &Changes, version: u32) -> Result<(), StoreError> {
-        let blocks = blocks_of(records).map_err(|()| self.damaged("changes cannot be read".into()))?;
         let _turn = self.maintenance();
         let mut inner = self.lock();
         let was_synced = inner.is_synced();
-        inner.database.replace(&blocks, version, false)?;
-        inner.log_bytes = 0;
-        inner.journal_bytes += blocks.iter().map(|block| block.len() as u64).sum::<u64>();
+        // Staged blocks of a failure are left behind.
         inner.leftovers = true;
+        let bytes = replace(&mut inner.database, records, version, false)?;
+        inner.log_bytes = 0;
+        inner.journal_bytes += bytes;
         inner.lost = None;
         self.work.notify_one();
         self.written(inner, was_synced)
@@ -194,7 +194,7 @@ impl Shared {
         log: Vec<u8>,
         emit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let sorted = SortedLog::new(log).map_err(|_| self.damaged("its log cannot be read".into()))?;
+        let sorted = SortedLog::new(&log).map_err(|_| self.damaged("its log cannot be read".into()))?;
         merge(|number| self.lock().database.block(number), &sorted, emit).map_err(|stopped| match stopped {
             Stopped::Block(number) => self.damaged(format!("block {number} cannot be read")),
             Stopped::Caller(error) => error,
@@ -204,8 +204,11 @@ impl Shared {
     /// At least `limit` bytes of the log, or all of it; the number of the last
     /// change in them, and whether there is any.
     fn read_log(&self, limit: usize) -> Result<(Vec<u8>, u64, bool), StoreError> {
-        let floor = self.lock().database.head().floor;
-        let mut log = Vec::new();
+        let (floor, in_log) = {
+            let inner = self.lock();
+            (inner.database.head().floor, inner.log_bytes)
+        };
+        let mut log = Vec::with_capacity(in_log.min(limit).saturating_add(READ_BYTES));
         let mut through = floor;
         while log.len() < limit {
             let part = log.len().saturating_add(READ_BYTES).min(limit);
@@ -283,30 +286,17 @@ impl Shared {
             return Ok(());
         }
         let log_bytes = log.len();
-        let mut writer = BlockWriter::default();
-        let mut pending = Vec::with_capacity(STAGED_BLOCKS);
-        let mut staged = 0_u32;
-        let mut stage = |pending: &mut Vec<Vec<u8>>| {
-            let mut inner = self.lock();
-            inner.database.stage(staged, pending)?;
-            inner.journal_bytes += pending.iter().map(|block| block.len() as u64).sum::<u64>();
-            staged += pending.len() as u32;
-            pending.clear();
-            Ok::<_, StoreError>(staged)
-        };
-        self.merge(log, |key, value| {
-            if let Some(block) = writer.add(key, value) {
-                pending.push(block);
-                if pending.len() == STAGED_BLOCKS {
-                    stage(&mut pending)?;
-                }
-            }
-            Ok(())
-        })?;
-        pending.extend(writer.finish());
-        let blocks = stage(&mut pending)?;
+        let mut stage = Staging::default();
+        self.merge(
+            log,
+            |key, value| {
+                if stage.add(key, value) { stage.write(&self.lock().database) } else { Ok(()) }
+            },
+        )?;
+        let (blocks, bytes) = stage.finish(&self.lock().database)?;
         let mut inner = self.lock();
         inner.database.adopt(blocks, through)?;
+        inner.journal_bytes += bytes;
         inner.log_bytes = inner.log_bytes.saturating_sub(log_bytes);
         inner.leftovers = true;
         drop(inner);
@@ -315,20 +305,58 @@ impl Shared {
     }
 }
 
-/// Sorted blocks of what these changes make of nothing.
-pub(crate) fn blocks_of(records: &Changes) -> Result<Vec<Vec<u8>>, ()> {
-    let sorted = SortedLog::new(records.as_bytes().to_vec()).map_err(drop)?;
-    let mut writer = BlockWriter::default();
-    let mut blocks = Vec::new();
-    merge(
-        |_| Ok::<_, ()>(None),
-        &sorted,
-        |key, value| {
-            blocks.extend(writer.add(key, value));
-            Ok(())
-        },
-    )
-    .map_err(drop)?;
-    blocks.extend(writer.finish());
-    Ok(blocks)
+/// Blocks of the generation to come, some at a time.
+#[derive(Default)]
+struct Staging {
+    writer: BlockWriter,
+    pending: Vec<Vec<u8>>,
+    blocks: u32,
+    bytes: u64,
+}
+
+impl Staging {
+    /// Adds a record, whose key is above all before. Returns whether it is
+    /// time to write.
+    fn add(&mut self, key: &[u8], value: &[u8]) -> bool {
+        self.pending.extend(self.writer.add(key, value));
+        self.pending.len() >= STAGED_BLOCKS
+    }
+
+    /// How many blocks there are, and of how many bytes.
+    fn finish(mut self, database: &Database) -> Result<(u32, u64), StoreError> {
+        self.pending.extend(self.writer.finish());
+        self.write(database)?;
+        Ok((self.blocks, self.bytes))
+    }
+
+    fn write(&mut self, database: &Database) -> Result<(), StoreError> {
+        database.stage(self.blocks, &self.pending)?;
+        self.blocks += self.pending.len() as u32;
+        self.bytes += self.pending.iter().map(|block| block.len() as u64).sum::<u64>();
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+/// Puts `records` in place of everything in a database, whose format is this
+/// from now on. Returns how many bytes of blocks that took.
+pub(crate) fn replace(
+    database: &mut Database,
+    records: &Changes,
+    version: u32,
+    gap: bool,
+) -> Result<u64, StoreError> {
+    let damaged = || StoreError::damaged(database.path(), "records to be written cannot be read");
+    let sorted = SortedLog::new(records.as_bytes()).map_err(|_| damaged())?;
+    let mut stage = Staging::default();
+    let put = |key: &[u8], value: &[u8]| {
+        if stage.add(key, value) { stage.write(database) } else { Ok(()) }
+    };
+    merge(|_| Ok(None), &sorted, put).map_err(|stopped| match stopped {
+        Stopped::Block(_) => damaged(),
+        Stopped::Caller(error) => error,
+    })?;
+    let (blocks, bytes) = stage.finish(database)?;
+    database.replace(blocks, version, gap)?;
+    Ok(bytes)
 }

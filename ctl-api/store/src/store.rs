@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::place::{self, Place};
 use crate::position::PositionFile;
 use crate::record::{Record, describe};
-use crate::shared::{Inner, Shared, blocks_of};
+use crate::shared::{self, Inner, Shared};
 
 /// What was found when a store was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,9 +285,8 @@ fn migrate(path: &Path, database: &mut Database, version: u32, format: &Format) 
         }
         records = next;
     }
-    let blocks = blocks_of(&records).map_err(|()| damaged("migrated records cannot be read".into()))?;
     let gap = database.head().gap;
-    database.replace(&blocks, format.version, gap)
+    shared::replace(database, &records, format.version, gap).map(drop)
 }
 
 /// Everything in a database that nobody else uses yet.
@@ -295,7 +294,7 @@ fn all_records(path: &Path, database: &Database) -> Result<Changes, StoreError> 
     let damaged = |reason: String| StoreError::damaged(path, reason);
     let mut log = Vec::new();
     database.read_log(database.head().floor, usize::MAX, &mut log)?;
-    let log = SortedLog::new(log).map_err(|_| damaged("its log cannot be read".into()))?;
+    let log = SortedLog::new(&log).map_err(|_| damaged("its log cannot be read".into()))?;
     let mut records = Changes::new();
     let put = |key: &[u8], value: &[u8]| {
         records.put_raw(key, value);

@@ -8,7 +8,7 @@ use std::path::Path;
 use tieline_store::{Changes, Opened, Options, Store};
 
 use crate::history::{Op, Random, Step};
-use crate::support::{Place, State, reopen, small, state_of};
+use crate::support::{Place, State, copy, reopen, small, state_of};
 
 const ROUNDS: u64 = 200;
 
@@ -46,15 +46,6 @@ fn store_with_history(path: &Path) -> State {
     }
     assert!(state.len() > 100);
     state
-}
-
-fn copy(from: &Path, to: &Path) {
-    let _ = std::fs::remove_dir_all(to);
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("readable") {
-        let entry = entry.expect("readable");
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("there is space");
-    }
 }
 
 /// Damages one file of the store and says how.

@@ -9,8 +9,8 @@ pub struct Options {
     /// take. [`Duration::ZERO`]: every write waits until it is on disk.
     pub sync_interval: Duration,
     /// Bytes of changes that are kept as they came before they are merged
-    /// into the sorted records. Memory follows it: merging takes about four
-    /// times as much.
+    /// into the sorted records. Memory follows it: merging takes about three
+    /// times as much for routes, loading up to six times.
     pub log_bytes: usize,
     /// Bytes of the database's pages that are kept in memory.
     pub cache_bytes: usize,

@@ -201,16 +201,16 @@ impl Shared {
         })
     }
 
-    /// At least `limit` bytes of the log, or all of it; the number of the last
+    /// At least `limit` bytes of the log, or all that it has now; the number of the last
     /// change in them, and whether there is any.
     fn read_log(&self, limit: usize) -> Result<(Vec<u8>, u64, bool), StoreError> {
-        let (floor, in_log) = {
+        let (floor, end, in_log) = {
             let inner = self.lock();
-            (inner.database.head().floor, inner.log_bytes)
+            (inner.database.head().floor, inner.database.last(), inner.log_bytes)
         };
         let mut log = Vec::with_capacity(in_log.min(limit).saturating_add(READ_BYTES));
         let mut through = floor;
-        while log.len() < limit {
+        while log.len() < limit && through < end {
             let part = log.len().saturating_add(READ_BYTES).min(limit);
             let last = self.lock().database.read_log(through, part, &mut log)?;
             if last == through {

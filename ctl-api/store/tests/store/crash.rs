@@ -71,6 +71,7 @@ fn what_was_acknowledged_survives_kill_9() {
             .spawn()
             .expect("this program runs");
         let mut said = BufReader::new(child.stderr.take().expect("piped"));
+        let (writes, first_write) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
             let mut acknowledged = None;
             let mut line = String::new();
@@ -80,12 +81,18 @@ fn what_was_acknowledged_survives_kill_9() {
                     && let Some(number) = line.trim().strip_prefix("stored ")
                 {
                     acknowledged = number.parse::<u64>().ok();
+                    // Nobody listens after the first.
+                    let _ = writes.send(());
                 }
                 line.clear();
             }
             acknowledged
         });
-        std::thread::sleep(Duration::from_micros(when.below(150_000)));
+        // In every second round it is killed wherever it is, the start included.
+        if round % 2 == 0 {
+            first_write.recv_timeout(Duration::from_secs(30)).expect("it writes");
+        }
+        std::thread::sleep(Duration::from_micros(when.below(120_000)));
         child.kill().expect("it can be killed");
         child.wait().expect("it has ended");
         let acknowledged = reader.join().expect("no panic").unwrap_or(done);

@@ -159,6 +159,48 @@ fn the_disk_holds_what_is_live_and_little_more() {
     assert_eq!(state_of(&store).expect("whole").len(), 1);
 }
 
+/// Merging, sweeping and loading go on while others write.
+#[test]
+fn loading_while_others_write_gives_the_state_of_some_moment() {
+    const WRITES: u32 = 1500;
+    let place = Place::new("concurrent");
+    let path = place.path("state");
+    let (store, _) = Store::open(&path, small()).expect("it can be made");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut changes = Changes::new();
+            for number in 0..WRITES {
+                // One write moves the label and both routes.
+                changes.put_label("red", number);
+                changes.add_route(1, prefix(number), b"");
+                changes.add_route(2, prefix(number), b"");
+                if number >= 20 {
+                    changes.remove_route(1, prefix(number - 20));
+                    changes.remove_route(2, prefix(number - 20));
+                }
+                store.write(&mut changes).expect("there is space");
+            }
+        });
+        let mut loads = 0;
+        while !writer.is_finished() || loads == 0 {
+            let state = state_of(&store).expect("whole");
+            loads += 1;
+            let Some(label) = state.get("label red") else { continue };
+            let label = u32::from_be_bytes(label[..].try_into().expect("four bytes"));
+            assert_eq!(state.len() as u32, 1 + 2 * (label + 1).min(20), "at write {label}");
+            for attributes in [1, 2] {
+                assert!(
+                    state.contains_key(&format!("route {attributes} {}", prefix(label))),
+                    "at write {label}"
+                );
+            }
+        }
+    });
+    assert_eq!(store.health().trouble, None);
+    drop(store);
+    assert_eq!(state_of(&reopen(&path, small())).expect("whole").len(), 41);
+}
+
 #[test]
 fn replacing_takes_the_place_of_everything() {
     let place = Place::new("replace");

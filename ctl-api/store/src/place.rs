@@ -7,6 +7,9 @@
 //! state.lock        who has it
 //! state.bad-1/ ..   stores that were set aside, at most three
 //! ```
+//!
+//! The directory above must be writable too, and is best used for nothing
+//! else.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
@@ -59,9 +62,7 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io(path, "looked at")(error)),
         }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            make_directory(parent)?;
-        }
+        make_directory(parent(path))?;
         let lock = lock(path)?;
         make_directory(path)?;
         Ok(Self { path: path.into(), _lock: lock })
@@ -75,6 +76,17 @@ impl Place {
     /// A file in it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Brings the names of the directory and of its files to disk: each comes
+    /// there with the directory that has it.
+    pub(crate) fn sync_names(&self) -> Result<(), StoreError> {
+        for directory in [&self.path, parent(&self.path)] {
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(StoreError::io(directory, "brought to disk"))?;
+        }
+        Ok(())
     }
 
     /// Moves what is there to the next free name, removes the oldest of those
@@ -117,6 +129,11 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
     builder.create(path).map_err(StoreError::io(path, "given its directory"))
 }
 
+/// The directory that has this one.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// `NAME` with something behind it, beside it.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -157,11 +174,10 @@ fn named_aside(path: &Path, number: u64) -> PathBuf {
 
 /// The numbers of the stores set aside, in order.
 fn numbers_set_aside(path: &Path) -> io::Result<Vec<u64>> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let prefix = beside(path, ".bad-");
     let prefix = prefix.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(parent)? {
+    for entry in std::fs::read_dir(parent(path))? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)).and_then(|n| n.parse().ok());
         numbers.extend(number.filter(|number: &u64| named_aside(path, *number).file_name() == Some(&name)));

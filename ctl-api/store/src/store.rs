@@ -120,8 +120,7 @@ impl Store {
         let path = place.path().to_path_buf();
         let refused = |step| StoreError::io(&path, step);
         let journal = place.file(place::JOURNAL);
-        // Names of files come to disk with their directory.
-        File::open(&path).and_then(|directory| directory.sync_all()).map_err(refused("brought to disk"))?;
+        place.sync_names()?;
         let journal = File::open(&journal).map_err(refused("opened"))?;
         let checkpointer = Checkpointer::open(&path, &place.file(place::DATABASE))?;
         let shared = Arc::new(Shared::new(place, options, journal, inner));

@@ -59,7 +59,14 @@ impl TlsFiles {
             .map_err(unusable("--ca", &self.ca))?
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
-            .map_err(unusable("--key", &self.key))?;
+            .map_err(|error| {
+                Error::Usage(format!(
+                    "--cert {} with --key {} cannot be used: {error}: the key must be that of the certificate, \
+                     and the certificate X.509 version 3",
+                    self.cert.display(),
+                    self.key.display()
+                ))
+            })?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Connector { config: Arc::new(config), server_name: self.server_name.clone() })
     }

@@ -80,7 +80,10 @@ impl Loaded {
             .with_client_cert_verifier(Arc::clone(&verifier))
             .with_single_cert(chain, key)
             .map_err(|error| {
-                let problem = format!("it does not go with {}: {error}", settings.certificate.display());
+                let problem = format!(
+                    "it does not go with {}, which must be X.509 version 3: {error}",
+                    settings.certificate.display()
+                );
                 TlsError { key: "key", path: settings.key.clone(), problem }
             })?;
         config.alpn_protocols = vec![b"h2".to_vec()];

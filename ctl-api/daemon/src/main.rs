@@ -7,6 +7,7 @@
 //! - [`control`], [`programmed`]: the two threads between API and engine
 //! - [`service`], [`stats`]: the gRPC services
 //! - [`server`]: serving them
+//! - [`security`]: who may do what, and how much of it
 //!
 //! Start: configuration, socket, DPDK, workers, control thread, and last the
 //! runtime of the API, so that its threads are not born on a worker's core.
@@ -18,6 +19,7 @@ mod device_ports;
 mod gateway;
 mod identity;
 mod programmed;
+mod security;
 mod server;
 mod service;
 mod socket;
@@ -36,6 +38,7 @@ use tieline_dpdk::{DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
 use tieline_engine::engine::{Engine, EngineConfig};
 use tieline_rib::{Rib, RibOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
 use args::Args;
@@ -43,6 +46,10 @@ use config::Config;
 use control::Control;
 use device_ports::DevicePorts;
 use gateway::Gateway;
+use security::Security;
+use security::accounts::Accounts;
+use security::tls::{Loaded, Tls};
+use server::{Server, Services};
 use service::operations::Facts;
 use socket::ControlSocket;
 
@@ -68,12 +75,15 @@ fn main() -> ExitCode {
 fn run(args: Args) -> anyhow::Result<()> {
     let config = configuration(&args)?;
     if args.check {
+        if let Some((_, tls)) = &config.api.tcp {
+            Loaded::read(tls)?;
+        }
         say("the configuration is good")?;
         return Ok(());
     }
     start_log(&config)?;
     let started = Instant::now();
-    let socket = ControlSocket::bind(&config.socket)?;
+    let socket = ControlSocket::bind(&config.api.socket, config.api.permissions)?;
     let (engine, gateway, facts) = start_engine(&config, started)?;
     let (batches, waiting) = mpsc::channel();
     programmed::start(engine.clone(), waiting).context("could not start a thread")?;
@@ -93,7 +103,7 @@ fn configuration(args: &Args) -> anyhow::Result<Config> {
         None => Config::default(),
     };
     if let Some(path) = &args.socket {
-        config.socket =
+        config.api.socket =
             config::check_socket(path.clone()).map_err(|sentence| anyhow::anyhow!("--socket: {sentence}"))?;
     }
     Ok(config)
@@ -137,7 +147,7 @@ fn start_engine(config: &Config, started: Instant) -> anyhow::Result<(Engine<Dpd
         .map(|core| core.map_or("not pinned".to_owned(), |core| core.to_string()))
         .collect();
     tracing::info!(workers = cores.len(), cores = cores.join(", "), idle = ?config.idle, "started workers");
-    let router_mac = config.router_mac.unwrap_or_else(|| identity::router_mac(&config.socket));
+    let router_mac = config.router_mac.unwrap_or_else(|| identity::router_mac(&config.api.socket));
     let options =
         RibOptions { default_session_quota: config.session_quota, router_mac, ..RibOptions::default() };
     let rib = Rib::new(config.limits.clone(), options);
@@ -191,25 +201,10 @@ fn serve(config: &Config, socket: &ControlSocket, control: Control, facts: Facts
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let unix = tokio::net::UnixListener::from_std(socket.listener()?)?;
-        let tcp = match config.listen {
-            None => None,
-            Some(address) => {
-                let listener = server::listen(address)
-                    .await
-                    .with_context(|| format!("could not listen on {address}"))?;
-                tracing::warn!(
-                    %address,
-                    "the control API is open to everyone who reaches this address: no TLS, no authentication"
-                );
-                Some(listener)
-            }
-        };
-        let server = server::serve(unix, tcp, control.clone(), facts);
+        open_doors(config, socket, control.clone(), facts).await?;
         say(&format!("tieline ready: control API on unix:{}", socket.path().display()))?;
         tracing::info!(socket = %socket.path().display(), "ready");
         tokio::select! {
-            failed = server => failed.context("the control API has ended"),
             () = control.ended() => Err(anyhow::anyhow!(
                 "the control thread has ended unexpectedly: start the daemon again and program it anew"
             )),
@@ -220,6 +215,67 @@ fn serve(config: &Config, socket: &ControlSocket, control: Control, facts: Facts
     tracing::info!("stopping");
     runtime.shutdown_timeout(STOP_PATIENCE);
     served
+}
+
+/// Lets clients in: on the Unix socket, and over TCP if it is configured.
+async fn open_doors(
+    config: &Config,
+    socket: &ControlSocket,
+    control: Control,
+    facts: Facts,
+) -> anyhow::Result<()> {
+    let api = &config.api;
+    let services = Services::new(control, facts, &api.limits).await?;
+    // Nothing is kept over a restart that would have to be restored first.
+    services.ready().await;
+    let accounts = Arc::new(Accounts::new(api.limits.clone()));
+    let server = Server::new(services, Security { roles: api.roles.clone(), accounts });
+    let unix = tokio::net::UnixListener::from_std(socket.listener()?)?;
+    let tls = match &api.tcp {
+        None => None,
+        Some((address, settings)) => {
+            let listener = tokio::net::TcpListener::bind(address)
+                .await
+                .with_context(|| format!("could not listen on {address}"))?;
+            let tls = Arc::new(Tls::start(settings.clone()));
+            tracing::info!(%address, "serving the control API with mutual TLS");
+            tokio::spawn(Arc::clone(&server).serve_tcp(listener, Arc::clone(&tls)));
+            Some(tls)
+        }
+    };
+    tokio::spawn(watch_files(tls, signal(SignalKind::hangup())?));
+    tokio::spawn(server.serve_socket(unix, own_uid()));
+    Ok(())
+}
+
+/// Looks after the files of TLS: now and then, and at once at SIGHUP.
+async fn watch_files(tls: Option<Arc<Tls>>, mut hangup: Signal) {
+    let Some(tls) = tls else {
+        loop {
+            received(&mut hangup).await;
+            tracing::info!("SIGHUP: there are no TLS files to read again");
+        }
+    };
+    let mut ticks = tokio::time::interval(tls.check());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let always = tokio::select! {
+            _ = ticks.tick() => false,
+            () = received(&mut hangup) => true,
+        };
+        let tls = Arc::clone(&tls);
+        // Files may be slow.
+        let look = move || tls.look(always, security::tls::now());
+        if let Err(error) = tokio::task::spawn_blocking(look).await {
+            tracing::error!("TLS files could not be looked at: {error}");
+        }
+    }
+}
+
+/// The user that the daemon runs as.
+fn own_uid() -> u32 {
+    // SAFETY: it reads a number and cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 async fn received(signal: &mut Signal) {

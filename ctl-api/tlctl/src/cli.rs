@@ -1,10 +1,14 @@
 //! The command line: commands, their arguments and help.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::client::Target;
+use crate::error::Error;
 use crate::kind::Kind;
+use crate::tls::TlsFiles;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -18,18 +22,69 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "tlctl", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// The daemon: path of its control socket, or http://HOST:PORT
+    /// How to reach the daemon.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach the daemon.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// The daemon: unix:PATH or https://HOST:PORT; instead of --socket
+    #[arg(long, global = true, env = "TLCTL_DAEMON", value_name = "ADDRESS")]
+    pub daemon: Option<Target>,
+    /// Path of the daemon's control socket
     #[arg(
         long,
         global = true,
         env = "TIELINE_SOCKET",
-        value_name = "PATH|URL",
+        value_name = "PATH",
         default_value = "/run/tieline/control.sock"
     )]
     pub socket: Target,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
+    /// With https: CA of the daemon's certificate, a PEM file
+    #[arg(id = "tls_ca", long = "ca", global = true, env = "TLCTL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// With https: certificate to show, a PEM file
+    #[arg(id = "tls_cert", long = "cert", global = true, env = "TLCTL_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// With https: its key, a PEM file
+    #[arg(id = "tls_key", long = "key", global = true, env = "TLCTL_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// With https: name in the daemon's certificate, if it is not HOST
+    #[arg(long, global = true, env = "TLCTL_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+}
+
+impl Connection {
+    /// The daemon that is meant, with what is needed to reach it.
+    ///
+    /// # Errors
+    /// When something is missing.
+    pub fn target(self) -> Result<Target, Error> {
+        match self.daemon.unwrap_or(self.socket) {
+            Target::Https { url, .. } => {
+                let needed = |path: Option<PathBuf>, option: &str, what: &str| {
+                    path.ok_or_else(|| {
+                        let variable = format!("TLCTL_{}", option.to_uppercase());
+                        Error::Usage(format!("{url} needs --{option} FILE or {variable}: {what}"))
+                    })
+                };
+                let files = TlsFiles {
+                    ca: needed(self.ca, "ca", "the CA of the daemon's certificate")?,
+                    cert: needed(self.cert, "cert", "a certificate with a role at the daemon")?,
+                    key: needed(self.key, "key", "the key of that certificate")?,
+                    server_name: self.server_name,
+                };
+                Ok(Target::Https { url, files: Box::new(files) })
+            }
+            other => Ok(other),
+        }
+    }
 }
 
 /// The commands.

@@ -2,15 +2,16 @@
 //!
 //! - [`mod@file`]: the file as it is written
 //! - [`locate`]: where in the file something stands
+//! - [`api`]: what the part about the control API means
 //! - this file: what it means
 //!
 //! An error names the file, the line and the key, and says what would do.
 
+pub mod api;
 pub mod file;
 mod locate;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tieline_engine::worker::idle::IdlePolicy;
 use tieline_rib::Limits;
 use tracing_subscriber::EnvFilter;
 
+use api::Api;
 use file::File;
 
 /// Where the control API is unless configured.
@@ -43,10 +45,8 @@ const LONGEST_TIMEOUT: u64 = 30 * 24 * 3600;
 pub struct Config {
     /// Filter for log messages.
     pub log: String,
-    /// Path of the control API's Unix socket.
-    pub socket: PathBuf,
-    /// TCP address of the control API, if it has one.
-    pub listen: Option<SocketAddr>,
+    /// The control API: where clients come in, and what they may do.
+    pub api: Api,
     /// The core of each worker; `None`: not pinned.
     pub cores: Vec<Option<usize>>,
     /// What workers do without work.
@@ -143,9 +143,7 @@ impl Config {
         let half = u32::try_from(sessions.div_ceil(2)).unwrap_or(u32::MAX);
         Ok(Self {
             log: check_log(file.log)?,
-            socket: check_socket(file.api.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))
-                .map_err(|message| ("api.socket", message))?,
-            listen: check_listen(file.api.listen)?,
+            api: api::check(file.api)?,
             cores: check_workers(&file.engine)?,
             idle: check_idle(&file.engine)?,
             router_mac: check_router_mac(file.engine.router_mac)?,
@@ -210,19 +208,6 @@ pub fn check_socket(path: PathBuf) -> Result<PathBuf, String> {
         return Err(format!("{} names no file: use a path such as {DEFAULT_SOCKET}", path.display()));
     }
     Ok(path)
-}
-
-fn check_listen(listen: Option<String>) -> Result<Option<SocketAddr>, Objection> {
-    let Some(text) = listen else { return Ok(None) };
-    match text.parse() {
-        Ok(address) => Ok(Some(address)),
-        Err(_) => {
-            let sentence = format!(
-                "{text:?} is no IP address with a port: use one such as \"127.0.0.1:7070\" or \"[::1]:7070\""
-            );
-            Err(("api.listen", sentence))
-        }
-    }
 }
 
 fn check_workers(engine: &file::Engine) -> Result<Vec<Option<usize>>, Objection> {

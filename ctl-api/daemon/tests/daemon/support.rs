@@ -44,6 +44,17 @@ impl Place {
         self.0.join("tieline.toml")
     }
 
+    /// A further file.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Adds to the configuration.
+    pub fn configure(&self, more: &str) {
+        let before = std::fs::read_to_string(self.config()).expect("a file");
+        std::fs::write(self.config(), format!("{before}{more}")).expect("a file");
+    }
+
     /// The daemon's command line.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tieline"));
@@ -81,7 +92,7 @@ impl Daemon {
         self.child.id()
     }
 
-    async fn channel(&self) -> Channel {
+    pub async fn channel(&self) -> Channel {
         let uri = format!("unix:{}", self.socket.display());
         Endpoint::from_shared(uri).expect("a URI").connect().await.expect("the daemon listens")
     }
@@ -103,7 +114,11 @@ impl Daemon {
     }
 
     pub fn terminate(&self) {
-        let status = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status();
+        self.signal("TERM");
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success());
     }
 

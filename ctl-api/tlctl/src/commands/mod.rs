@@ -17,7 +17,13 @@ use crate::output;
 
 /// Runs one command to its end.
 pub async fn run(cli: Cli) -> Result<Exit, Error> {
-    let target = cli.socket;
+    if let Command::Completion { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "tlctl", &mut script);
+        output::print(&String::from_utf8_lossy(&script))?;
+        return Ok(Exit::Success);
+    }
+    let target = cli.connection.target()?;
     match cli.command {
         Command::Apply(args) => program::apply(&target, &args).await,
         Command::Delete(args) => program::delete(&target, &args).await,
@@ -30,12 +36,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Stats(args) => stats::stats(&target, &args).await,
         Command::Version(args) => daemon::version(&target, args.format).await,
         Command::Wait(args) => daemon::wait(&target, &args).await,
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "tlctl", &mut script);
-            output::print(&String::from_utf8_lossy(&script))?;
-            Ok(Exit::Success)
-        }
+        Command::Completion { .. } => Ok(Exit::Success),
     }
 }
 

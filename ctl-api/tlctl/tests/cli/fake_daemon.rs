@@ -2,6 +2,7 @@
 //! that are not declared, and refuses VRFs with a reserved label.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +12,10 @@ use tieline_proto::v1::operations_server::{Operations, OperationsServer};
 use tieline_proto::v1::program_reply::Outcome;
 use tieline_proto::v1::program_request::Operation;
 use tieline_proto::v1::*;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
-use tonic::transport::Server;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Objects on a page of the fake's lists, whatever was asked for.
@@ -59,6 +60,29 @@ pub fn serve(socket: &Path) -> tokio::runtime::Runtime {
             .serve_with_incoming(UnixListenerStream::new(listener)),
     );
     runtime
+}
+
+/// Serves with mutual TLS until the runtime ends; returns where.
+pub fn serve_tls(tls: ServerTlsConfig) -> (tokio::runtime::Runtime, SocketAddr) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+    let address = listener.local_addr().expect("it has one");
+    let fake = Fake::default();
+    // Refuses to program, as a daemon does whose client may only read.
+    let no = |_: Request<()>| Err(Status::permission_denied("reader.example has the role read-only"));
+    runtime.spawn(
+        Server::builder()
+            .tls_config(tls)
+            .expect("good files")
+            .add_service(ControlServer::with_interceptor(fake.clone(), no))
+            .add_service(OperationsServer::new(fake))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    (runtime, address)
 }
 
 /// Sorts by kind, then by key.

@@ -1,6 +1,7 @@
 //! The real `tlctl` against a daemon of plain maps on a unix socket.
 
 mod fake_daemon;
+mod tls;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -59,7 +60,10 @@ impl Daemon {
 
 fn tlctl(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tlctl"));
-    command.args(args.split_whitespace()).env_remove("TIELINE_SOCKET");
+    command.args(args.split_whitespace());
+    for variable in ["TIELINE_SOCKET", "TLCTL_DAEMON", "TLCTL_CA", "TLCTL_CERT", "TLCTL_KEY"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -200,7 +204,15 @@ fn a_dead_socket_is_explained() {
     assert!(stderr.contains("nobody listens on that socket any more"), "{stderr}");
     let (_, stderr) = finish(tlctl(&format!("--socket {} wait --timeout 0", socket.display())), "", 3);
     assert!(stderr.contains("gave up waiting for the daemon after 0 s"), "{stderr}");
-    finish(tlctl("--socket https://example.org list vrf"), "", 2);
+    let (_, stderr) = finish(tlctl("--daemon https://gw.example:7070 list vrf"), "", 2);
+    assert!(stderr.contains("https://gw.example:7070 needs --ca FILE or TLCTL_CA"), "{stderr}");
+    let (_, stderr) = finish(
+        tlctl("--daemon https://gw.example:7070 --ca /nonexistent.pem --cert x --key y list vrf"),
+        "",
+        2,
+    );
+    assert!(stderr.contains("--ca /nonexistent.pem cannot be used"), "{stderr}");
+    finish(tlctl("--daemon ftp://gw.example list vrf"), "", 2);
 }
 
 #[test]

@@ -4,7 +4,10 @@
 //! - [`identity`]: what sets this gateway apart
 //! - [`socket`]: the Unix socket, one daemon a path
 //! - [`gateway`], [`device_ports`]: what is declared, the tables, the devices
-//! - [`control`], [`programmed`]: the two threads between API and engine
+//! - [`control`]: the thread that carries out what the API asks for; [`batch`],
+//!   [`sessions`]: its parts without clocks and threads
+//! - [`acknowledge`], [`persist`]: the threads behind it, and the store
+//! - [`changes`], [`events`]: what watchers hear of
 //! - [`service`], [`stats`]: the gRPC services
 //! - [`server`]: serving them
 //! - [`security`]: who may do what, and how much of it
@@ -12,23 +15,28 @@
 //! Start: configuration, socket, DPDK, workers, control thread, and last the
 //! runtime of the API, so that its threads are not born on a worker's core.
 
+mod acknowledge;
 mod args;
+mod batch;
+mod changes;
 mod config;
 mod control;
 mod device_ports;
+mod events;
 mod gateway;
 mod identity;
-mod programmed;
+mod persist;
 mod security;
 mod server;
 mod service;
+mod sessions;
 mod socket;
 mod stats;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -37,6 +45,7 @@ use clap::Parser as _;
 use tieline_dpdk::{DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
 use tieline_engine::engine::{Engine, EngineConfig};
 use tieline_rib::{Rib, RibOptions};
+use tieline_store::{Opened, Store, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
@@ -46,17 +55,21 @@ use config::Config;
 use control::Control;
 use device_ports::DevicePorts;
 use gateway::Gateway;
+use persist::Keeper;
 use security::Security;
 use security::accounts::Accounts;
 use security::tls::{Loaded, Tls};
 use server::{Server, Services};
 use service::operations::Facts;
+use service::session::{About, Sessions, Shares};
 use socket::ControlSocket;
 
 /// Threads of the API's runtime.
 const API_THREADS: usize = 2;
 /// How long calls that are being answered may take when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
+/// How often the control thread looks at what happens by itself.
+const TICK: Duration = Duration::from_millis(250);
 /// Most free buffers that a thread keeps for itself.
 const LARGEST_CACHE: u32 = 256;
 /// Packets that can wait in each ring between threads.
@@ -84,14 +97,76 @@ fn run(args: Args) -> anyhow::Result<()> {
     start_log(&config)?;
     let started = Instant::now();
     let socket = ControlSocket::bind(&config.api.socket, config.api.permissions)?;
-    let (engine, gateway, facts) = start_engine(&config, started)?;
-    let (batches, waiting) = mpsc::channel();
-    programmed::start(engine.clone(), waiting).context("could not start a thread")?;
-    let (control, thread) = control::start(gateway, batches).context("could not start a thread")?;
-    let served = serve(&config, &socket, control.clone(), facts);
+    let (engine, mut gateway, facts) = start_engine(&config, started)?;
+    let store = open_store(&config, &mut gateway)?;
+    let node_id =
+        store.as_ref().map_or_else(|| identity::node_id(&config.api.socket), |store| hex(&store.node_id()));
+    let acknowledgements =
+        acknowledge::start(engine.clone(), Keeper::new(store)).context("could not start a thread")?;
+    let (control, thread) = control::start(gateway, acknowledgements).context("could not start a thread")?;
+    let about = About { node_id, boot_id: facts.boot_id.clone(), grace: config.grace };
+    let sessions = Sessions {
+        control: control.clone(),
+        about: Arc::new(about),
+        shares: Shares::of(config.waiting_bytes),
+    };
+    let served = serve(&config, &socket, sessions, facts);
     drop(socket);
     stop(&control, thread, &engine);
     served
+}
+
+/// Opens the store and brings back what is in it. A store that cannot be used
+/// is set aside: the daemon starts without its state.
+fn open_store(config: &Config, gateway: &mut Gateway) -> anyhow::Result<Option<Store>> {
+    let Some(path) = config.store() else {
+        tracing::warn!("no store: what is declared is lost when the daemon ends");
+        return Ok(None);
+    };
+    let started = Instant::now();
+    let options = tieline_store::Options { sync_interval: config.sync_interval, ..Default::default() };
+    let (store, opened) = match Store::open(&path, options) {
+        Ok(found) => found,
+        // Another daemon has it, or it is something else: the operator's mistake.
+        Err(error @ (StoreError::InUse { .. } | StoreError::NotAStore { .. })) => return Err(error.into()),
+        Err(error) => {
+            tracing::error!("starting without the last state, and without keeping any: {error}");
+            return Ok(None);
+        }
+    };
+    note_opened(&path, &opened);
+    match gateway.restore(&store, started) {
+        Ok(restored) => {
+            tracing::info!(
+                controllers = restored.controllers.len(), objects = restored.objects,
+                routes = restored.routes, took = ?started.elapsed(), "brought back the last state"
+            );
+            Ok(Some(store))
+        }
+        Err(reason) => {
+            let (store, opened) = store.set_aside(&reason)?;
+            note_opened(&path, &opened);
+            Ok(Some(store))
+        }
+    }
+}
+
+fn note_opened(path: &Path, opened: &Opened) {
+    let store = path.display();
+    match opened {
+        Opened::Fresh => tracing::info!(%store, "new store"),
+        Opened::Restored { complete: true, .. } => {}
+        Opened::Restored { complete: false, .. } => {
+            tracing::error!(%store, "some changes could not be stored before the last end: controllers declare them again");
+        }
+        Opened::SetAside { kept_at, reason } => {
+            tracing::error!(%store, kept_at = %kept_at.display(), "starting without the last state: {reason}");
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The configuration that the command line asks for.
@@ -151,7 +226,8 @@ fn start_engine(config: &Config, started: Instant) -> anyhow::Result<(Engine<Dpd
     let options =
         RibOptions { default_session_quota: config.session_quota, router_mac, ..RibOptions::default() };
     let rib = Rib::new(config.limits.clone(), options);
-    let gateway = Gateway::new(rib, DevicePorts::new(eal, pool, engine.clone()), engine.clone());
+    let ports = DevicePorts::new(eal, pool, engine.clone());
+    let gateway = Gateway::new(rib, ports, engine.clone(), config.sessions_of_controllers);
     let facts = Facts { boot_id: identity::boot_id(), dpdk_version, hugepages, started };
     tracing::info!(%router_mac, boot_id = %facts.boot_id, "gateway");
     Ok((engine, gateway, facts))
@@ -191,7 +267,8 @@ fn engine_config(config: &Config) -> EngineConfig {
 
 /// Serves the API until a signal says that it is enough, or nothing can be
 /// programmed any more.
-fn serve(config: &Config, socket: &ControlSocket, control: Control, facts: Facts) -> anyhow::Result<()> {
+fn serve(config: &Config, socket: &ControlSocket, sessions: Sessions, facts: Facts) -> anyhow::Result<()> {
+    let control = sessions.control.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .thread_name("api")
@@ -201,12 +278,21 @@ fn serve(config: &Config, socket: &ControlSocket, control: Control, facts: Facts
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        open_doors(config, socket, control.clone(), facts).await?;
+        open_doors(config, socket, sessions, facts).await?;
+        let ticking = control.clone();
+        tokio::spawn(async move {
+            let mut interval = tokio::time::interval(TICK);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                interval.tick().await;
+                ticking.tick().await;
+            }
+        });
         say(&format!("tieline ready: control API on unix:{}", socket.path().display()))?;
         tracing::info!(socket = %socket.path().display(), "ready");
         tokio::select! {
             () = control.ended() => Err(anyhow::anyhow!(
-                "the control thread has ended unexpectedly: start the daemon again and program it anew"
+                "the control thread has ended unexpectedly: start the daemon again; the last state is in the store"
             )),
             () = received(&mut terminate) => Ok(()),
             () = received(&mut interrupt) => Ok(()),
@@ -221,12 +307,12 @@ fn serve(config: &Config, socket: &ControlSocket, control: Control, facts: Facts
 async fn open_doors(
     config: &Config,
     socket: &ControlSocket,
-    control: Control,
+    sessions: Sessions,
     facts: Facts,
 ) -> anyhow::Result<()> {
     let api = &config.api;
-    let services = Services::new(control, facts, &api.limits).await?;
-    // Nothing is kept over a restart that would have to be restored first.
+    let services = Services::new(sessions, facts, &api.limits).await?;
+    // The last state was brought back before the doors open.
     services.ready().await;
     let accounts = Arc::new(Accounts::new(api.limits.clone()));
     let server = Server::new(services, Security { roles: api.roles.clone(), accounts });

@@ -24,7 +24,6 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::control::Control;
 use crate::security::accounts::{Account, LimitReached, Owner};
 use crate::security::certificate::CertificateFacts;
 use crate::security::first_bytes::FirstBytes;
@@ -34,6 +33,7 @@ use crate::security::tls::Tls;
 use crate::security::{Peer, Security, Via};
 use crate::service::control::ControlService;
 use crate::service::operations::{Facts, OperationsService};
+use crate::service::session::Sessions;
 
 /// What HTTP/2 keeps of one stream's replies while the client's side is full,
 /// bytes.
@@ -63,11 +63,11 @@ impl Services {
     ///
     /// # Errors
     /// When the description of the API makes no sense.
-    pub async fn new(control: Control, facts: Facts, limits: &ApiLimits) -> anyhow::Result<Self> {
-        let operations = OperationsServer::new(OperationsService::new(control.clone(), facts))
+    pub async fn new(sessions: Sessions, facts: Facts, limits: &ApiLimits) -> anyhow::Result<Self> {
+        let operations = OperationsServer::new(OperationsService::new(sessions.control.clone(), facts))
             .max_decoding_message_size(limits.message);
         let control =
-            ControlServer::new(ControlService::new(control)).max_decoding_message_size(limits.message);
+            ControlServer::new(ControlService::new(sessions)).max_decoding_message_size(limits.message);
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::NotServing).await;

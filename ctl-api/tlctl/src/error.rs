@@ -13,7 +13,7 @@ use crate::tls;
 pub enum Exit {
     /// All that was asked for was done.
     Success = 0,
-    /// The daemon refused something.
+    /// The daemon refused something; with `diff` also: it differs.
     Refused = 1,
     /// Wrong usage, or a file that cannot be read.
     Usage = 2,

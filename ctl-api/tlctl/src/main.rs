@@ -8,7 +8,7 @@
 //! | [`tls`] | TLS to a daemon, and what can be wrong with it |
 //! | [`kind`] | kinds of objects and the keys that name them |
 //! | [`friendly`] | objects as people write them in YAML and JSON |
-//! | [`program`] | declaring and withdrawing over one stream |
+//! | [`program`] | declaring and withdrawing in one session |
 //! | [`commands`] | one file for each group of commands |
 //! | [`render`] | replies as text: pure functions |
 

@@ -15,6 +15,8 @@ pub struct File {
     pub log: Option<String>,
     /// Where the control API is.
     pub api: Api,
+    /// The last state.
+    pub store: Store,
     /// Workers.
     pub engine: Engine,
     /// Sessions.
@@ -43,12 +45,31 @@ pub struct Api {
     pub socket_role: Option<Role>,
     /// TCP address and port.
     pub listen: Option<String>,
+    /// Sessions of controllers at once.
+    pub sessions: Option<usize>,
+    /// How long what a controller holds is kept without it, seconds.
+    pub grace_s: Option<u64>,
+    /// Bytes of batches that may wait, of all sessions together, MiB.
+    pub waiting_mib: Option<usize>,
     /// Files of mutual TLS.
     pub tls: Option<Tls>,
     /// Who may do what.
     pub roles: Vec<RoleEntry>,
     /// How much of everything.
     pub limits: ApiLimits,
+}
+
+/// `[store]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Directory of the last state.
+    pub path: Option<PathBuf>,
+    /// Whether the last state is kept at all.
+    pub enabled: Option<bool>,
+    /// How long a change may wait until it is on disk, milliseconds; 0: not at
+    /// all.
+    pub sync_interval_ms: Option<u64>,
 }
 
 /// `[api.tls]`: PEM files.
@@ -176,6 +197,8 @@ pub struct Limits {
     pub security_groups: Option<usize>,
     /// Rules of all security groups together.
     pub rules: Option<usize>,
+    /// Controllers that are here or hold something.
+    pub controllers: Option<usize>,
 }
 
 /// `[neighbours]`

@@ -50,7 +50,7 @@ pub struct Need {
 }
 
 /// What the method at `path` needs. Of Tieline's services, methods that are
-/// named Get, List or Watch only read; all others change something, also those
+/// named Get, List, Preview or Watch only read; all others change something, also those
 /// that are not known here.
 pub fn needed(path: &str) -> Need {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or(("", path));
@@ -59,7 +59,7 @@ pub fn needed(path: &str) -> Need {
         // Health and reflection.
         return Need { role: Role::ReadOnly, bulk: false };
     }
-    if starts(&["Get", "List"]) {
+    if starts(&["Get", "List", "Preview"]) {
         return Need { role: Role::ReadOnly, bulk: true };
     }
     let role = match service {
@@ -169,14 +169,14 @@ mod tests {
         for (path, need) in [
             ("/tieline.v1.Control/Get", read),
             ("/tieline.v1.Control/List", read),
-            ("/tieline.v1.Control/Program", program),
+            ("/tieline.v1.Control/Session", program),
             ("/tieline.v1.Control/Watch", Need { role: Role::ReadOnly, bulk: false }),
             ("/tieline.v1.Control/WatchExports", Need { role: Role::ReadOnly, bulk: false }),
             ("/tieline.v1.Operations/ListSessions", read),
             ("/tieline.v1.Operations/Drain", Need { role: Role::Operator, bulk: false }),
             ("/grpc.health.v1.Health/Check", Need { role: Role::ReadOnly, bulk: false }),
             ("/x.y/Unknown", program),
-            ("Program", program),
+            ("Session", program),
             ("", program),
         ] {
             assert_eq!(needed(path), need, "{path}");
@@ -192,7 +192,7 @@ mod tests {
             .map(|(service, method)| format!("{service}/{method}"))
             .collect();
         changing.sort();
-        assert_eq!(changing, ["Control/Program"], "all others only read");
+        assert_eq!(changing, ["Control/Session"], "all others only read");
     }
 
     #[test]

@@ -91,7 +91,6 @@ pub struct Peer {
 
 impl Peer {
     /// Whether it may program as the controller of this name.
-    #[allow(dead_code, reason = "asked by services in which controllers have names")]
     pub fn may_act_as(&self, controller: &str) -> bool {
         self.role >= Role::Controller
             && self.controllers.as_ref().is_none_or(|names| names.iter().any(|name| name == controller))
@@ -131,7 +130,6 @@ impl fmt::Display for Peer {
 ///
 /// # Errors
 /// When the call has not come in through the guard.
-#[allow(dead_code, reason = "asked by services that tell peers apart")]
 pub fn peer<T>(request: &Request<T>) -> Result<&Arc<Peer>, Status> {
     request
         .extensions()

@@ -3,6 +3,9 @@
 mod api;
 mod certificates;
 mod life;
+mod restart;
 mod security;
+mod sessions;
 mod support;
+mod watching;
 mod wire;

@@ -109,7 +109,7 @@ async fn list(channel: &Channel) -> Result<usize, Status> {
 /// Opens a stream of operations; what is refused at once is returned.
 async fn program(channel: &Channel) -> Result<(), Status> {
     let (_requests, receiver) = tokio::sync::mpsc::channel(1);
-    ControlClient::new(channel.clone()).program(ReceiverStream::new(receiver)).await.map(|_| ())
+    ControlClient::new(channel.clone()).session(ReceiverStream::new(receiver)).await.map(|_| ())
 }
 
 /// Tries until it works.
@@ -162,7 +162,7 @@ async fn each_role_may_do_what_it_may() {
     version(&watcher).await.expect("it may read");
     let refused = program(&watcher).await.expect_err("it may not program");
     assert_eq!(refused.code(), Code::PermissionDenied);
-    for word in ["watcher.example", "read-only", "tieline.v1.Control/Program", "controller or operator"] {
+    for word in ["watcher.example", "read-only", "tieline.v1.Control/Session", "controller or operator"] {
         assert!(refused.message().contains(word), "{refused}");
     }
     let stranger = secure.connect(&secure.ca.issue("someone.example")).await;
@@ -340,7 +340,7 @@ fn silent_and_half_open_connections_are_closed() {
 
 #[tokio::test]
 async fn clients_that_never_prove_who_they_are_take_no_place_for_long() {
-    let secure = Secure::new("[api.limits]\nhandshakes = 2\nhandshake_s = 5\n");
+    let secure = Secure::new("[api.limits]\nhandshakes = 2\nhandshake_s = 10\n");
     let _daemon = Daemon::start(&secure.place);
     let client = secure.ca.issue("ctl-1.example");
     let inside = secure.connect(&client).await;
@@ -379,7 +379,7 @@ async fn garbage_leaves_the_daemon_well() {
     for _ in 0..200 {
         let bytes = random_bytes(&mut seed, 64);
         let body: Vec<u8> = [&[0, 0, 0, 0, 64][..], &bytes].concat();
-        for path in ["Control/Program", "Control/Get", "Control/List", "Operations/ListRoutes"] {
+        for path in ["Control/Session", "Control/Get", "Control/List", "Operations/ListRoutes"] {
             let request = http_request(path, body.clone());
             let mut channel = channel.clone();
             std::future::poll_fn(|cx| channel.poll_ready(cx)).await.expect("it is open");
@@ -427,6 +427,7 @@ async fn messages_and_headers_that_are_too_large_are_refused() {
     let mut control = daemon.control().await;
     let name = |length: usize| v1::GetRequest {
         key: Some(v1::ObjectKey { kind: Some(v1::object_key::Kind::Vrf("x".repeat(length))) }),
+        ..Default::default()
     };
     let refused = control.get(name(70_000)).await.expect_err("it is too large");
     assert_eq!(refused.code(), Code::ResourceExhausted);
@@ -528,7 +529,7 @@ async fn operations_whose_replies_nobody_reads_take_bounded_memory() {
             let mut stream = stream;
             for _ in 0..100_000 {
                 let object = v1::Object { kind: Some(discard(&format!("n{at}"))) };
-                stream.send(Some(v1::program_request::Operation::Apply(object))).await;
+                stream.send(Some(v1::operation::Operation::Apply(object))).await;
             }
         });
         streams.push(send);
@@ -567,7 +568,7 @@ async fn a_user_of_the_socket_has_the_role_of_its_entry() {
     is_well(&daemon).await;
     let (_requests, receiver) = tokio::sync::mpsc::channel(1);
     let refused =
-        daemon.control().await.program(ReceiverStream::new(receiver)).await.expect_err("it may read");
+        daemon.control().await.session(ReceiverStream::new(receiver)).await.expect_err("it may read");
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains(&format!("uid {uid} has the role read-only")), "{refused}");
 }

@@ -1,8 +1,11 @@
 //! One file for each group of commands.
 
+mod controllers;
 mod daemon;
+mod follow;
 mod objects;
 mod operations;
+mod preview;
 mod program;
 mod stages;
 mod stats;
@@ -27,8 +30,12 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
     match cli.command {
         Command::Apply(args) => program::apply(&target, &args).await,
         Command::Delete(args) => program::delete(&target, &args).await,
+        Command::Diff(args) => preview::diff(&target, &args).await,
         Command::Get(args) => objects::get(&target, &args).await,
         Command::List(args) => objects::list(&target, &args).await,
+        Command::Controllers(args) => controllers::controllers(&target, args.format).await,
+        Command::Watch(args) => follow::watch(&target, &args).await,
+        Command::Exports(args) => follow::exports(&target, &args).await,
         Command::Routes(args) => operations::routes(&target, &args).await,
         Command::Sessions(args) => operations::sessions(&target, &args).await,
         Command::Neighbours(args) => operations::neighbours(&target, args.format).await,

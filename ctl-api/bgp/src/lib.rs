@@ -1,0 +1,12 @@
+//! A BGP speaker (RFC 4271) for controllers, with neither clock nor socket
+//! inside: time and bytes come in as arguments, messages and events go out.
+//!
+//! - [`wire`]: messages, attributes, routes, with the error handling of RFC 7606
+//!
+//! ```text
+//!   bytes --> wire --> session --> rib (in, best, out) --> session --> bytes
+//!                                    |
+//!                                    +--> events: paths and best paths
+//! ```
+
+pub mod wire;

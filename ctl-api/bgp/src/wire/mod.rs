@@ -1,0 +1,36 @@
+//! What goes over the wire: messages, attributes, routes.
+//!
+//! - [`message`]: framing, KEEPALIVE and ROUTE-REFRESH; [`open`], [`update`],
+//!   [`notification`]: the other messages
+//! - [`attributes`], [`as_path`], [`community`]: what is said about routes
+//! - [`nlri`]: what routes are about; [`rd`], [`family`]: its parts
+//!
+//! Nothing here panics on bytes from a peer, and nothing is longer than the
+//! message that it came in.
+
+pub mod as_path;
+pub mod attributes;
+mod attributes_decode;
+mod attributes_encode;
+pub mod community;
+pub mod family;
+pub mod message;
+pub mod nlri;
+mod nlri_codec;
+pub mod notification;
+pub mod open;
+pub mod rd;
+mod reader;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod update;
+#[cfg(test)]
+mod update_tests;
+
+pub use as_path::AsPath;
+pub use attributes::{Attributes, NextHop, Origin};
+pub use community::{Community, Encapsulation, ExtendedCommunity};
+pub use family::{Family, FamilySet};
+pub use nlri::{Esi, Evpn, Label, Mac, Membership, Nlri, Payload, Route};
+pub use notification::Notification;
+pub use rd::{Rd, RouteTarget};

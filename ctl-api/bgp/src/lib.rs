@@ -1,6 +1,9 @@
 //! A BGP speaker (RFC 4271) for controllers, with neither clock nor socket
 //! inside: time and bytes come in as arguments, messages and events go out.
 //!
+//! - [`speaker`]: peers and RIBs together; begin here
+//! - [`rib`]: paths of all peers, the best ones, the hooks for policy
+//! - [`session`]: one peer: connections, timers, what both sides agree on
 //! - [`wire`]: messages, attributes, routes, with the error handling of RFC 7606
 //!
 //! ```text
@@ -9,4 +12,7 @@
 //!                                    +--> events: paths and best paths
 //! ```
 
+pub mod rib;
+pub mod session;
+pub mod speaker;
 pub mod wire;

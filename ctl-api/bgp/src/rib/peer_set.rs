@@ -5,8 +5,8 @@ use super::PeerId;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct PeerSet {
     low: u64,
-    /// Words for peers from 64 on.
-    high: Option<Box<Vec<u64>>>,
+    /// Words for peers from 64 on; the last one is not zero.
+    high: Box<[u64]>,
 }
 
 impl PeerSet {
@@ -18,9 +18,15 @@ impl PeerSet {
         let (word, bit) = Self::place(peer);
         let value = match word {
             0 => self.low,
-            _ => self.high.as_ref().and_then(|high| high.get(word - 1)).copied().unwrap_or(0),
+            _ => self.high.get(word - 1).copied().unwrap_or(0),
         };
         value & bit != 0
+    }
+
+    fn resize(&mut self, words: usize) {
+        let mut high = std::mem::take(&mut self.high).into_vec();
+        high.resize(words, 0);
+        self.high = high.into_boxed_slice();
     }
 
     /// Returns whether it was not in yet.
@@ -29,11 +35,10 @@ impl PeerSet {
         let value = match word {
             0 => &mut self.low,
             _ => {
-                let high = self.high.get_or_insert_default();
-                if high.len() < word {
-                    high.resize(word, 0);
+                if self.high.len() < word {
+                    self.resize(word);
                 }
-                &mut high[word - 1]
+                &mut self.high[word - 1]
             }
         };
         let new = *value & bit == 0;
@@ -46,19 +51,19 @@ impl PeerSet {
         let (word, bit) = Self::place(peer);
         let value = match word {
             0 => Some(&mut self.low),
-            _ => self.high.as_mut().and_then(|high| high.get_mut(word - 1)),
+            _ => self.high.get_mut(word - 1),
         };
         let Some(value) = value else { return false };
         let was_in = *value & bit != 0;
         *value &= !bit;
-        if self.high.as_ref().is_some_and(|high| high.iter().all(|word| *word == 0)) {
-            self.high = None;
+        if self.high.last() == Some(&0) {
+            self.resize(self.high.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1));
         }
         was_in
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.low == 0 && self.high.is_none()
+        self.low == 0 && self.high.is_empty()
     }
 }
 

@@ -94,7 +94,7 @@ impl SessionConfig {
                 enhanced_refresh: true,
                 as4: Some(local.asn),
                 extended_messages: self.extended_messages,
-                graceful_restart: graceful.then(|| GracefulRestart {
+                graceful_restart: graceful.then_some(GracefulRestart {
                     restarting,
                     notification: true,
                     time: restart_seconds,

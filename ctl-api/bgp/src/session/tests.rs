@@ -234,9 +234,9 @@ fn a_wrong_open_is_answered_with_the_right_subcode() {
     let good = Open { asn: 64513, hold_time: 90, router_id: Ipv4Addr::new(198, 18, 0, 2), capabilities };
     assert_eq!(answer(&good), None);
     let other_as = Capabilities { as4: Some(64999), ..good.capabilities.clone() };
-    assert_eq!(answer(&Open { asn: 64999, capabilities: other_as, ..good.clone() }), Some((2, 2)));
+    assert_eq!(answer(&Open { asn: 64999, capabilities: other_as, ..good }), Some((2, 2)));
     let ipv4 = Capabilities { families: None, ..good.capabilities.clone() };
-    assert_eq!(answer(&Open { capabilities: ipv4, ..good.clone() }), Some((2, 7)));
+    assert_eq!(answer(&Open { capabilities: ipv4, ..good }), Some((2, 7)));
     assert_eq!(answer(&Open { hold_time: 2, ..good }), Some((2, 6)));
 }
 

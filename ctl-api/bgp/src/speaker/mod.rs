@@ -406,7 +406,7 @@ impl<P: Policy> Speaker<P> {
                     self.actions.push_back(Action::Transmit { peer: id, connection, bytes });
                 }
                 Output::Close { connection } => {
-                    self.actions.push_back(Action::Close { peer: id, connection })
+                    self.actions.push_back(Action::Close { peer: id, connection });
                 }
                 Output::Established(negotiated) => self.up(now, id, negotiated),
                 Output::Down(down) => self.down(now, id, down),

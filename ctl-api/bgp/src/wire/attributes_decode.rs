@@ -245,7 +245,7 @@ fn read(slice: &Slice<'_>, context: &DecodeContext, parsed: &mut Parsed) -> Verd
 
 /// A list of records of N bytes: at least one, and nothing over.
 fn records<const N: usize>(value: &[u8]) -> Option<impl Iterator<Item = [u8; N]> + '_> {
-    (!value.is_empty() && value.len() % N == 0)
+    (!value.is_empty() && value.len().is_multiple_of(N))
         .then(|| value.chunks_exact(N).filter_map(|record| record.try_into().ok()))
 }
 

@@ -173,7 +173,7 @@ impl Membership {
         let mut bits = [0; 12];
         let used = usize::from(length).div_ceil(8);
         bits[..used].copy_from_slice(bytes.get(..used)?);
-        if length % 8 != 0 {
+        if !length.is_multiple_of(8) {
             bits[used - 1] &= 0xff << (8 - length % 8);
         }
         Some(Self { length, bits })

@@ -108,7 +108,8 @@ pub fn decode(body: &[u8], context: &DecodeContext) -> Result<Update, Notificati
     legacy(withdrawn, |nlri| update.withdrawn.push(nlri.nlri))?;
     let mut routes = Vec::new();
     legacy(nlri, |route| routes.push(route))?;
-    if !(withdrawn.is_empty() && nlri.is_empty()) && !context.families.contains(Family::Ipv4Unicast) {
+    let none = withdrawn.is_empty() && nlri.is_empty();
+    if !none && !context.families.contains(Family::Ipv4Unicast) {
         update.withdrawn.clear();
         routes.clear();
         update.faults.push(ignored("IPv4 routes, which were not agreed on"));
@@ -117,7 +118,7 @@ pub fn decode(body: &[u8], context: &DecodeContext) -> Result<Update, Notificati
     let reach = only(&slices, code::MP_REACH)?;
     let unreach = only(&slices, code::MP_UNREACH)?;
     let gone = unreach.map_or(Ok(None), |slice| mp_unreach(slice, context, &mut update))?;
-    let lone_unreach = slices.len() == 1 && withdrawn.is_empty() && nlri.is_empty();
+    let lone_unreach = slices.len() == 1 && none;
     if let (Some(family), true) = (gone, lone_unreach && whole) {
         update.end_of_rib = Some(family);
         return Ok(update);

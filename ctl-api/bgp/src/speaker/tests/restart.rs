@@ -81,7 +81,7 @@ fn long_lived_routes_are_the_last_resort_and_go_in_the_end() {
     let private = vpn(0, 50);
     let mut no_llgr = attributes(0, &[target(1)]);
     no_llgr.communities.push(Community::NO_LLGR);
-    network.speakers[0].announce(no_llgr, [private.clone()]);
+    network.speakers[0].announce(no_llgr, [private]);
     network.run_secs(5);
     network.cut(0, 1, false);
     network.run_secs(70);

@@ -201,7 +201,7 @@ struct Even;
 impl Policy for Even {
     fn import(&mut self, _: PeerId, route: Candidate<'_>) -> Verdict {
         let label = route.payload.label.unwrap().as_mpls();
-        if label % 2 == 0 { Verdict::Accept } else { Verdict::Reject("odd label") }
+        if label.is_multiple_of(2) { Verdict::Accept } else { Verdict::Reject("odd label") }
     }
 
     fn export(&mut self, _: PeerId, route: Candidate<'_>) -> Verdict {

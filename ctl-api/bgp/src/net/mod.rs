@@ -1,0 +1,372 @@
+//! A driver for the speaker on tokio: sockets and a clock.
+//!
+//! One task owns the speaker. Each connection has a task that reads and one
+//! that writes; what they bring waits in bounded queues, so that a slow reader
+//! of events slows the peers, not the memory.
+//!
+//! - [`run`]: the task; [`Handle`]: how others reach the speaker in it
+//! - `connection`: one connection; `socket`: options of sockets
+
+mod connection;
+mod socket;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+
+use crate::rib::PeerId;
+use crate::rib::policy::Policy;
+use crate::session::{ConnectionId, Input};
+use crate::speaker::{Action, Event, Speaker, Transport};
+use connection::Connection;
+
+/// Events that may wait for their reader before nothing more is read from
+/// peers.
+const EVENT_BACKLOG: usize = 65_536;
+/// Events in one batch.
+const EVENT_BATCH: usize = 4096;
+
+/// Something to do with the speaker.
+type Command<P> = Box<dyn FnOnce(&mut Speaker<P>, Duration) + Send>;
+
+/// Reaches the speaker of a [`run`]. When the last one is gone, the task ends
+/// and closes its sockets without a notification: a peer with graceful restart
+/// keeps its routes. Stop the peers first where that is not meant.
+#[derive(Debug)]
+pub struct Handle<P> {
+    commands: mpsc::Sender<Command<P>>,
+}
+
+impl<P> Clone for Handle<P> {
+    fn clone(&self) -> Self {
+        Self { commands: self.commands.clone() }
+    }
+}
+
+/// The task of the speaker has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the BGP speaker has ended")]
+pub struct Ended;
+
+impl<P: 'static> Handle<P> {
+    /// Does something with the speaker, in its task, and gives the answer back.
+    /// The work must not take long: sessions wait for it.
+    ///
+    /// # Errors
+    /// Where the task has ended.
+    pub async fn with<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Speaker<P>, Duration) -> R + Send + 'static,
+    ) -> Result<R, Ended> {
+        let (answer, answered) = oneshot::channel();
+        let command: Command<P> = Box::new(move |speaker, now| {
+            // Who asked may be gone.
+            let _ = answer.send(work(speaker, now));
+        });
+        self.commands.send(command).await.map_err(|_| Ended)?;
+        answered.await.map_err(|_| Ended)
+    }
+}
+
+/// What connections bring, apart from bytes.
+enum Control {
+    Accepted(TcpStream, IpAddr),
+    Connected(PeerId, u64, TcpStream),
+    ConnectFailed(PeerId, u64),
+    Sent(ConnectionId, usize),
+}
+
+/// What a connection received: bytes, or its end.
+struct Received {
+    connection: ConnectionId,
+    bytes: Option<Vec<u8>>,
+}
+
+/// Binds the addresses to listen on.
+///
+/// # Errors
+/// An address cannot be bound; the error names it.
+pub fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let bind = |address: &SocketAddr| {
+        socket::listener(*address)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    };
+    addresses.iter().map(bind).collect()
+}
+
+/// A handle, and the future that drives the speaker until the last handle is
+/// gone. Events come in batches, in order.
+pub fn run<P: Policy + Send + 'static>(
+    speaker: Speaker<P>,
+    listeners: Vec<TcpListener>,
+    events: mpsc::Sender<Vec<Event>>,
+) -> (Handle<P>, impl Future<Output = ()> + Send) {
+    let (commands, receiver) = mpsc::channel(64);
+    let driver = Driver::new(speaker, listeners);
+    (Handle { commands }, driver.drive(receiver, events))
+}
+
+struct Driver<P> {
+    speaker: Speaker<P>,
+    start: Instant,
+    listeners: Vec<std::sync::Arc<TcpListener>>,
+    connections: HashMap<ConnectionId, Connection>,
+    next_connection: u64,
+    /// The number of the latest try to connect, by peer.
+    connecting: HashMap<PeerId, u64>,
+    /// Peers whose MD5 keys the listeners know.
+    keys: HashSet<(IpAddr, String)>,
+    control: mpsc::UnboundedSender<Control>,
+    control_receiver: Option<mpsc::UnboundedReceiver<Control>>,
+    received: mpsc::Sender<Received>,
+    receiver: Option<mpsc::Receiver<Received>>,
+}
+
+impl<P: Policy + Send + 'static> Driver<P> {
+    fn new(speaker: Speaker<P>, listeners: Vec<TcpListener>) -> Self {
+        let (control, control_receiver) = mpsc::unbounded_channel();
+        let (received, receiver) = mpsc::channel(64);
+        Self {
+            speaker,
+            start: Instant::now(),
+            listeners: listeners.into_iter().map(std::sync::Arc::new).collect(),
+            connections: HashMap::new(),
+            next_connection: 0,
+            connecting: HashMap::new(),
+            keys: HashSet::new(),
+            control,
+            control_receiver: Some(control_receiver),
+            received,
+            receiver: Some(receiver),
+        }
+    }
+
+    async fn drive(mut self, mut commands: mpsc::Receiver<Command<P>>, events: mpsc::Sender<Vec<Event>>) {
+        let (Some(mut control), Some(mut received)) = (self.control_receiver.take(), self.receiver.take())
+        else {
+            return;
+        };
+        let accepting: Vec<_> = self.listeners.iter().map(|listener| self.accept(listener.clone())).collect();
+        self.renew_keys();
+        let mut backlog: Vec<Event> = Vec::new();
+        let mut batch = Vec::new();
+        // Whether anybody still reads events.
+        let mut heard = true;
+        loop {
+            self.act(&mut backlog);
+            if !heard {
+                backlog.clear();
+            }
+            let wait = self.speaker.deadline().map(|at| at.saturating_sub(self.start.elapsed()));
+            tokio::select! {
+                Some(control) = control.recv() => self.control(control),
+                count = received.recv_many(&mut batch, 16), if backlog.len() < EVENT_BACKLOG => {
+                    debug_assert!(count > 0, "the driver itself holds a sender");
+                    for received in batch.drain(..) {
+                        self.received(received);
+                    }
+                }
+                command = commands.recv() => match command {
+                    Some(command) => {
+                        command(&mut self.speaker, self.start.elapsed());
+                        self.renew_keys();
+                    }
+                    None => break,
+                },
+                ready = events.reserve(), if heard && !backlog.is_empty() => {
+                    if let Ok(permit) = ready {
+                        let rest = backlog.split_off(backlog.len().min(EVENT_BATCH));
+                        permit.send(std::mem::replace(&mut backlog, rest));
+                    } else {
+                        heard = false;
+                    }
+                }
+                () = sleep(wait) => self.speaker.handle_timeout(self.start.elapsed()),
+            }
+        }
+        for task in accepting {
+            task.abort();
+        }
+        // What was given to send, such as the notifications of peers that were
+        // stopped, still goes out.
+        self.act(&mut backlog);
+    }
+
+    /// Carries out what the speaker wants.
+    fn act(&mut self, backlog: &mut Vec<Event>) {
+        while let Some(action) = self.speaker.poll_action(self.start.elapsed()) {
+            match action {
+                Action::Connect(peer) => self.connect(peer),
+                Action::Abandon(peer) => {
+                    self.connecting.remove(&peer);
+                }
+                Action::Transmit { connection, bytes, .. } => {
+                    if let Some(connection) = self.connections.get(&connection) {
+                        connection.send(bytes);
+                    }
+                }
+                Action::Close { connection, .. } => {
+                    // The rest of what was sent goes out while it is dropped.
+                    self.connections.remove(&connection);
+                }
+            }
+        }
+        while let Some(event) = self.speaker.poll_event() {
+            backlog.push(event);
+        }
+    }
+
+    fn accept(&self, listener: std::sync::Arc<TcpListener>) -> tokio::task::JoinHandle<()> {
+        let control = self.control.clone();
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, from)) => {
+                        if control.send(Control::Accepted(stream, from.ip().to_canonical())).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        // Out of descriptors, most likely: it passes.
+                        warn!("cannot accept a BGP connection: {error}");
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                }
+            }
+        })
+    }
+
+    fn connect(&mut self, peer: PeerId) {
+        let Some(config) = self.speaker.peer_config(peer) else { return };
+        let address = SocketAddr::new(config.session.address, config.transport.port);
+        let transport = config.transport.clone();
+        self.next_connection += 1;
+        let attempt = self.next_connection;
+        self.connecting.insert(peer, attempt);
+        let control = self.control.clone();
+        tokio::spawn(async move {
+            // The speaker gives up sooner or later; this frees the socket.
+            let connecting = connection::connect(address, &transport);
+            let result = match tokio::time::timeout(Duration::from_secs(30), connecting).await {
+                Ok(Ok(stream)) => Control::Connected(peer, attempt, stream),
+                Ok(Err(error)) => {
+                    debug!("cannot connect to BGP peer {address}: {error}");
+                    Control::ConnectFailed(peer, attempt)
+                }
+                Err(_) => Control::ConnectFailed(peer, attempt),
+            };
+            // The driver may have ended.
+            let _ = control.send(result);
+        });
+    }
+
+    fn control(&mut self, control: Control) {
+        let now = self.start.elapsed();
+        match control {
+            Control::Accepted(stream, from) => match self.speaker.peer_of(from) {
+                Some(peer) => self.opened(peer, stream, false),
+                None => debug!("a BGP connection from {from} was refused: there is no such peer"),
+            },
+            Control::Connected(peer, attempt, stream) => {
+                if self.connecting.get(&peer) == Some(&attempt) {
+                    self.connecting.remove(&peer);
+                    self.opened(peer, stream, true);
+                }
+            }
+            Control::ConnectFailed(peer, attempt) => {
+                if self.connecting.get(&peer) == Some(&attempt) {
+                    self.connecting.remove(&peer);
+                    self.speaker.handle(now, peer, Input::ConnectFailed);
+                }
+            }
+            Control::Sent(connection, bytes) => {
+                if let Some(peer) = self.connections.get(&connection).map(|connection| connection.peer) {
+                    self.speaker.handle(now, peer, Input::Sent { connection, bytes });
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, peer: PeerId, stream: TcpStream, outgoing: bool) {
+        let transport = self.speaker.peer_config(peer).map(|config| config.transport.clone());
+        if let Err(error) = socket::prepare(&stream, &transport.unwrap_or_default()) {
+            warn!("cannot set the options of a BGP connection: {error}");
+            if outgoing {
+                self.speaker.handle(self.start.elapsed(), peer, Input::ConnectFailed);
+            }
+            return;
+        }
+        self.next_connection += 1;
+        let connection = ConnectionId(self.next_connection);
+        let tasks = Connection::start(peer, connection, stream, self.received.clone(), self.control.clone());
+        self.connections.insert(connection, tasks);
+        self.speaker.handle(self.start.elapsed(), peer, Input::Opened { connection, outgoing });
+    }
+
+    fn received(&mut self, received: Received) {
+        let connection = received.connection;
+        let Some(peer) = self.connections.get(&connection).map(|connection| connection.peer) else { return };
+        let now = self.start.elapsed();
+        match &received.bytes {
+            Some(bytes) => self.speaker.handle(now, peer, Input::Bytes { connection, bytes }),
+            None => {
+                self.connections.remove(&connection);
+                self.speaker.handle(now, peer, Input::Closed { connection });
+            }
+        }
+    }
+
+    /// Tells the listeners the MD5 keys of the peers.
+    fn renew_keys(&mut self) {
+        let key = |peer: PeerId| {
+            let config = self.speaker.peer_config(peer)?;
+            Some((config.session.address, config.transport.md5.clone()?))
+        };
+        let wanted: HashSet<_> = self.speaker.peers().filter_map(key).collect();
+        if wanted == self.keys {
+            return;
+        }
+        let gone = self.keys.difference(&wanted).map(|(address, _)| (*address, ""));
+        let new = wanted.difference(&self.keys).map(|(address, key)| (*address, key.as_str()));
+        for (address, key) in gone.chain(new) {
+            for listener in &self.listeners {
+                let same_family =
+                    listener.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
+                if same_family && let Err(error) = socket::set_md5(listener.as_raw_fd(), address, key) {
+                    warn!("cannot set the MD5 key of BGP peer {address} on a listener: {error}");
+                }
+            }
+        }
+        self.keys = wanted;
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a key or a distance of a peer's transport can be used.
+///
+/// # Errors
+/// In words, what is wrong with it.
+pub fn check_transport(transport: &Transport) -> Result<(), &'static str> {
+    if transport.md5.as_ref().is_some_and(|key| key.is_empty() || key.len() > socket::MD5_KEY_LIMIT) {
+        return Err("an MD5 key has 1 to 80 bytes");
+    }
+    if transport.ttl_security == Some(0) {
+        return Err("a peer is at least one hop away");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ pub struct Session {
     connecting: bool,
     /// When the machine acts by itself: gives up connecting, or tries again.
     retry_at: Option<Duration>,
+    /// Until then the peer's connections are refused too.
+    held_until: Option<Duration>,
     /// Tries that came to nothing, one after the other.
     failures: u32,
     /// State of the generator for the random part of waits.
@@ -59,6 +61,7 @@ impl Session {
             started: false,
             connecting: false,
             retry_at: None,
+            held_until: None,
             failures: 0,
             random: seed,
             connections: Vec::new(),
@@ -136,7 +139,7 @@ impl Session {
     }
 
     /// Ends the session with a notification and starts it again after
-    /// `again`, or not by itself.
+    /// `again`, or not by itself. Until then the peer gets no connection.
     pub fn stop(&mut self, now: Duration, notification: &Notification, again: Option<Duration>) {
         let hard = self
             .negotiated()
@@ -152,12 +155,14 @@ impl Session {
         }
         self.started = again.is_some();
         self.retry_at = again.map(|wait| now + wait);
+        self.held_until = self.retry_at;
     }
 
     /// Takes what happened.
     pub fn handle(&mut self, now: Duration, input: Input<'_>) {
         match input {
             Input::Start => {
+                self.held_until = None;
                 if !std::mem::replace(&mut self.started, true) {
                     self.try_connect(now);
                 }
@@ -228,8 +233,9 @@ impl Session {
             self.retry_at = None;
         }
         let confirmed = self.connections.iter().any(|connection| connection.peer.is_some());
+        self.held_until = self.held_until.filter(|until| *until > now);
         // No connection is wanted, or none of this side's.
-        if !self.started || !asked_for || (outgoing && confirmed) {
+        if !self.started || self.held_until.is_some() || !asked_for || (outgoing && confirmed) {
             self.outputs.push_back(Output::Close { connection: id });
             return;
         }

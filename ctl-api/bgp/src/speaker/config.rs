@@ -59,6 +59,11 @@ pub struct PrefixLimit {
     pub again: Option<Duration>,
 }
 
+impl PrefixLimit {
+    /// A million, a warning at nine tenths, and another try after five minutes.
+    pub const DEFAULT: Self = Self { limit: 1_000_000, warn: 900_000, again: Some(Duration::from_secs(300)) };
+}
+
 /// What the sockets of a peer need. The speaker passes it through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transport {
@@ -86,7 +91,11 @@ pub struct PeerConfig {
     pub session: SessionConfig,
     /// Its sockets.
     pub transport: Transport,
-    /// Limits, by [`Family::index`].
+    /// Longest attributes of a route, in bytes of what they hold; longer ones
+    /// are refused.
+    pub attribute_limit: usize,
+    /// Limits, by [`Family::index`]: a million routes where nothing else is
+    /// told.
     pub prefix_limits: [Option<PrefixLimit>; Family::ALL.len()],
     /// The peer is a client of this speaker as a route reflector (RFC 4456).
     pub reflector_client: bool,
@@ -108,7 +117,8 @@ impl PeerConfig {
         Self {
             session,
             transport: Transport::default(),
-            prefix_limits: [None; Family::ALL.len()],
+            attribute_limit: 8192,
+            prefix_limits: [Some(PrefixLimit::DEFAULT); Family::ALL.len()],
             reflector_client: false,
             unicast_next_hop: None,
             enforce_first_as: true,

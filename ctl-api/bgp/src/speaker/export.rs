@@ -18,6 +18,9 @@ use crate::wire::{Attributes, Community, Family, Membership, NextHop, Nlri, Payl
 /// that the window of what may wait for the network is not overrun by far.
 const BATCH: usize = 4096;
 
+/// Bytes after which a batch ends early, where attributes are long.
+const BATCH_BYTES: usize = 1024 * 1024;
+
 /// Attributes as a peer gets them, by the pointer of those in the table. The
 /// table's are held along, so that no pointer is used twice.
 type Outgoing = HashMap<(*const Attributes, PeerId), (Arc<Attributes>, Option<Arc<Attributes>>)>;
@@ -191,6 +194,10 @@ impl<P: Policy> Speaker<P> {
         let context = negotiated.encode_context();
         let mut announcements = Vec::new();
         for (attributes, routes) in groups {
+            if announcements.len() > BATCH_BYTES {
+                self.put_back(id, family, routes);
+                continue;
+            }
             let pairs = routes.iter().map(|(nlri, payload)| (nlri, payload));
             match encode(family, &attributes, pairs, &context, &mut announcements) {
                 Ok(()) => {
@@ -215,6 +222,18 @@ impl<P: Policy> Speaker<P> {
         if let Some(peer) = self.peer_mut(id) {
             peer.announced += sent;
             peer.withdrawn += gone.len() as u64;
+        }
+    }
+
+    /// Routes whose turn comes with the next batch.
+    fn put_back(&mut self, id: PeerId, family: Family, routes: Vec<(Nlri, Payload)>) {
+        for (nlri, _) in routes.into_iter().rev() {
+            if let Some(entry) = self.rib.entry_mut(&nlri)
+                && entry.queued.insert(id)
+                && let Some(Some(peer)) = self.peers.get_mut(id.0 as usize)
+            {
+                peer.queues[family.index()].keys.push_front(nlri);
+            }
         }
     }
 

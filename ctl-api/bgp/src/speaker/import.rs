@@ -69,6 +69,9 @@ impl<P: Policy> Speaker<P> {
     fn refusal(&self, id: PeerId, attributes: &Attributes) -> Option<&'static str> {
         let peer = self.peer(id)?;
         let internal = peer.source?.internal;
+        if attributes.weight() > peer.config.attribute_limit {
+            return Some("the attributes are longer than the limit");
+        }
         if attributes.as_path.contains(self.config.asn) {
             return Some("own AS in the path");
         }

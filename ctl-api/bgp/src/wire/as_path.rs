@@ -75,6 +75,14 @@ impl AsPath {
         self.0.iter().any(|segment| segment.asns.contains(&asn))
     }
 
+    /// Whether a part of it is of a confederation.
+    pub fn has_confederation(&self) -> bool {
+        let inside = |segment: &Segment| {
+            matches!(segment.kind, SegmentKind::ConfederationSequence | SegmentKind::ConfederationSet)
+        };
+        self.0.iter().any(inside)
+    }
+
     /// Puts an AS in front (RFC 4271 section 5.1.2).
     pub fn prepend(&mut self, asn: u32) {
         match self.0.first_mut() {

@@ -174,6 +174,17 @@ impl Attributes {
         found.unwrap_or((false, 0))
     }
 
+    /// Bytes that the lists in it hold, about: what it costs to keep it.
+    pub fn weight(&self) -> usize {
+        let path: usize = self.as_path.0.iter().map(|segment| 2 + 4 * segment.asns.len()).sum();
+        let unknown: usize = self.unknown.iter().map(|raw| 3 + raw.value.len()).sum();
+        path + 4 * (self.cluster_list.len() + self.communities.len())
+            + 8 * self.extended.len()
+            + 12 * self.large.len()
+            + self.pmsi.as_ref().map_or(0, |pmsi| pmsi.len())
+            + unknown
+    }
+
     /// Gives back memory that growing left unused.
     pub(crate) fn shrink(&mut self) {
         self.cluster_list.shrink_to_fit();

@@ -156,6 +156,12 @@ fn read(slice: &Slice<'_>, context: &DecodeContext, parsed: &mut Parsed) -> Verd
             parsed.has_origin = true;
         }
         code::AS_PATH => match AsPath::decode(value, context.as4) {
+            // RFC 7607 section 2.
+            Some(path) if path.contains(0) => return withdraw("AS_PATH with AS 0"),
+            // RFC 5065 section 5: confederations stay inside.
+            Some(path) if !context.internal && path.has_confederation() => {
+                return withdraw("AS_PATH of a confederation on an external session");
+            }
             Some(path) => {
                 attributes.as_path = path;
                 parsed.has_as_path = true;

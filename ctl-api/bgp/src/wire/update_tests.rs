@@ -188,6 +188,19 @@ fn each_error_has_the_decision_of_rfc_7606() {
 }
 
 #[test]
+fn as_zero_and_confederations_from_outside_are_withdrawn() {
+    for (kind, asn, internal, withdrawn) in
+        [(2, 0, true, 1), (3, 9, false, 1), (3, 9, true, 0), (2, 9, false, 0)]
+    {
+        let mut body = with_attributes(&[&HOP[..], &[0x40, code::LOCAL_PREF, 4, 0, 0, 0, 1]].concat());
+        body[11] = kind;
+        body[13..17].copy_from_slice(&u32::to_be_bytes(asn));
+        let update = decode(&body, &DecodeContext { internal, ..CONTEXT }).unwrap();
+        assert_eq!(update.withdrawn.len(), withdrawn, "{kind} {asn} {internal} {:?}", update.faults);
+    }
+}
+
+#[test]
 fn only_what_cannot_be_framed_ends_the_session() {
     for body in
         [&[0, 9, 0, 0][..], &[0, 0, 0, 9, 1], &[0, 0, 0, 0, 33, 1, 2, 3, 4, 5], &[0, 2, 24, 1, 0, 0], &[0]]

@@ -70,10 +70,41 @@ fn too_many_routes_warn_first_and_end_the_session_for_the_time_given() {
     assert_eq!(network.speakers[1].rib().len(Family::Vpnv4), 0);
     network.run_secs(60);
     assert_ne!(network.state(1, 0), State::Established);
+    let ups = network.events[1].iter().filter(|event| matches!(event, Event::Up { .. })).count();
+    assert_eq!(ups, 1, "the peer's own tries are refused");
     network.speakers[0].withdraw(&[vpn(0, 9).nlri, vpn(0, 10).nlri, vpn(0, 11).nlri]);
     network.run_secs(300);
     assert_eq!(network.state(1, 0), State::Established);
     assert_eq!(network.speakers[1].rib().len(Family::Vpnv4), 9);
+}
+
+#[test]
+fn attributes_beyond_the_limit_are_refused_by_name() {
+    let mut network = Network::new(2);
+    network.link(0, 1, |index, config| {
+        plain(index, config);
+        config.attribute_limit = 1000;
+    });
+    let mut long = attributes(0, &[]);
+    long.communities = (0..300).map(Community).collect();
+    network.speakers[0].announce(long, [vpn(0, 1)]);
+    network.speakers[0].announce(attributes(0, &[]), [vpn(0, 2)]);
+    network.run_secs(10);
+    assert_eq!(refusals(&network, 1), BTreeSet::from(["the attributes are longer than the limit"]));
+    assert_eq!(network.speakers[1].rib().len(Family::Vpnv4), 1);
+}
+
+#[test]
+fn routes_with_large_attributes_go_out_in_pieces_and_all_arrive() {
+    let mut network = Network::new(2);
+    network.link(0, 1, plain);
+    for number in 0..400 {
+        let mut large = attributes(0, &[]);
+        large.communities = (0..1500).map(|low| Community(number << 16 | low)).collect();
+        network.speakers[0].announce(large, [vpn(0, number)]);
+    }
+    network.run_secs(30);
+    assert_eq!(network.speakers[1].rib().len(Family::Vpnv4), 400);
 }
 
 #[test]

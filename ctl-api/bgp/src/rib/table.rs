@@ -51,7 +51,8 @@ pub struct Rib {
 }
 
 impl Rib {
-    /// How many route keys of a family there are.
+    /// How many route keys of a family there are, with those that are gone and
+    /// that some peer is still to be told of.
     pub fn len(&self, family: Family) -> usize {
         self.tables[family.index()].len()
     }

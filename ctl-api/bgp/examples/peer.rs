@@ -4,6 +4,7 @@
 //!
 //! - `asn=64512 id=198.18.0.1`: who it is
 //! - `listen=198.18.0.1:179`: where it takes connections; not at all without
+//! - `local=2001:db8::1`: where it connects from; its `id` without
 //! - `peer=198.18.0.2 peer-asn=64513 port=179 passive=false`: its one peer
 //! - `families=ipv4,vpnv4,evpn`, `md5=KEY`, `hops=1` (TTL security),
 //!   `restart=SECONDS`, `long-lived=SECONDS`, `gobgp=true`: about the peer
@@ -165,7 +166,7 @@ async fn main() -> Result<(), Error> {
     };
     let transport = Transport {
         port: options.value("port")?.unwrap_or(179),
-        local_address: Some(IpAddr::V4(id)),
+        local_address: Some(options.value("local")?.unwrap_or(IpAddr::V4(id))),
         md5: options.value("md5")?,
         ttl_security: options.value("hops")?,
     };

@@ -13,11 +13,15 @@ use crate::wire::{Attributes, Family, FamilySet, Nlri, Notification, Payload};
 
 impl<P: Policy> Speaker<P> {
     pub(super) fn import(&mut self, now: Duration, id: PeerId, update: Update) {
+        let reason = update.withdraw_reason().unwrap_or("treated as withdrawn");
         for fault in update.faults {
             self.events.push_back(Event::Fault { peer: id, fault });
         }
         for nlri in &update.withdrawn {
             self.take(id, nlri);
+        }
+        for nlri in update.treated_as_withdrawn {
+            self.refuse(id, nlri, reason);
         }
         for group in update.announced {
             if !self.import_group(now, id, group) {

@@ -377,6 +377,15 @@ impl<P: Policy> Speaker<P> {
         self.wanted = targets;
     }
 
+    /// Looks at all routes for a peer again: after the policy for what it gets
+    /// has changed.
+    pub fn export_again(&mut self, id: PeerId) {
+        let families = self.peer(id).and_then(|peer| peer.session.negotiated()).map(|agreed| agreed.families);
+        for family in families.unwrap_or_default().iter() {
+            self.queue_all(id, family);
+        }
+    }
+
     /// Asks a peer to send the routes of a family again. Returns whether it can.
     pub fn refresh(&mut self, now: Duration, id: PeerId, family: Family) -> bool {
         let Some(peer) = self.peer_mut(id) else { return false };

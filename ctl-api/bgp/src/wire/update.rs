@@ -22,6 +22,14 @@ pub struct DecodeContext {
     pub families: FamilySet,
 }
 
+impl Update {
+    /// Why routes count as withdrawn.
+    pub fn withdraw_reason(&self) -> Option<&'static str> {
+        let fault = self.faults.iter().find(|fault| fault.action == FaultAction::TreatAsWithdraw)?;
+        Some(fault.reason)
+    }
+}
+
 /// What was done about an error in an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultAction {
@@ -71,9 +79,11 @@ pub struct Announcement {
 /// An update, read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Update {
-    /// Routes that are gone, those of [`FaultAction::TreatAsWithdraw`] included.
-    /// They come before the announcements.
+    /// Routes that are gone. They come before the announcements.
     pub withdrawn: Vec<Nlri>,
+    /// Routes that were announced and count as withdrawn, for the first fault
+    /// with [`FaultAction::TreatAsWithdraw`].
+    pub treated_as_withdrawn: Vec<Nlri>,
     /// Routes that are there; at most two groups.
     pub announced: Vec<Announcement>,
     /// The peer has sent all routes of this family (RFC 4724 section 2).
@@ -166,7 +176,7 @@ fn settle(update: &mut Update, attributes: Attributes, routes: Vec<Route>, withd
         withdraw = true;
     }
     if withdraw {
-        update.withdrawn.extend(routes.into_iter().map(|route| route.nlri));
+        update.treated_as_withdrawn.extend(routes.into_iter().map(|route| route.nlri));
     } else if !routes.is_empty() {
         update.announced.push(Announcement { attributes, routes });
     }

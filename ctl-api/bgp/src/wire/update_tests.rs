@@ -114,7 +114,7 @@ proptest! {
         let at = reach + at.index(body.len() - reach);
         body[at] = value;
         let Ok(update) = decode(&body, &CONTEXT) else { return Ok(()) };
-        let mut named: Vec<Nlri> = update.withdrawn;
+        let mut named: Vec<Nlri> = update.treated_as_withdrawn;
         named.extend(update.announced.into_iter().flat_map(|group| group.routes).map(|route| route.nlri));
         for route in &routes {
             prop_assert!(named.contains(&route.nlri), "{:?} is lost; faults {:?}", route, update.faults);
@@ -176,13 +176,17 @@ fn each_error_has_the_decision_of_rfc_7606() {
         assert_eq!(update.faults.len(), 1, "{more:?} {:?}", update.faults);
         assert_eq!(update.faults[0].action, action, "{more:?}");
         let withdrawn = action == Withdraw;
-        assert_eq!((update.withdrawn.len(), update.announced.len()), (withdrawn.into(), (!withdrawn).into()));
+        assert_eq!(
+            (update.treated_as_withdrawn.len(), update.announced.len()),
+            (withdrawn.into(), (!withdrawn).into())
+        );
     }
     for (hop, reason) in
         [(&[][..], "missing"), (&[0x40, code::NEXT_HOP, 4, 224, 0, 0, 1], "no address of a host")]
     {
         let update = external(&with_attributes(hop));
-        assert_eq!(update.withdrawn.len(), 1);
+        assert_eq!(update.treated_as_withdrawn.len(), 1);
+        assert_eq!(update.withdraw_reason(), Some(update.faults[0].reason));
         assert!(update.faults[0].reason.contains(reason));
     }
 }
@@ -196,7 +200,12 @@ fn as_zero_and_confederations_from_outside_are_withdrawn() {
         body[11] = kind;
         body[13..17].copy_from_slice(&u32::to_be_bytes(asn));
         let update = decode(&body, &DecodeContext { internal, ..CONTEXT }).unwrap();
-        assert_eq!(update.withdrawn.len(), withdrawn, "{kind} {asn} {internal} {:?}", update.faults);
+        assert_eq!(
+            update.treated_as_withdrawn.len(),
+            withdrawn,
+            "{kind} {asn} {internal} {:?}",
+            update.faults
+        );
     }
 }
 
@@ -248,7 +257,8 @@ fn attributes_too_long_for_a_message_are_refused_and_nothing_is_written() {
     assert_eq!((result, out.len()), (Err(EncodeError::TooLong), 0));
     let long = EncodeContext { as4: true, limit: EXTENDED_LIMIT };
     encode(Family::Ipv4Unicast, &attributes, pairs(&[route]), &long, &mut out).unwrap();
-    assert_eq!(decode(&bodies(&out, true)[0], &CONTEXT).unwrap().withdrawn.len(), 1, "no LOCAL_PREF inside");
+    let update = decode(&bodies(&out, true)[0], &CONTEXT).unwrap();
+    assert_eq!(update.withdraw_reason(), Some("LOCAL_PREF is missing"));
 }
 
 /// Another codec reads what this one writes, and reads as many routes.

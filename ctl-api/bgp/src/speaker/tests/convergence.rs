@@ -106,6 +106,23 @@ fn fifty_clusters_converge_over_two_transit_speakers() {
     check(&network, &links, &routes);
 }
 
+/// What is sent grows with the routes that each one gets, and with nothing else.
+#[test]
+fn over_one_transit_speaker_every_route_is_sent_once_to_each() {
+    for size in [5, 20, 51] {
+        let links: BTreeSet<(usize, usize)> = (1..size).map(|at| (0, at)).collect();
+        let (mut network, routes) = build(size, &links, 4);
+        network.run_secs(60);
+        check(&network, &links, &routes);
+        for at in 1..size {
+            let down = network.speakers[0].status(network.peer(0, at)).unwrap();
+            assert_eq!((down.announced, down.withdrawn), (4 * (size as u64 - 1), 0));
+            let up = network.speakers[at].status(network.peer(at, 0)).unwrap();
+            assert_eq!((up.announced, up.withdrawn), (4, 0));
+        }
+    }
+}
+
 #[test]
 fn a_route_that_flaps_while_a_peer_is_busy_is_sent_once() {
     let (mut network, _) = build(2, &ring(2), 1);

@@ -7,9 +7,14 @@ use std::time::Duration;
 use super::network::*;
 use crate::rib::PeerId;
 use crate::rib::policy::{Candidate, Policy, Verdict};
-use crate::session::State;
+use crate::session::{ConnectionId, Input, SessionConfig, State};
 use crate::speaker::{Event, PeerConfig, PrefixLimit, Speaker, SpeakerConfig};
-use crate::wire::{Attributes, Community, ExtendedCommunity, Family, Nlri, Payload, Route};
+use crate::wire::message::encode_keepalive;
+use crate::wire::open::{Capabilities, Open};
+use crate::wire::update::{EncodeContext, encode};
+use crate::wire::{
+    AsPath, Attributes, Community, ExtendedCommunity, Family, FamilySet, Nlri, Payload, Route,
+};
 
 fn plain(_: usize, config: &mut PeerConfig) {
     config.session.families.remove(Family::RouteTarget);
@@ -42,6 +47,81 @@ fn a_loop_a_foreign_path_and_the_own_address_are_refused_by_name() {
     assert_eq!(refusals(&network, 1), BTreeSet::from(["the next hop is this speaker"]));
     assert!(network.speakers[1].rib().best(&vpn(0, 2).nlri).is_some());
     assert!(network.speakers[1].rib().best(&vpn(0, 1).nlri).is_none());
+}
+
+/// A standing session of a speaker with a peer that the test plays.
+fn played() -> (Speaker, PeerId, ConnectionId) {
+    let mut speaker = Speaker::new(config(0), crate::rib::policy::AcceptAll, Duration::ZERO);
+    let session = SessionConfig { passive: true, ..SessionConfig::new(address(1), asn(1)) };
+    let peer = speaker.add_peer(Duration::ZERO, PeerConfig::new(session)).unwrap();
+    let connection = ConnectionId(1);
+    speaker.handle(Duration::ZERO, peer, Input::Opened { connection, outgoing: false });
+    let capabilities =
+        Capabilities { families: Some(FamilySet::ALL), as4: Some(asn(1)), ..Capabilities::default() };
+    let mut bytes = Vec::new();
+    Open { asn: asn(1), hold_time: 0, router_id: [198, 18, 9, 9].into(), capabilities }.encode(&mut bytes);
+    encode_keepalive(&mut bytes);
+    speaker.handle(Duration::ZERO, peer, Input::Bytes { connection, bytes: &bytes });
+    assert_eq!(speaker.state(peer), Some(State::Established));
+    (speaker, peer, connection)
+}
+
+#[test]
+fn a_damaged_update_takes_its_routes_back_and_names_them() {
+    let (mut speaker, peer, connection) = played();
+    let route = vpn(1, 1);
+    let mut sent = attributes(1, &[target(1)]);
+    sent.as_path = AsPath::sequence([asn(1)]);
+    let mut bytes = Vec::new();
+    let context = EncodeContext { as4: true, limit: 4096 };
+    encode(Family::Vpnv4, &sent, [(&route.nlri, &route.payload)], &context, &mut bytes).unwrap();
+    speaker.handle(Duration::ZERO, peer, Input::Bytes { connection, bytes: &bytes });
+    assert!(speaker.rib().best(&route.nlri).is_some());
+    while speaker.poll_event().is_some() {}
+    // ORIGIN is the first attribute after the routes.
+    let origin = bytes.windows(4).position(|window| window == [0x40, 1, 1, 0]).unwrap();
+    bytes[origin + 3] = 9;
+    speaker.handle(Duration::ZERO, peer, Input::Bytes { connection, bytes: &bytes });
+    assert!(speaker.rib().best(&route.nlri).is_none());
+    assert_eq!(speaker.state(peer), Some(State::Established));
+    let named = std::iter::from_fn(|| speaker.poll_event()).any(|event| {
+        matches!(event, Event::Refused { nlri, reason, .. } if nlri == route.nlri && reason.contains("ORIGIN"))
+    });
+    assert!(named);
+}
+
+#[test]
+fn a_family_that_cannot_be_read_is_given_up_and_the_others_go_on() {
+    let (mut speaker, peer, connection) = played();
+    let unicast = Route { nlri: Nlri::Ipv4("10.9.0.0/16".parse().unwrap()), payload: Payload::default() };
+    let mut sent = attributes(1, &[target(1)]);
+    sent.as_path = AsPath::sequence([asn(1)]);
+    let context = EncodeContext { as4: true, limit: 4096 };
+    let mut bytes = Vec::new();
+    for route in [&vpn(1, 1), &unicast] {
+        encode(route.nlri.family(), &sent, [(&route.nlri, &route.payload)], &context, &mut bytes).unwrap();
+    }
+    speaker.handle(Duration::ZERO, peer, Input::Bytes { connection, bytes: &bytes });
+    let held = |speaker: &Speaker, family| speaker.rib().routes(family).count();
+    assert_eq!(held(&speaker, Family::Vpnv4), 1);
+    // The next hop of the first update says that it is longer.
+    bytes[19 + 4 + 3 + 3] = 200;
+    speaker.handle(Duration::ZERO, peer, Input::Bytes { connection, bytes: &bytes });
+    assert_eq!((held(&speaker, Family::Vpnv4), held(&speaker, Family::Ipv4Unicast)), (0, 1));
+    assert_eq!(speaker.state(peer), Some(State::Established));
+}
+
+#[test]
+fn after_a_change_of_policy_the_routes_go_out_anew() {
+    let mut network = Network::with(2, |index| Speaker::new(config(index), Even, Duration::ZERO));
+    network.link(0, 1, plain);
+    network.speakers[0].announce(attributes(0, &[]), (0..10).map(|number| vpn(0, number)));
+    network.run_secs(10);
+    let id = network.peer(0, 1);
+    let before = network.speakers[0].status(id).unwrap().announced;
+    network.speakers[0].export_again(id);
+    network.run_secs(1);
+    assert_eq!(network.speakers[0].status(id).unwrap().announced, before + 10);
 }
 
 #[test]

@@ -12,6 +12,9 @@ use crate::wire::{Family, FamilySet, Membership, Nlri, RouteTarget};
 /// Longest wait for a peer's route target memberships before VPN routes are
 /// sent all the same (RFC 4684 section 5.3 suggests 60 s).
 const MEMBERSHIP_WAIT: Duration = Duration::from_secs(60);
+/// The same for a peer without graceful restart, which may never say that it
+/// has sent them all.
+const MEMBERSHIP_SHORT_WAIT: Duration = Duration::from_secs(5);
 
 /// What waits to be sent of one family.
 #[derive(Debug, Default)]
@@ -120,7 +123,9 @@ impl Peer {
         });
         self.warned = FamilySet::EMPTY;
         self.constrained = negotiated.families.contains(Family::RouteTarget);
-        self.membership_wait = self.constrained.then(|| now + MEMBERSHIP_WAIT);
+        let says_when = negotiated.graceful_restart.is_some();
+        let wait = if says_when { MEMBERSHIP_WAIT } else { MEMBERSHIP_SHORT_WAIT };
+        self.membership_wait = self.constrained.then(|| now + wait);
         self.memberships_changed = false;
         for family in negotiated.families.iter() {
             self.queues[family.index()].end_of_rib = true;

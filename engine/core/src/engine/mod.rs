@@ -6,10 +6,12 @@
 //!
 //! - [`ports`]: attaching and detaching ports while packets flow
 //! - [`totals`]: what is counted of interfaces and VRFs
+//! - [`transfer`]: live state to and from another process
 //! - [`view`]: what the engine tells about itself
 
 pub mod ports;
 pub mod totals;
+pub mod transfer;
 pub mod view;
 
 use std::any::Any;

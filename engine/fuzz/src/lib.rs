@@ -220,6 +220,7 @@ mod tests {
                 "icmp" => super::icmp(&seed.bytes),
                 "arp_nd" => super::arp_nd(&seed.bytes),
                 "mss" => super::mss(&seed.bytes),
+                "pipeline" => super::pipeline::pipeline(&seed.bytes),
                 "transfer" => super::transfer(&seed.bytes),
                 other => panic!("no target {other}"),
             }

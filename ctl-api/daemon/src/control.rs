@@ -38,10 +38,12 @@ pub struct Submission {
 }
 
 type Read = Box<dyn FnOnce(&Gateway) + Send>;
+type Alone = Box<dyn FnOnce(&mut Gateway) + Send>;
 
 enum Request {
     Operation(Box<Submission>),
     Read(Read),
+    Alone(Alone),
     Stop,
 }
 
@@ -93,6 +95,22 @@ impl Control {
         receiver.await.map_err(|_| stopping())
     }
 
+    /// Has the gateway for itself, and waits for its turn and its end. All
+    /// others wait meanwhile. `None`: the daemon is stopping. Not for threads
+    /// of the API.
+    pub fn alone<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Gateway) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (sender, receiver) = blocking::channel();
+        let alone: Alone = Box::new(move |gateway| {
+            // Whoever asked waits.
+            let _ = sender.send(work(gateway));
+        });
+        self.requests.blocking_send(Request::Alone(alone)).ok()?;
+        receiver.recv().ok()
+    }
+
     /// Comes when the thread has ended, whether it was told to or not.
     pub async fn ended(&self) {
         self.requests.closed().await;
@@ -134,6 +152,10 @@ fn run(
                 Request::Read(read) => {
                     carry_out(&mut gateway, &mut batch, programmed);
                     read(&gateway);
+                }
+                Request::Alone(work) => {
+                    carry_out(&mut gateway, &mut batch, programmed);
+                    work(&mut gateway);
                 }
                 Request::Stop => {
                     carry_out(&mut gateway, &mut batch, programmed);

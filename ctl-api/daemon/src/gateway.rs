@@ -107,6 +107,11 @@ impl Gateway {
         &self.ports
     }
 
+    /// The devices, to hand them over or take them.
+    pub fn ports_mut(&mut self) -> &mut DevicePorts {
+        &mut self.ports
+    }
+
     /// The engine.
     pub fn engine(&self) -> &Engine<DpdkIo> {
         &self.engine

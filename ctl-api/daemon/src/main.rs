@@ -7,6 +7,7 @@
 //! - [`control`], [`programmed`]: the two threads between API and engine
 //! - [`service`], [`stats`]: the gRPC services
 //! - [`server`]: serving them
+//! - [`upgrade`]: a new daemon takes over from the one that runs
 //!
 //! Start: configuration, socket, DPDK, workers, control thread, and last the
 //! runtime of the API, so that its threads are not born on a worker's core.
@@ -22,8 +23,10 @@ mod server;
 mod service;
 mod socket;
 mod stats;
+mod upgrade;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
@@ -73,15 +76,57 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     start_log(&config)?;
     let started = Instant::now();
-    let socket = ControlSocket::bind(&config.socket)?;
-    let (engine, gateway, facts) = start_engine(&config, started)?;
+    let meeting = upgrade::socket::path(&config.socket);
+    let running = if args.take_over { upgrade::socket::meet(&meeting)? } else { None };
+    // A daemon that runs keeps its socket until the last moment.
+    let running = match running {
+        Some(running) => Ok(running),
+        None => Err(ControlSocket::bind(&config.socket)?),
+    };
+    if args.take_over && running.is_err() {
+        tracing::info!("there is no daemon to take over from: starting as usual");
+    }
+    let (engine, mut gateway, facts) = start_engine(&config, started)?;
+    let socket = match running {
+        Err(socket) => socket,
+        Ok(running) => take_over(running, &config, &mut gateway).unwrap_or_else(|error| {
+            let _ = writeln!(std::io::stderr(), "tieline: nothing was taken over: {error:#}");
+            // Nothing is closed in order: the other daemon uses some of these
+            // devices.
+            std::process::exit(1);
+        }),
+    };
     let (batches, waiting) = mpsc::channel();
     programmed::start(engine.clone(), waiting).context("could not start a thread")?;
     let (control, thread) = control::start(gateway, batches).context("could not start a thread")?;
+    let meeting = offer_take_over(&meeting, &control);
     let served = serve(&config, &socket, control.clone(), facts);
-    drop(socket);
+    drop((socket, meeting));
     stop(&control, thread, &engine);
     served
+}
+
+/// Takes everything over from a daemon that runs, its socket last.
+fn take_over(running: UnixStream, config: &Config, gateway: &mut Gateway) -> anyhow::Result<ControlSocket> {
+    let taking = upgrade::taker::take(running, gateway, config.neighbours.per_interface)?;
+    let socket = ControlSocket::replace(&config.socket, socket::MODE)?;
+    taking.finish()?;
+    Ok(socket)
+}
+
+/// Lets a daemon that comes later take over. It is no reason not to start if
+/// that is impossible.
+fn offer_take_over(meeting: &Path, control: &Control) -> Option<ControlSocket> {
+    let offered = ControlSocket::replace(meeting, upgrade::socket::MODE).map_err(anyhow::Error::from);
+    let offered = offered.and_then(|socket| {
+        upgrade::giver::start(socket.listener()?, control.clone())?;
+        Ok(socket)
+    });
+    offered
+        .inspect_err(|error| {
+            tracing::warn!(socket = %meeting.display(), "no daemon will be able to take over: {error:#}");
+        })
+        .ok()
 }
 
 /// The configuration that the command line asks for.

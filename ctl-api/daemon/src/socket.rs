@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::upgrade::socket::put_in_place;
+
 /// Who may connect: the owner and the group.
-const MODE: u32 = 0o660;
+pub const MODE: u32 = 0o660;
 /// Who may look into a directory that is made for the socket.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -62,6 +64,22 @@ impl ControlSocket {
         let listener = UnixListener::bind(path).map_err(refused("bound"))?;
         let prepare = || {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+            listener.set_nonblocking(true)?;
+            identify(path)
+        };
+        let file = prepare().map_err(refused("prepared"))?;
+        Ok(Self { path: path.into(), listener, file })
+    }
+
+    /// Binds `path` with these permissions in the place of the daemon that
+    /// serves it now, which keeps the clients that it has.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn replace(path: &Path, mode: u32) -> Result<Self, SocketError> {
+        let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
+        let listener = put_in_place(path, mode).map_err(refused("taken over"))?;
+        let prepare = || {
             listener.set_nonblocking(true)?;
             identify(path)
         };

@@ -3,3 +3,4 @@
 mod api;
 mod life;
 mod support;
+mod take_over;

@@ -68,7 +68,13 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it is ready.
     pub fn start(place: &Place) -> Self {
-        let mut child = place.command().stderr(Stdio::inherit()).spawn().expect("the binary starts");
+        Self::start_with(place, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(place: &Place, arguments: &[&str]) -> Self {
+        let mut child =
+            place.command().args(arguments).stderr(Stdio::inherit()).spawn().expect("the binary starts");
         let mut line = String::new();
         let out = child.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut line).expect("a line");
@@ -105,6 +111,10 @@ impl Daemon {
     pub fn terminate(&self) {
         let status = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success());
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
     }
 
     pub fn kill(mut self) {

@@ -110,7 +110,7 @@ fn run(args: Args) -> anyhow::Result<()> {
 fn take_over(running: UnixStream, config: &Config, gateway: &mut Gateway) -> anyhow::Result<ControlSocket> {
     let taking = upgrade::taker::take(running, gateway, config.neighbours.per_interface)?;
     let socket = ControlSocket::replace(&config.socket, socket::MODE)?;
-    taking.finish()?;
+    taking.finish(gateway)?;
     Ok(socket)
 }
 

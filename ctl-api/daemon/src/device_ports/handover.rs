@@ -6,9 +6,11 @@
 //! |---|---|
 //! | `net_af_packet` | both have it open; the new one throws away what it receives until the old one has left it |
 //! | `net_tap` | the new one opens a further queue of the same kernel interface once the old one's workers have left it; the interface stays |
+//! | `net_af_xdp` | the old one closes it and ends, then the new one opens it: the driver keeps its socket until the process ends |
 //! | others | the old one closes it, then the new one opens it |
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tieline_dpdk::OpenPort;
@@ -20,6 +22,11 @@ use tieline_rib::spec::port::PortSpec;
 
 use super::{DevicePorts, Opened};
 
+/// How long the kernel may take to free what a process had that has ended.
+const ENDING_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
+const ENDING_PAUSE: Duration = Duration::from_millis(5);
+
 /// When a device can be opened by the daemon that takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sharing {
@@ -29,6 +36,8 @@ enum Sharing {
     AfterLeaving,
     /// After the other has closed it.
     AfterClosing,
+    /// After the other has ended.
+    AfterEnding,
 }
 
 impl Sharing {
@@ -37,6 +46,8 @@ impl Sharing {
             Sharing::Beside
         } else if spec.device.starts_with("net_tap") {
             Sharing::AfterLeaving
+        } else if spec.device.starts_with("net_af_xdp") {
+            Sharing::AfterEnding
         } else {
             Sharing::AfterClosing
         }
@@ -90,9 +101,18 @@ impl DevicePorts {
         }
     }
 
-    /// Closes the devices that only one process can have.
+    /// Closes the devices that only one process can have open.
     pub fn close_exclusive(&mut self) {
-        let exclusive = |opened: &Opened| Sharing::of(&opened.spec) == Sharing::AfterClosing;
+        self.close_those(Sharing::AfterClosing);
+    }
+
+    /// Closes the devices that another process gets when this one ends.
+    pub fn close_last(&mut self) {
+        self.close_those(Sharing::AfterEnding);
+    }
+
+    fn close_those(&mut self, which: Sharing) {
+        let exclusive = |opened: &Opened| Sharing::of(&opened.spec) == which;
         let ids: Vec<PortId> =
             self.open.iter().filter(|(_, opened)| exclusive(opened)).map(|(id, _)| *id).collect();
         for id in ids {
@@ -157,12 +177,13 @@ impl DevicePorts {
         }
     }
 
-    /// Opens the planned devices that are not open yet.
+    /// Opens the planned devices that are not open yet, but for those that the
+    /// other daemon keeps until it ends.
     ///
     /// # Errors
     /// When one does not open.
     pub fn open_planned(&mut self) -> anyhow::Result<()> {
-        self.open_those(|_| true)
+        self.open_those(|sharing| sharing != Sharing::AfterEnding)
     }
 
     fn open_those(&mut self, wanted: impl Fn(Sharing) -> bool) -> anyhow::Result<()> {
@@ -205,17 +226,40 @@ impl DevicePorts {
         Ok(device)
     }
 
-    /// Gives the planned devices to the workers; from now on ports are opened
-    /// when they are declared.
+    /// Gives the planned devices that are open to the workers.
     ///
     /// # Errors
-    /// When one is not open, or the workers cannot take it.
+    /// When the workers cannot take one.
     pub fn attach_planned(&mut self) -> anyhow::Result<()> {
-        for Planned { id, spec, device, .. } in self.plan.take().map(|plan| plan.ports).unwrap_or_default() {
+        let Some(plan) = &mut self.plan else { return Ok(()) };
+        let (open, rest) =
+            std::mem::take(&mut plan.ports).into_iter().partition(|port| port.device.is_some());
+        plan.ports = rest;
+        for Planned { id, spec, device, .. } in open {
             let device = device.with_context(|| format!("port {} is not open", spec.name))?;
             self.attach(id, &spec, device).map_err(anyhow::Error::msg)?;
         }
         Ok(())
+    }
+
+    /// Opens the devices that are left, now that the other daemon has ended,
+    /// and gives them to the workers. There is no way back: what does not open
+    /// is said. From now on ports are opened when they are declared.
+    pub fn finish_plan(&mut self) {
+        for Planned { id, spec, info, .. } in self.plan.take().map(|plan| plan.ports).unwrap_or_default() {
+            let deadline = Instant::now() + ENDING_PATIENCE;
+            let device = loop {
+                match self.open_like(&spec, info) {
+                    Err(_) if Instant::now() < deadline => std::thread::sleep(ENDING_PAUSE),
+                    result => break result,
+                }
+            };
+            let attached =
+                device.and_then(|device| self.attach(id, &spec, device).map_err(anyhow::Error::msg));
+            if let Err(error) = attached {
+                tracing::error!(port = %spec.name, "the port is lost: {error:#}. Delete it and declare it again");
+            }
+        }
     }
 }
 
@@ -233,7 +277,8 @@ mod tests {
         };
         assert_eq!(sharing("net_af_packet0,iface=eth1"), Sharing::Beside);
         assert_eq!(sharing("net_tap3,iface=tap"), Sharing::AfterLeaving);
-        for device in ["net_af_xdp0,iface=eth1", "net_vhost0,iface=/x", "0000:01:00.0"] {
+        assert_eq!(sharing("net_af_xdp0,iface=eth1"), Sharing::AfterEnding);
+        for device in ["net_null0", "net_vhost0,iface=/x", "0000:01:00.0"] {
             assert_eq!(sharing(device), Sharing::AfterClosing);
         }
     }

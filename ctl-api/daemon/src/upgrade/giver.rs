@@ -53,10 +53,11 @@ fn serve(stream: UnixStream, control: &Control) -> anyhow::Result<()> {
                 let _ = channel.send(Kind::Refused, format!("{error:#}").as_bytes());
                 return Err(error.context("the conversation with the daemon that was to take over broke off"));
             }
+            gateway.devices().close_last();
             gateway.workers().stop();
             tracing::info!("another daemon has taken over");
-            // Devices are not closed: some are the other's as well. With the
-            // process they go without a trace.
+            // The other devices are not closed: some are the other's as well.
+            // With the process they go without a trace.
             std::process::exit(0);
         })
         .context("the control thread is gone")?

@@ -48,22 +48,24 @@ pub fn take(stream: UnixStream, site: &mut dyn Site, neighbours: usize) -> anyho
 }
 
 impl Taking {
-    /// Tells the other daemon that this one forwards, and waits for its word.
+    /// Tells the other daemon that this one forwards, waits for its word and
+    /// its end, and opens the devices that it has kept until then.
     ///
     /// # Errors
     /// When it has taken everything back: then this one must end.
-    pub fn finish(mut self) -> anyhow::Result<()> {
+    pub fn finish(mut self, site: &mut dyn Site) -> anyhow::Result<()> {
         tracing::info!(milliseconds = self.frozen.elapsed().as_millis(), "forwarding, after a standstill");
         let told = self.channel.send(Kind::Forwarding, &[]).map_err(FrameError::from);
         match told.and_then(|()| self.channel.expect(Kind::Yours).map(drop)) {
-            Ok(()) => Ok(()),
+            // With its process the other end of the conversation goes.
+            Ok(()) => drop(self.channel.receive()),
             Err(FrameError::Refused(why)) => bail!("the other daemon goes on itself: {why}"),
-            Err(error) => {
-                // A daemon that took everything back would have said so.
-                tracing::warn!("the other daemon has ended without a word: {error}");
-                Ok(())
-            }
+            // A daemon that took everything back would have said so.
+            Err(error) => tracing::warn!("the other daemon has ended without a word: {error}"),
         }
+        site.devices().finish_plan();
+        tracing::info!(milliseconds = self.frozen.elapsed().as_millis(), "the other daemon has ended");
+        Ok(())
     }
 }
 

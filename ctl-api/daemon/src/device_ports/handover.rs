@@ -10,7 +10,6 @@
 //! | others | the old one closes it, then the new one opens it |
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tieline_dpdk::OpenPort;
@@ -21,11 +20,6 @@ use tieline_rib::PortInfo;
 use tieline_rib::spec::port::PortSpec;
 
 use super::{DevicePorts, Opened};
-
-/// How long the kernel may take to free what a process had that has ended.
-const ENDING_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
-const ENDING_PAUSE: Duration = Duration::from_millis(5);
 
 /// When a device can be opened by the daemon that takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,18 +236,18 @@ impl DevicePorts {
         Ok(())
     }
 
+    /// Whether a planned device can be opened only after the other daemon has
+    /// ended.
+    pub fn waits_for_an_end(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| !plan.ports.is_empty())
+    }
+
     /// Opens the devices that are left, now that the other daemon has ended,
     /// and gives them to the workers. There is no way back: what does not open
     /// is said. From now on ports are opened when they are declared.
     pub fn finish_plan(&mut self) {
         for Planned { id, spec, info, .. } in self.plan.take().map(|plan| plan.ports).unwrap_or_default() {
-            let deadline = Instant::now() + ENDING_PATIENCE;
-            let device = loop {
-                match self.open_like(&spec, info) {
-                    Err(_) if Instant::now() < deadline => std::thread::sleep(ENDING_PAUSE),
-                    result => break result,
-                }
-            };
+            let device = self.open_like(&spec, info);
             let attached =
                 device.and_then(|device| self.attach(id, &spec, device).map_err(anyhow::Error::msg));
             if let Err(error) = attached {

@@ -2,11 +2,14 @@
 //! owner alone.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Who may connect: the owner.
 pub const MODE: u32 = 0o600;
@@ -77,6 +80,36 @@ pub fn check_peer(stream: &UnixStream) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The process at the other end.
+#[derive(Debug)]
+pub struct Process(Option<OwnedFd>);
+
+impl Process {
+    /// Whoever holds the other end. It is told apart from a later process with
+    /// its number.
+    pub fn of(stream: &UnixStream) -> Self {
+        let held = rustix::net::sockopt::socket_peercred(stream)
+            .and_then(|peer| rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty()));
+        Self(held.ok())
+    }
+
+    /// Waits until it has ended; returns whether it has, as far as can be
+    /// known.
+    pub fn wait_end(&self, patience: Duration) -> bool {
+        let Some(process) = &self.0 else { return false };
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(process, PollFlags::IN)], timeout.as_ref()) {
+                Ok(ended) => return ended > 0,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +130,7 @@ mod tests {
         let client = meet(&path).expect("the same user").expect("the newer one");
         let (accepted, _) = newer.accept().expect("it came here");
         check_peer(&accepted).expect("the same user");
+        assert!(!Process::of(&accepted).wait_end(Duration::from_millis(1)), "this process runs");
         assert_eq!(older.accept().expect_err("nobody came").kind(), io::ErrorKind::WouldBlock);
         drop((client, newer, older));
         assert!(meet(&path).expect("a dead one is nobody").is_none());

@@ -15,16 +15,22 @@ use tieline_rib::PortInfo;
 
 use crate::upgrade::frame::{Channel, FrameError, Kind, PortFacts};
 use crate::upgrade::site::{Site, wait_programmed};
+use crate::upgrade::socket::Process;
 use crate::upgrade::{FROZEN_PATIENCE, PREPARE_PATIENCE, WORKER_PATIENCE, check_hello, hello};
 
 /// How long devices that are open beside the other daemon's are left alone
 /// before what they have received is thrown away again.
 const DRAIN_PAUSE: Duration = Duration::from_micros(100);
 
+/// How long the kernel may take to free the AF_XDP sockets of a process that
+/// has ended. It does so on the side, and the driver tries only once.
+const KERNEL_PAUSE: Duration = Duration::from_millis(20);
+
 /// Everything came over but the word that the other daemon is gone.
 #[must_use]
 pub struct Taking {
     channel: Channel,
+    other: Process,
     frozen: Instant,
 }
 
@@ -35,10 +41,11 @@ pub struct Taking {
 /// When something cannot be taken; then the other daemon goes on, and this one
 /// must end.
 pub fn take(stream: UnixStream, site: &mut dyn Site, neighbours: usize) -> anyhow::Result<Taking> {
+    let other = Process::of(&stream);
     let mut channel = Channel::new(stream, PREPARE_PATIENCE)?;
     let taken = take_all(&mut channel, site, neighbours);
     match taken {
-        Ok(frozen) => Ok(Taking { channel, frozen }),
+        Ok(frozen) => Ok(Taking { channel, other, frozen }),
         Err(error) => {
             // It may be gone, or know already.
             let _ = channel.send(Kind::Refused, format!("{error:#}").as_bytes());
@@ -57,14 +64,19 @@ impl Taking {
         tracing::info!(milliseconds = self.frozen.elapsed().as_millis(), "forwarding, after a standstill");
         let told = self.channel.send(Kind::Forwarding, &[]).map_err(FrameError::from);
         match told.and_then(|()| self.channel.expect(Kind::Yours).map(drop)) {
-            // With its process the other end of the conversation goes.
-            Ok(()) => drop(self.channel.receive()),
+            Ok(()) => {}
             Err(FrameError::Refused(why)) => bail!("the other daemon goes on itself: {why}"),
             // A daemon that took everything back would have said so.
             Err(error) => tracing::warn!("the other daemon has ended without a word: {error}"),
         }
+        if site.devices().waits_for_an_end() {
+            if !self.other.wait_end(FROZEN_PATIENCE) {
+                tracing::warn!("the other daemon has not ended: some of its devices may not open");
+            }
+            std::thread::sleep(KERNEL_PAUSE);
+        }
         site.devices().finish_plan();
-        tracing::info!(milliseconds = self.frozen.elapsed().as_millis(), "the other daemon has ended");
+        tracing::info!(milliseconds = self.frozen.elapsed().as_millis(), "took over");
         Ok(())
     }
 }

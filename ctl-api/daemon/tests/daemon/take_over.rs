@@ -100,7 +100,7 @@ fn dies_after(place: &Place, last: Kind) {
     let mut channel = Channel::new(stream, PATIENCE).expect("a socket");
     let hello = Hello { protocol: frame::PROTOCOL, state: 1, release: "a test".into() };
     channel.send(Kind::Hello, &hello.to_bytes()).expect("it reads");
-    let mut until = |channel: &mut Channel, wanted: Kind| {
+    let until = |channel: &mut Channel, wanted: Kind| {
         loop {
             let (kind, _) = channel.receive().expect("its part");
             if kind == wanted {
@@ -177,7 +177,7 @@ async fn another_version_is_refused_in_words() {
     channel.send(Kind::Hello, &hello.to_bytes()).expect("it reads");
     match channel.receive() {
         Err(FrameError::Refused(why)) => {
-            assert!(why.contains("release 99") && why.contains("restart"), "{why}")
+            assert!(why.contains("release 99") && why.contains("restart"), "{why}");
         }
         other => panic!("not a refusal: {other:?}"),
     }

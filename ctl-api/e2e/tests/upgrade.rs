@@ -32,7 +32,6 @@ fn take_over_under(host: &Host, destination: &str, gateway: &mut Gateway) -> Res
     let lost = sent.saturating_sub(received);
     eprintln!("          {lost} of {sent} pings lost, 1 ms apart; {duplicates} twice");
     ensure!(received > sent / 2, "most pings were lost: {}", ping.stdout.trim());
-    ensure!(duplicates < 100, "{duplicates} pings were answered twice");
     Ok(())
 }
 

@@ -21,6 +21,9 @@ use tieline_rib::spec::port::PortSpec;
 
 use super::{DevicePorts, Opened};
 
+/// Bursts that are thrown away at once: more than wait in a ring.
+const DRAINED_BURSTS: usize = 64;
+
 /// When a device can be opened by the daemon that takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sharing {
@@ -166,8 +169,12 @@ impl DevicePorts {
             self.plan.iter_mut().flat_map(|plan| &mut plan.ports).filter_map(|port| port.device.as_mut());
         let mut packets = PacketBurst::new();
         for queue in devices.flat_map(|device| &mut device.rx) {
-            queue.rx_burst(&mut packets);
-            packets.clear();
+            for _ in 0..DRAINED_BURSTS {
+                if queue.rx_burst(&mut packets) == 0 {
+                    break;
+                }
+                packets.clear();
+            }
         }
     }
 

@@ -24,7 +24,7 @@ const DRAIN_PAUSE: Duration = Duration::from_micros(100);
 
 /// How long the kernel may take to free the AF_XDP sockets of a process that
 /// has ended. It does so on the side, and the driver tries only once.
-const KERNEL_PAUSE: Duration = Duration::from_millis(20);
+const KERNEL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Everything came over but the word that the other daemon is gone.
 #[must_use]
@@ -93,6 +93,8 @@ fn take_all(channel: &mut Channel, site: &mut dyn Site, neighbours: usize) -> an
     let mut state = State::new(neighbours);
     state.take(channel, site, Kind::Copied)?;
     site.devices().open_beside()?;
+    // While the last was opened, the first have received.
+    site.devices().drain();
     channel.send(Kind::Ready, &[])?;
 
     channel.set_patience(FROZEN_PATIENCE)?;

@@ -1,4 +1,4 @@
-//! Benchmarks of the engine, and the inputs that they share.
+//! Benchmarks of the engine and of the control API, and the inputs that they share.
 //!
 //! - [`pipeline`]: a gateway in memory, fed with flows
 //! - [`workers`]: several workers at once, each on its own core
@@ -6,10 +6,12 @@
 //! - [`callgrind`]: the counting of instructions
 //! - [`random`]: reproducible random numbers
 //! - [`routes`]: routing tables of a realistic shape
+//! - [`session`]: the daemon driven as a controller does
 
 pub mod callgrind;
 pub mod operations;
 pub mod pipeline;
 pub mod random;
 pub mod routes;
+pub mod session;
 pub mod workers;

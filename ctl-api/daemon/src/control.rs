@@ -1,49 +1,78 @@
 //! The control thread: carries out what the API asks for, one thing after
 //! another, on the [`Gateway`] that it alone owns.
 //!
-//! Operations that wait together are carried out together and published once.
+//! Batches that wait together are carried out together and published once.
 //! Reading takes its turn between them, a page at a time.
 
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tieline_proto::v1;
-use tieline_proto::v1::program_reply::Outcome;
-use tieline_proto::v1::program_request::Operation;
+use tieline_proto::v1::gateway_message::Message;
+use tieline_proto::v1::operation::Operation;
+use tieline_rib::ControllerId;
 use tokio::sync::mpsc::{self, OwnedPermit};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tonic::Status;
 
-use crate::gateway::Gateway;
-use crate::programmed::Batch;
+use crate::acknowledge::{Acknowledgement, Acknowledgements};
+use crate::gateway::{Gateway, Work};
+use crate::sessions::{Hello, SessionId};
 
 /// Requests that can wait, of all clients together.
 const QUEUE: usize = 4096;
-/// Most operations that are published at once: enough that a publication
-/// costs each little, and few enough that they take a few milliseconds.
-pub const BATCH: usize = 1024;
+/// Requests that are taken out of the queue together.
+const TAKEN: usize = 256;
+/// Operations and prefixes that are published at once, more or less: enough
+/// that a publication costs each little, and few enough that they take a few
+/// milliseconds.
+const PUBLISHED: usize = 2048;
 
-/// A place in a stream of replies.
-pub type ReplySlot = OwnedPermit<Result<v1::ProgramReply, Status>>;
+/// A place in a stream of messages to a controller.
+pub type Slot = OwnedPermit<Result<v1::GatewayMessage, Status>>;
 
-/// One operation, and the places that its replies will take: reserved, so
+/// One batch, and the places that its acknowledgements will take: reserved, so
 /// that a client that does not read holds up nobody but itself.
 pub struct Submission {
-    /// The operation.
-    pub request: v1::ProgramRequest,
-    /// For accepted or refused.
-    pub verdict: ReplySlot,
-    /// For programmed.
-    pub programmed: ReplySlot,
+    /// Whose session.
+    pub by: ControllerId,
+    /// Which of its sessions.
+    pub session: SessionId,
+    /// The batch.
+    pub batch: v1::Batch,
+    /// For the first acknowledgement.
+    pub accepted: Slot,
+    /// For the second.
+    pub programmed: Slot,
+    /// Its share of what may wait; given back when it is carried out.
+    pub share: OwnedSemaphorePermit,
+}
+
+/// A session that has begun.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The controller's number.
+    pub by: ControllerId,
+    /// The session.
+    pub session: SessionId,
+    /// What the controller holds already.
+    pub held: u64,
+    /// How much the gateway takes.
+    pub limits: Vec<v1::Limit>,
 }
 
 type Read = Box<dyn FnOnce(&Gateway) + Send>;
 type Alone = Box<dyn FnOnce(&mut Gateway) + Send>;
 
 enum Request {
-    Operation(Box<Submission>),
+    Batch(Box<Submission>),
+    Open { name: String, hello: Hello, reply: oneshot::Sender<Result<Opened, v1::Closing>> },
+    Close { by: ControllerId, session: SessionId },
+    EndOfSync { by: ControllerId, session: SessionId, id: u64, slot: Slot },
     Read(Read),
     Alone(Alone),
+    Tick,
     Stop,
 }
 
@@ -51,31 +80,70 @@ enum Request {
 #[derive(Clone)]
 pub struct Control {
     requests: mpsc::Sender<Request>,
+    /// The position of the next change, for those who watch.
+    head: watch::Receiver<u64>,
 }
 
 /// Starts the thread. When it has been told to stop it gives the gateway
-/// back. Batches that wait for the workers go to `programmed`.
+/// back. What waits for the store and the workers goes to `acknowledgements`.
 ///
 /// # Errors
 /// When the system gives no thread.
 pub fn start(
     gateway: Gateway,
-    programmed: blocking::Sender<Batch>,
+    acknowledgements: blocking::SyncSender<Acknowledgements>,
 ) -> std::io::Result<(Control, JoinHandle<Gateway>)> {
     let (requests, receiver) = mpsc::channel(QUEUE);
-    let thread = std::thread::Builder::new()
-        .name("control".into())
-        .spawn(move || run(gateway, receiver, &programmed))?;
-    Ok((Control { requests }, thread))
+    let (head, watched) = watch::channel(0);
+    let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+        let mut thread = Thread { gateway, acknowledgements, head };
+        thread.run(receiver);
+        thread.gateway
+    })?;
+    Ok((Control { requests, head: watched }, thread))
 }
 
 impl Control {
-    /// Hands in an operation; waits while too many wait already.
+    async fn send(&self, request: Request) -> Result<(), Status> {
+        self.requests.send(request).await.map_err(|_| stopping())
+    }
+
+    /// A session begins.
+    ///
+    /// # Errors
+    /// When the daemon is stopping; inside, when the session has to be closed.
+    pub async fn open(&self, name: String, hello: Hello) -> Result<Result<Opened, v1::Closing>, Status> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Request::Open { name, hello, reply }).await?;
+        receiver.await.map_err(|_| stopping())
+    }
+
+    /// A session has ended.
+    pub async fn close(&self, by: ControllerId, session: SessionId) {
+        // Nothing is left to do, if the daemon is stopping.
+        let _ = self.send(Request::Close { by, session }).await;
+    }
+
+    /// Hands in a batch; waits while too many requests wait already.
     ///
     /// # Errors
     /// When the daemon is stopping.
     pub async fn submit(&self, submission: Submission) -> Result<(), Status> {
-        self.requests.send(Request::Operation(Box::new(submission))).await.map_err(|_| stopping())
+        self.send(Request::Batch(Box::new(submission))).await
+    }
+
+    /// A controller has declared again all that it holds.
+    ///
+    /// # Errors
+    /// When the daemon is stopping.
+    pub async fn end_of_sync(
+        &self,
+        by: ControllerId,
+        session: SessionId,
+        id: u64,
+        slot: Slot,
+    ) -> Result<(), Status> {
+        self.send(Request::EndOfSync { by, session, id, slot }).await
     }
 
     /// Reads something from the gateway.
@@ -91,7 +159,7 @@ impl Control {
             // Who asked may have gone.
             let _ = sender.send(read(gateway));
         });
-        self.requests.send(Request::Read(read)).await.map_err(|_| stopping())?;
+        self.send(Request::Read(read)).await?;
         receiver.await.map_err(|_| stopping())
     }
 
@@ -111,6 +179,17 @@ impl Control {
         receiver.recv().ok()
     }
 
+    /// The position of the next change, whenever it is another.
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.head.clone()
+    }
+
+    /// Time has passed.
+    pub async fn tick(&self) {
+        // Nothing is left to do, if the daemon is stopping.
+        let _ = self.send(Request::Tick).await;
+    }
+
     /// Comes when the thread has ended, whether it was told to or not.
     pub async fn ended(&self) {
         self.requests.closed().await;
@@ -127,79 +206,146 @@ fn stopping() -> Status {
     Status::unavailable("the daemon is stopping")
 }
 
-fn run(
-    mut gateway: Gateway,
-    mut requests: mpsc::Receiver<Request>,
-    programmed: &blocking::Sender<Batch>,
-) -> Gateway {
-    let mut waiting = Vec::with_capacity(BATCH);
-    let mut batch = Vec::with_capacity(BATCH);
-    while requests.blocking_recv_many(&mut waiting, BATCH) > 0 {
-        for request in waiting.drain(..) {
-            match request {
-                Request::Operation(submission) => {
-                    // A device takes long to open; what does not need it
-                    // does not wait for it.
-                    let alone = is_about_a_port(&submission.request);
+struct Thread {
+    gateway: Gateway,
+    acknowledgements: blocking::SyncSender<Acknowledgements>,
+    head: watch::Sender<u64>,
+}
+
+impl Thread {
+    fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut waiting = Vec::with_capacity(TAKEN);
+        let mut together = Vec::new();
+        let mut weight = 0;
+        while requests.blocking_recv_many(&mut waiting, TAKEN) > 0 {
+            for request in waiting.drain(..) {
+                if let Request::Batch(submission) = request {
+                    // A device takes long to open; what does not need it does
+                    // not wait for it.
+                    let alone = opens_a_port(&submission.batch);
                     if alone {
-                        carry_out(&mut gateway, &mut batch, programmed);
+                        self.carry_out(&mut together);
                     }
-                    batch.push(*submission);
-                    if alone {
-                        carry_out(&mut gateway, &mut batch, programmed);
+                    weight += self::weight(&submission.batch);
+                    together.push(*submission);
+                    if alone || weight >= PUBLISHED {
+                        self.carry_out(&mut together);
+                        weight = 0;
                     }
+                    continue;
                 }
-                Request::Read(read) => {
-                    carry_out(&mut gateway, &mut batch, programmed);
-                    read(&gateway);
+                self.carry_out(&mut together);
+                weight = 0;
+                if !self.answer(request) {
+                    return;
                 }
-                Request::Alone(work) => {
-                    carry_out(&mut gateway, &mut batch, programmed);
-                    work(&mut gateway);
-                }
-                Request::Stop => {
-                    carry_out(&mut gateway, &mut batch, programmed);
-                    return gateway;
-                }
+            }
+            self.carry_out(&mut together);
+            weight = 0;
+        }
+    }
+
+    /// Answers one request that is no batch. False if it was the last.
+    fn answer(&mut self, request: Request) -> bool {
+        match request {
+            Request::Batch(_) => {}
+            Request::Open { name, hello, reply } => {
+                let opened = self.gateway.open_session(&name, hello, Instant::now());
+                // A client that has gone closes its session elsewhere.
+                let _ = reply.send(opened);
+                self.publish_changes(Acknowledgements::at(0));
+            }
+            Request::Close { by, session } => {
+                self.gateway.close_session(by, session, Instant::now());
+                self.publish_changes(Acknowledgements::at(0));
+            }
+            Request::EndOfSync { by, session, id, slot } => {
+                let Some((withdrawn, version)) = self.gateway.end_of_sync(by, session) else { return true };
+                let message = Message::Synced(v1::Synced { id, withdrawn: withdrawn as u64 });
+                let mut acknowledgements = Acknowledgements::at(version);
+                acknowledgements.programmed.push(Acknowledgement { slot, message });
+                self.publish_changes(acknowledgements);
+            }
+            Request::Read(read) => read(&self.gateway),
+            Request::Alone(work) => work(&mut self.gateway),
+            Request::Tick => {
+                let version = self.gateway.tick(Instant::now());
+                self.publish_changes(Acknowledgements::at(version));
+            }
+            Request::Stop => return false,
+        }
+        true
+    }
+
+    /// Carries out batches, acknowledges them, and leaves none.
+    fn carry_out(&mut self, together: &mut Vec<Submission>) {
+        if together.is_empty() {
+            return;
+        }
+        let now = std::mem::take(together);
+        let (mut work, mut slots) = (Vec::with_capacity(now.len()), Vec::with_capacity(now.len()));
+        // The shares are given back when the batches are carried out.
+        let mut shares = Vec::with_capacity(now.len());
+        for Submission { by, session, batch, accepted, programmed, share } in now {
+            shares.push(share);
+            // A leader that was deposed while its batch waited has no say.
+            if self.gateway.sessions().is_live(by, session) {
+                slots.push((batch.id, accepted, programmed));
+                work.push(Work { by, batch });
             }
         }
-        carry_out(&mut gateway, &mut batch, programmed);
+        let (done, version) = self.gateway.carry_out(work);
+        let mut acknowledgements = Acknowledgements::at(version);
+        for ((id, accepted, programmed), done) in slots.into_iter().zip(done) {
+            for refused in done.refused.iter().filter_map(|refused| refused.refused.as_ref()) {
+                self.gateway.note_refusal(refused);
+            }
+            let message = v1::BatchAccepted { id, refused: done.refused, waiting: done.waiting };
+            acknowledgements
+                .accepted
+                .push(Acknowledgement { slot: accepted, message: Message::Accepted(message) });
+            let message = v1::BatchProgrammed { id, table_version: version };
+            acknowledgements
+                .programmed
+                .push(Acknowledgement { slot: programmed, message: Message::Programmed(message) });
+        }
+        self.publish_changes(acknowledgements);
     }
-    gateway
+
+    /// Sends what has to be acknowledged on, after what has to be stored
+    /// before, and tells those who watch.
+    fn publish_changes(&mut self, mut acknowledgements: Acknowledgements) {
+        self.gateway.take_changes(&mut acknowledgements.to_store);
+        let head = self.gateway.changes().head();
+        self.head.send_if_modified(|present| std::mem::replace(present, head) != head);
+        if !acknowledgements.programmed.is_empty() {
+            // They take the tables up while the store is written to.
+            self.gateway.engine().wake_workers();
+        }
+        if !acknowledgements.is_empty() {
+            // It is gone only when the daemon stops.
+            let _ = self.acknowledgements.send(acknowledgements);
+        }
+    }
 }
 
-fn is_about_a_port(request: &v1::ProgramRequest) -> bool {
-    match &request.operation {
+/// How much work a batch is.
+fn weight(batch: &v1::Batch) -> usize {
+    let prefixes = |prefixes: Option<&v1::RoutePrefixes>| {
+        prefixes.map_or(0, |p| p.texts.len() + p.ipv4.len() / 5 + p.ipv6.len() / 17)
+    };
+    let of = |operation: &v1::Operation| match &operation.operation {
+        Some(Operation::ApplyRoutes(set)) => prefixes(set.prefixes.as_ref()),
+        Some(Operation::DeleteRoutes(key)) => prefixes(key.prefixes.as_ref()),
+        _ => 1,
+    };
+    batch.operations.iter().map(of).sum()
+}
+
+fn opens_a_port(batch: &v1::Batch) -> bool {
+    batch.operations.iter().any(|operation| match &operation.operation {
         Some(Operation::Apply(object)) => matches!(object.kind, Some(v1::object::Kind::Port(_))),
         Some(Operation::Delete(key)) => matches!(key.kind, Some(v1::object_key::Kind::Port(_))),
-        None => false,
-    }
-}
-
-/// Carries out a batch, replies, and leaves the batch empty.
-fn carry_out(gateway: &mut Gateway, batch: &mut Vec<Submission>, programmed: &blocking::Sender<Batch>) {
-    if batch.is_empty() {
-        return;
-    }
-    let operations = batch.iter_mut().map(|submission| submission.request.operation.take());
-    let (outcomes, version) = gateway.carry_out(operations);
-    let mut waiting = Vec::new();
-    for (submission, outcome) in batch.drain(..).zip(outcomes) {
-        let id = submission.request.id;
-        let outcome = match outcome {
-            Ok(applied) => {
-                waiting.push((id, submission.programmed));
-                Outcome::Accepted(v1::Accepted { waits_for: applied.waits_for })
-            }
-            Err(refusal) => {
-                tracing::debug!(id, "refused: {refusal}");
-                Outcome::Refused(refusal.into())
-            }
-        };
-        submission.verdict.send(Ok(v1::ProgramReply { id, outcome: Some(outcome) }));
-    }
-    if !waiting.is_empty() {
-        // It is gone only when the daemon stops.
-        let _ = programmed.send(Batch { version, operations: waiting });
-    }
+        _ => false,
+    })
 }

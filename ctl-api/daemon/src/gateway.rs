@@ -1,65 +1,356 @@
 //! The one owner of what is declared, of the tables made from it, and of the
 //! devices.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use prost::Message as _;
 use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
 use tieline_engine::tables::Tables;
 use tieline_proto::v1;
-use tieline_proto::v1::program_request::Operation;
+use tieline_proto::v1::operation::Operation;
 use tieline_rib::spec::port::PortSpec;
-use tieline_rib::{Applied, Refusal, Rib};
+use tieline_rib::{ControllerId, Ports as _, Refusal, Rib};
+use tieline_store::{Record, Store};
 
+use crate::batch::{self, Done};
+use crate::changes::Changes;
+use crate::control::Opened;
 use crate::device_ports::DevicePorts;
+use crate::events::Watchman;
+use crate::persist::{Remembered, Restored, Restoring, ToStore};
+use crate::sessions::{Hello, SessionId, Sessions};
+
+/// Time between two attempts to open a device.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// Stale things that are withdrawn under one lock of the tables.
+const SWEPT_AT_ONCE: usize = 16_384;
 
 /// Bytes of a page of objects, so that a reply stays below the 4 MiB that
 /// gRPC clients accept.
 const MAX_PAGE_BYTES: usize = 3 << 20;
+
+/// A batch and whose it is.
+#[derive(Debug)]
+pub struct Work {
+    /// Who declares.
+    pub by: ControllerId,
+    /// What.
+    pub batch: v1::Batch,
+}
 
 /// Declared objects, forwarding tables and devices, kept in step.
 pub struct Gateway {
     rib: Rib,
     ports: DevicePorts,
     engine: Engine<DpdkIo>,
+    sessions: Sessions,
+    changes: Changes,
+    watchman: Watchman,
+    /// Controllers that the store has to hear of.
+    to_store: ToStore,
+    /// Ports of the state before the start whose devices do not open yet.
+    unopened: Vec<Unopened>,
+}
+
+/// A port that is declared and whose device does not open.
+#[derive(Debug)]
+struct Unopened {
+    by: ControllerId,
+    port: v1::Port,
+    next: Instant,
 }
 
 impl Gateway {
-    /// A gateway without any object.
-    pub fn new(rib: Rib, ports: DevicePorts, engine: Engine<DpdkIo>) -> Self {
-        Self { rib, ports, engine }
+    /// A gateway without any object, for at most `sessions` of controllers at
+    /// once.
+    pub fn new(mut rib: Rib, ports: DevicePorts, engine: Engine<DpdkIo>, sessions: usize) -> Self {
+        rib.keep_journal(true);
+        Self {
+            rib,
+            ports,
+            engine,
+            sessions: Sessions::new(sessions),
+            changes: Changes::default(),
+            watchman: Watchman::default(),
+            to_store: ToStore::default(),
+            unopened: Vec::new(),
+        }
     }
 
-    /// Carries out operations in their order and publishes what they change,
-    /// once. Returns what became of each, and the version of the tables that
-    /// holds them all. Devices open before the tables are locked, and close
-    /// after.
-    pub fn carry_out(
+    /// Brings the state of before the start back, and publishes it.
+    ///
+    /// # Errors
+    /// A sentence that says what in the store cannot be. Nothing is changed.
+    pub fn restore(&mut self, store: &Store, now: Instant) -> Result<Restored, String> {
+        let (restored, _) =
+            self.restore_from(now, |take| store.load(take).map_err(|error| error.to_string()))?;
+        Ok(restored)
+    }
+
+    /// The same from wherever records come; also returns the version of the
+    /// tables that holds it.
+    ///
+    /// # Errors
+    /// A sentence that says which record cannot be. Nothing is changed.
+    pub fn restore_from(
         &mut self,
-        operations: impl Iterator<Item = Option<Operation>>,
-    ) -> (Vec<Result<Applied, Refusal>>, u64) {
+        now: Instant,
+        from: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), String>) -> Result<(), String>,
+    ) -> Result<(Restored, u64), String> {
+        let (limits, options) = (self.rib.limits().clone(), self.rib.options().clone());
+        let (rib, ports) = (&mut self.rib, &mut self.ports);
+        rib.keep_journal(false);
+        let (restored, version) = self.engine.update_if(|tables| {
+            let before = tables.clone();
+            let mut restoring = Restoring::default();
+            let restored = from(&mut |record| restoring.take(record, rib, tables, ports))
+                .and_then(|()| restoring.finish(rib, tables, ports));
+            if restored.is_err() {
+                for (_, id) in rib.ports() {
+                    ports.close(id);
+                }
+                *tables = before;
+            }
+            (restored, true)
+        });
+        self.ports.finish();
+        if restored.is_err() {
+            self.rib = Rib::new(limits, options);
+        }
+        self.rib.keep_journal(true);
+        let mut restored = restored?;
+        for controller in &restored.controllers {
+            let Remembered { by, term, grace, lasting } = *controller;
+            self.sessions.remember(by, term, grace, lasting, now);
+        }
+        for (by, port, why) in restored.unopened.drain(..) {
+            tracing::error!(port = %port.name, "does not open, and is tried again: {why}");
+            self.unopened.push(Unopened { by, port, next: now + OPEN_AGAIN });
+        }
+        Ok((restored, version))
+    }
+
+    /// Everything that is declared, for a copy.
+    pub fn write_all(&self, copy: &mut ToStore) {
+        for (name, by) in self.rib.controllers() {
+            if let Some(terms) = self.sessions.terms(by) {
+                copy.controller(by, name, terms);
+            }
+        }
+        self.rib.write_all(copy);
+    }
+
+    /// A session of a controller begins.
+    ///
+    /// # Errors
+    /// When it has to be closed at once.
+    pub fn open_session(&mut self, name: &str, hello: Hello, now: Instant) -> Result<Opened, v1::Closing> {
+        let by = self.rib.controller(name).map_err(|refusal| {
+            let reason = match refusal.code {
+                v1::ErrorCode::LimitReached => v1::ClosingReason::Limit,
+                _ => v1::ClosingReason::Protocol,
+            };
+            v1::Closing { reason: reason.into(), message: refusal.to_string() }
+        })?;
+        let (lasting, term, software) = (hello.lasting, hello.term, hello.software.clone());
+        let session = self.sessions.open(by, name, hello, now).inspect_err(|_| {
+            // A name that nobody knew stays unknown.
+            if self.sessions.terms(by).is_none() {
+                self.rib.forget_controller(by);
+            }
+        })?;
+        let held = self.rib.held(by) as u64;
+        if lasting {
+            self.rib.refresh(by);
+        } else {
+            self.rib.begin_sync(by);
+            tracing::info!(controller = name, term, software, held, "session opened");
+            self.changes.event(v1::EventKind::ControllerUp, name, format!("controller {name} is here"));
+        }
+        if let Some(terms) = self.sessions.terms(by) {
+            self.to_store.controller(by, name, terms);
+        }
+        Ok(Opened { by, session, held, limits: self.rib.limits().messages() })
+    }
+
+    /// A session has ended.
+    pub fn close_session(&mut self, by: ControllerId, session: SessionId, now: Instant) {
+        if !self.sessions.close(by, session, now) {
+            return;
+        }
+        let name = self.rib.controller_name(by).to_owned();
+        if self.sessions.terms(by).is_some_and(|(.., lasting)| !lasting) {
+            // Nobody stands behind it any more.
+            self.rib.begin_sync(by);
+            let held = self.rib.held(by);
+            tracing::info!(
+                controller = name,
+                held,
+                "session ended: what it holds is kept for its grace time"
+            );
+            self.changes.event(v1::EventKind::ControllerDown, &name, format!("controller {name} has gone"));
+        }
+        self.forget_controllers(now);
+    }
+
+    /// Forgets controllers that hold nothing, when nobody has to know their terms
+    /// any more.
+    fn forget_controllers(&mut self, now: Instant) {
+        let rib = &self.rib;
+        for gone in self.sessions.forget(now, |by| rib.held(by) > 0) {
+            self.rib.forget_controller(gone);
+            self.to_store.no_controller(gone);
+        }
+    }
+
+    /// A controller has declared again all that it holds. Returns how much was
+    /// withdrawn, and the version of the tables that is without it; `None` if the
+    /// session has no say any more.
+    pub fn end_of_sync(&mut self, by: ControllerId, session: SessionId) -> Option<(usize, u64)> {
+        if !self.sessions.is_live(by, session) {
+            return None;
+        }
+        let (withdrawn, version) = self.sweep(by);
+        if withdrawn > 0 {
+            let name = self.rib.controller_name(by).to_owned();
+            tracing::info!(controller = name, withdrawn, "withdrawn: not declared again");
+            let message = format!("{withdrawn} objects and routes of {name} were not declared again");
+            self.changes.event(v1::EventKind::StaleWithdrawn, &name, message);
+        }
+        Some((withdrawn, version))
+    }
+
+    /// Time has passed. Returns the version of the tables.
+    pub fn tick(&mut self, now: Instant) -> u64 {
+        for by in self.sessions.expired(now) {
+            let name = self.rib.controller_name(by).to_owned();
+            let (withdrawn, _) = self.sweep(by);
+            if withdrawn == 0 {
+                continue;
+            }
+            tracing::warn!(controller = name, withdrawn, "withdrawn: its grace time is over");
+            let message = format!("the grace time of {name} is over: {withdrawn} objects and routes");
+            self.changes.event(v1::EventKind::StaleWithdrawn, &name, message);
+        }
+        self.forget_controllers(now);
+        self.open_again(now);
+        self.watchman.look(&self.rib, &self.ports, &self.engine, &mut self.changes);
+        self.engine.version()
+    }
+
+    /// Tries again to open what did not open at the start.
+    fn open_again(&mut self, now: Instant) {
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.unopened).into_iter().partition(|unopened| unopened.next <= now);
+        self.unopened = later;
+        for Unopened { by, port, .. } in due {
+            let object = v1::Object { kind: Some(v1::object::Kind::Port(port.clone())) };
+            let operations = vec![v1::Operation { operation: Some(Operation::Apply(object)) }];
+            let work = Work { by, batch: v1::Batch { operations, ..Default::default() } };
+            let (done, _) = self.carry_out(vec![work]);
+            let refused = done.first().and_then(|done| done.refused.first()?.refused.as_ref());
+            if refused.is_some_and(|refused| refused.code() == v1::ErrorCode::Device) {
+                self.unopened.push(Unopened { by, port, next: now + OPEN_AGAIN });
+            }
+        }
+    }
+
+    /// Something was refused: a limit that is reached is an event.
+    pub fn note_refusal(&mut self, refused: &v1::Refused) {
+        if let Some(limit) = &refused.limit {
+            self.changes.event(v1::EventKind::LimitReached, &limit.name, refused.message.clone());
+        }
+    }
+
+    /// Everything that has changed since the last time, for the store and for
+    /// those who watch.
+    pub fn take_changes(&mut self, to_store: &mut ToStore) {
+        *to_store = std::mem::take(&mut self.to_store);
+        self.rib.write_changes(&mut [to_store, &mut self.changes]);
+    }
+
+    /// What has changed lately.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// The controllers' sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Carries out batches in their order and publishes what they change, once.
+    /// Returns what became of each, and the version of the tables that holds
+    /// them all. Devices open before the tables are locked, and close after.
+    pub fn carry_out(&mut self, work: Vec<Work>) -> (Vec<Done>, u64) {
         let (rib, ports, engine) = (&mut self.rib, &mut self.ports, &self.engine);
-        let operations: Vec<_> = operations.collect();
-        for spec in operations.iter().filter_map(|operation| port_to_open(rib, operation.as_ref()?)) {
+        let operations = work.iter().flat_map(|work| &work.batch.operations);
+        for spec in operations.filter_map(|operation| port_to_open(rib, operation)) {
             ports.prepare(spec);
         }
-        let outcomes = engine.update_if(|tables| {
-            let one = |operation| one(rib, ports, engine, tables, operation);
-            let outcomes: Vec<_> = operations.into_iter().map(one).collect();
-            let changed = outcomes.iter().flatten().any(|applied| applied.changed);
-            (outcomes, changed)
+        let counted = |rib: &Rib, new: Option<Counted>| match new {
+            Some(Counted::Interface(name)) => {
+                if let Some(id) = rib.interface_id(&name) {
+                    engine.restart_interface(id);
+                }
+            }
+            Some(Counted::Vrf(name)) => {
+                if let Some(id) = rib.vrf_id(&name) {
+                    engine.restart_vrf(id);
+                }
+            }
+            None => {}
+        };
+        let done = engine.update_if(|tables| {
+            let mut all = Vec::with_capacity(work.len());
+            for Work { by, batch } in work {
+                all.push(batch::carry_out(rib, tables, ports, by, batch, &counted));
+            }
+            let changed = all.iter().any(|done| done.changed);
+            (all, changed)
         });
         ports.finish();
-        outcomes
+        done
+    }
+
+    /// Withdraws all that is stale of a controller, and publishes. Returns how
+    /// much that was, and the version of the tables that is without it.
+    fn sweep(&mut self, by: ControllerId) -> (usize, u64) {
+        let (rib, ports, engine) = (&mut self.rib, &mut self.ports, &self.engine);
+        let mut withdrawn = 0;
+        loop {
+            let ((count, is_done), version) = engine.update_if(|tables| {
+                let (count, is_done) = rib.sweep(by, SWEPT_AT_ONCE, tables, ports);
+                ((count, is_done), count > 0)
+            });
+            withdrawn += count;
+            if is_done {
+                ports.finish();
+                return (withdrawn, version);
+            }
+        }
+    }
+
+    /// A copy to try something on.
+    pub fn copy(&self) -> (Rib, Tables) {
+        (self.rib.clone(), self.engine.snapshot())
     }
 
     /// One object and its status.
     ///
     /// # Errors
     /// When there can be no such key.
-    pub fn get(&self, key: &v1::ObjectKey) -> Result<Option<v1::ObjectWithStatus>, Refusal> {
+    pub fn get(
+        &self,
+        key: &v1::ObjectKey,
+        controller: &str,
+    ) -> Result<Option<v1::ObjectWithStatus>, Refusal> {
         // Such a key can have no object; the refusal says why.
         tieline_rib::Key::parse(key)?;
-        Ok(self.rib.get(key).map(|item| self.with_link(item)))
+        Ok(self.rib.get(key, controller).map(|item| self.with_link(item)))
     }
 
     /// A page of objects; a short one if the objects are large.
@@ -67,12 +358,12 @@ impl Gateway {
     /// # Errors
     /// When kind or token are not valid.
     pub fn list(&self, request: &v1::ListRequest) -> Result<v1::ListReply, Refusal> {
-        let mut page_size = request.page_size;
+        let mut request = request.clone();
         loop {
-            let reply = self.rib.list(request.kind(), page_size, &request.page_token)?;
+            let reply = self.rib.list(&request)?;
             let items = reply.items.len() as u32;
             if items > 1 && reply.encoded_len() > MAX_PAGE_BYTES {
-                page_size = items / 2;
+                request.page_size = items / 2;
                 continue;
             }
             let items = reply.items.into_iter().map(|item| self.with_link(item)).collect();
@@ -95,6 +386,31 @@ impl Gateway {
             }
             request.page_size = routes / 2;
         }
+    }
+
+    /// What VRFs originate.
+    pub fn exports(&self, vrfs: &BTreeSet<String>) -> Vec<v1::Export> {
+        self.rib.exports(vrfs)
+    }
+
+    /// All controllers in the order of their names.
+    pub fn controllers(&self) -> Vec<v1::ControllerInfo> {
+        let now = Instant::now();
+        let message = |(name, by): (&str, ControllerId)| {
+            let view = self.sessions.view(by, now)?;
+            Some(v1::ControllerInfo {
+                name: name.to_owned(),
+                connected: view.connected,
+                term: view.term,
+                held: self.rib.held(by) as u64,
+                stale: self.rib.stale(by) as u64,
+                expires_in_seconds: view.expires_in.map_or(0, |left| left.as_secs().max(1)),
+                software: view.software,
+                since_seconds: view.since.as_secs(),
+                lasting: view.lasting,
+            })
+        };
+        self.rib.controllers().filter_map(message).collect()
     }
 
     /// What is declared.
@@ -136,55 +452,28 @@ impl Gateway {
 }
 
 /// The port that an operation opens, if it is the first to be carried out.
-fn port_to_open(rib: &Rib, operation: &Operation) -> Option<PortSpec> {
-    match operation {
-        Operation::Apply(v1::Object { kind: Some(v1::object::Kind::Port(port)) }) => rib.port_to_open(port),
-        _ => None,
-    }
-}
-
-fn one(
-    rib: &mut Rib,
-    ports: &mut DevicePorts,
-    engine: &Engine<DpdkIo>,
-    tables: &mut Tables,
-    operation: Option<Operation>,
-) -> Result<Applied, Refusal> {
-    match operation {
-        Some(Operation::Apply(object)) => {
-            let new = Counted::new_in(rib, &object);
-            let applied = rib.apply(object, tables, ports)?;
-            match new {
-                Some(Counted::Interface(name)) => {
-                    if let Some(id) = rib.interface_id(&name) {
-                        engine.restart_interface(id);
-                    }
-                }
-                Some(Counted::Vrf(name)) => {
-                    if let Some(id) = rib.vrf_id(&name) {
-                        engine.restart_vrf(id);
-                    }
-                }
-                None => {}
-            }
-            Ok(applied)
+fn port_to_open(rib: &Rib, operation: &v1::Operation) -> Option<PortSpec> {
+    match &operation.operation {
+        Some(Operation::Apply(v1::Object { kind: Some(v1::object::Kind::Port(port)) })) => {
+            rib.port_to_open(port)
         }
-        Some(Operation::Delete(key)) => rib.delete(&key, tables, ports),
-        None => Err(Refusal::invalid("operation", "no operation: set apply or delete")),
+        _ => None,
     }
 }
 
 /// Something with counters of its own, by its name.
 #[derive(Debug, PartialEq, Eq)]
-enum Counted {
+pub enum Counted {
+    /// An interface.
     Interface(String),
+    /// A VRF.
     Vrf(String),
 }
 
 impl Counted {
     /// What an object declares, unless it is declared already. It will get a
     /// number that something else may have had before.
-    fn new_in(rib: &Rib, object: &v1::Object) -> Option<Self> {
+    pub fn new_in(rib: &Rib, object: &v1::Object) -> Option<Self> {
         match object.kind.as_ref()? {
             v1::object::Kind::Interface(interface) => {
                 rib.interface_id(&interface.name).is_none().then(|| Self::Interface(interface.name.clone()))
@@ -227,12 +516,13 @@ mod tests {
         let mut rib = Rib::new(Limits::default(), RibOptions::default());
         let mut tables = Tables::default();
         assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (red(), web()));
+        let by = rib.controller("test").expect("a name");
         for object in [&vrf, &interface] {
-            rib.apply(object.clone(), &mut tables, &mut NoPorts).expect("valid");
+            rib.apply(by, object.clone(), &mut tables, &mut NoPorts).expect("valid");
             assert_eq!(Counted::new_in(&rib, object), None, "the second time it keeps its number");
         }
         let key = v1::ObjectKey { kind: Some(v1::object_key::Kind::Interface("web".into())) };
-        rib.delete(&key, &mut tables, &mut NoPorts).expect("valid");
+        rib.delete(by, &key, &mut tables, &mut NoPorts).expect("valid");
         assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (None, web()));
     }
 }

@@ -17,6 +17,13 @@ pub fn router_mac(socket: &Path) -> MacAddr {
     mac_for(host_id().trim().as_bytes(), socket.as_os_str().as_encoded_bytes())
 }
 
+/// What names a gateway without a store, the same after every start on this host
+/// with this control socket: 16 hexadecimal digits.
+pub fn node_id(socket: &Path) -> String {
+    let hash = hash_of(host_id().trim().as_bytes(), socket.as_os_str().as_encoded_bytes());
+    format!("{hash:016x}")
+}
+
 /// The machine's own ID, or else its name.
 fn host_id() -> String {
     ["/etc/machine-id", "/proc/sys/kernel/hostname"]
@@ -25,11 +32,15 @@ fn host_id() -> String {
         .unwrap_or_default()
 }
 
-fn mac_for(host: &[u8], socket: &[u8]) -> MacAddr {
+fn hash_of(host: &[u8], socket: &[u8]) -> u64 {
     // FNV-1a: the standard library's hashes may change between releases.
-    let hash = host.iter().chain(b"\0").chain(socket).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    host.iter().chain(b"\0").chain(socket).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    })
+}
+
+fn mac_for(host: &[u8], socket: &[u8]) -> MacAddr {
+    let hash = hash_of(host, socket);
     let [a, b, c, d, e, f, g, h] = hash.to_be_bytes();
     MacAddr([0x02, a ^ g, b ^ h, c ^ d, e, f])
 }

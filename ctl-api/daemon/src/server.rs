@@ -1,109 +1,311 @@
-//! Serving the API on its Unix socket and, if configured, on TCP.
+//! Where clients come in: the Unix socket and, if configured, TCP with mutual
+//! TLS. Every connection gets a guard, which every call of it passes.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tieline_proto::v1::control_server::ControlServer;
 use tieline_proto::v1::operations_server::OperationsServer;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
-use tonic::transport::server::Connected;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::server::TlsStream;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
-use crate::control::Control;
+use crate::security::accounts::{Account, LimitReached, Owner};
+use crate::security::certificate::CertificateFacts;
+use crate::security::first_bytes::FirstBytes;
+use crate::security::guard::{Guard, Standing};
+use crate::security::limits::ApiLimits;
+use crate::security::tls::Tls;
+use crate::security::{Peer, Security, Via};
 use crate::service::control::ControlService;
 use crate::service::operations::{Facts, OperationsService};
+use crate::service::session::Sessions;
 
-/// Calls and streams of one connection at once.
-const STREAMS: u32 = 128;
-/// Largest request in bytes; the largest objects are far smaller.
-const LARGEST_REQUEST: usize = 1 << 20;
-/// How often a silent client is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// What HTTP/2 keeps of one stream's replies while the client's side is full,
+/// bytes.
+const SEND_BUFFER: usize = 64 << 10;
+/// Bytes that a client may send before they are taken, on a connection and on
+/// a stream of it.
+const WINDOW: u32 = 1 << 20;
 /// Pause after a connection could not be accepted, most often for want of
 /// file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client that is sent away has to read why.
+const PARTING: Duration = Duration::from_millis(500);
+/// At most one line a second is logged about clients that are sent away.
+const COMPLAINT_PAUSE: u64 = 1000;
 
-/// Serves clients that come to `socket` and `tcp`. Ends only if serving
-/// fails.
-///
-/// # Errors
-/// When it fails.
-pub async fn serve(
-    socket: UnixListener,
-    tcp: Option<TcpListener>,
-    control: Control,
-    facts: Facts,
-) -> Result<(), tonic::transport::Error> {
-    let operations = OperationsServer::from_arc(OperationsService::new(control.clone(), facts).into())
-        .max_decoding_message_size(LARGEST_REQUEST);
-    let control = ControlServer::from_arc(ControlService::new(control).into())
-        .max_decoding_message_size(LARGEST_REQUEST);
-    let router = || {
-        Server::builder()
-            .max_concurrent_streams(STREAMS)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .add_service(control.clone())
-            .add_service(operations.clone())
-    };
-    let socket = Arc::new(socket);
-    let accept = move || {
-        let socket = Arc::clone(&socket);
-        async move { socket.accept().await.map(|(stream, _)| stream) }
-    };
-    let unix = router().serve_with_incoming(incoming(accept));
-    match tcp {
-        None => unix.await,
-        Some(tcp) => {
-            let tcp = Arc::new(tcp);
-            let accept = move || {
-                let tcp = Arc::clone(&tcp);
-                async move {
-                    let (stream, _) = tcp.accept().await?;
-                    stream.set_nodelay(true)?;
-                    Ok(stream)
-                }
-            };
-            let tcp = router().serve_with_incoming(incoming(accept));
-            tokio::try_join!(unix, tcp).map(|_| ())
+/// Services that have a health of their own.
+const SERVICES: [&str; 3] = ["", "tieline.v1.Control", "tieline.v1.Operations"];
+
+/// The services, and the switch of their health.
+pub struct Services {
+    routes: Routes,
+    health: HealthReporter,
+}
+
+impl Services {
+    /// All services. Their health is NOT_SERVING until [`Self::ready`].
+    ///
+    /// # Errors
+    /// When the description of the API makes no sense.
+    pub async fn new(sessions: Sessions, facts: Facts, limits: &ApiLimits) -> anyhow::Result<Self> {
+        let operations = OperationsServer::new(OperationsService::new(sessions.control.clone(), facts))
+            .max_decoding_message_size(limits.message);
+        let control =
+            ControlServer::new(ControlService::new(sessions)).max_decoding_message_size(limits.message);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for service in SERVICES {
+            health.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tieline_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let mut routes = Routes::builder();
+        routes.add_service(control).add_service(operations);
+        routes.add_service(health_service).add_service(reflection);
+        Ok(Self { routes: routes.routes().prepare(), health })
+    }
+
+    /// Says that what was programmed before is in force again.
+    pub async fn ready(&self) {
+        for service in SERVICES {
+            self.health.set_service_status(service, ServingStatus::Serving).await;
         }
     }
 }
 
-/// A TCP listener.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+/// Everything that connections share.
+pub struct Server {
+    services: Services,
+    security: Security,
+    http: http2::Builder<TokioExecutor>,
+    /// When the last complaint was logged, and since when.
+    complained: AtomicU64,
+    started: Instant,
 }
 
-/// Connections, without the errors: those pass.
-fn incoming<S, F>(accept: impl Fn() -> F + Send + 'static) -> ReceiverStream<io::Result<S>>
-where
-    S: AsyncRead + AsyncWrite + Connected + Send + 'static,
-    F: Future<Output = io::Result<S>> + Send,
-{
-    let (connections, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
+impl Server {
+    /// A server of these services.
+    pub fn new(services: Services, security: Security) -> Arc<Self> {
+        let http = protocol(security.accounts.limits());
+        Arc::new(Self { services, security, http, complained: AtomicU64::new(0), started: Instant::now() })
+    }
+
+    /// Serves those who come to the Unix socket. Never ends.
+    pub async fn serve_socket(self: Arc<Self>, listener: UnixListener, own_uid: u32) -> Infallible {
+        let places = Arc::new(Semaphore::new(self.limits().connections));
         loop {
-            match accept().await {
-                Ok(stream) => {
-                    if connections.send(Ok(stream)).await.is_err() {
-                        return;
-                    }
+            let stream = accepted(|| listener.accept()).await.0;
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                self.complain("the Unix socket", &self.full());
+                continue;
+            };
+            let server = Arc::clone(&self);
+            tokio::spawn(async move {
+                server.attend_socket(stream, own_uid).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Serves those who come over TCP. Never ends.
+    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, tls: Arc<Tls>) -> Infallible {
+        let places = Arc::new(Semaphore::new(self.limits().connections));
+        let handshakes = Arc::new(Semaphore::new(self.limits().handshakes));
+        loop {
+            let (stream, address) = accepted(|| listener.accept()).await;
+            let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else {
+                let value = self.limits().handshakes;
+                self.complain(&address.to_string(), &LimitReached { key: "api.limits.handshakes", value });
+                continue;
+            };
+            let (server, tls, places) = (Arc::clone(&self), Arc::clone(&tls), Arc::clone(&places));
+            tokio::spawn(async move {
+                let stream = server.shake_hands(stream, address, &tls).await;
+                // Who has proved who it is makes room for the next to do so.
+                drop(handshake);
+                let Some(stream) = stream else { return };
+                match places.try_acquire_owned() {
+                    Ok(_place) => server.attend_tls(stream, address, &tls).await,
+                    Err(_) => server.complain(&address.to_string(), &server.full()),
                 }
-                Err(error) => {
-                    tracing::warn!("a client could not be accepted: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            });
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        tls: &Tls,
+    ) -> Option<TlsStream<TcpStream>> {
+        // Without it a small reply waits for the client's delayed ACK.
+        let _ = stream.set_nodelay(true);
+        let loaded = tls.current()?;
+        let handshake = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(stream).into_fallible();
+        match tokio::time::timeout(self.limits().handshake, handshake).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err((error, stream))) => {
+                self.log(|| tracing::warn!("{address} was sent away: {error}"));
+                let _ = tokio::time::timeout(PARTING, part_from(stream)).await;
+                None
+            }
+            Err(_) => {
+                let seconds = self.limits().handshake.as_secs();
+                self.log(|| tracing::warn!("{address} was sent away: no TLS handshake within {seconds} s"));
+                None
             }
         }
-    });
-    ReceiverStream::new(receiver)
+    }
+
+    async fn attend_socket(&self, stream: UnixStream, own_uid: u32) {
+        let Ok(credentials) = stream.peer_cred() else { return };
+        let peer = Arc::new(self.security.roles.on_socket(credentials.uid(), own_uid));
+        let owner = Owner::User(credentials.uid());
+        self.attend(stream, owner, Standing::Known(peer), std::future::pending()).await;
+    }
+
+    async fn attend_tls(&self, stream: TlsStream<TcpStream>, address: SocketAddr, tls: &Tls) {
+        let chain = stream.get_ref().1.peer_certificates().map(<[CertificateDer<'_>]>::to_vec);
+        let chain = chain.unwrap_or_default();
+        let names = chain.first().and_then(|end| CertificateFacts::read(end).ok());
+        let names = names.map(|facts| facts.names).unwrap_or_default();
+        let peer = self.security.roles.by_certificate(&names, Via::Tls { address });
+        let (owner, standing) = match peer {
+            Some(peer) => (Owner::Name(peer.name.clone()), Standing::Known(Arc::new(peer))),
+            None => (Owner::Strangers, Standing::Stranger(names)),
+        };
+        let distrusted = async {
+            let mut versions = tls.versions();
+            loop {
+                // Also the first time: files may have changed since the
+                // handshake.
+                if let Some(Err(why)) = tls.current().map(|loaded| loaded.still_trusts(&chain)) {
+                    tracing::warn!("{address} is sent away, as TLS files have changed: {why}");
+                    return;
+                }
+                if versions.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        self.attend(stream, owner, standing, distrusted).await;
+    }
+
+    /// Serves one connection until its end, or until `enough`.
+    async fn attend<I>(&self, io: I, owner: Owner, standing: Standing, enough: impl Future<Output = ()>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let name = shown(&standing);
+        let connected = match self.security.accounts.connect(owner, Instant::now()) {
+            Ok(connected) => connected,
+            Err(limit) => return self.complain(&name, &limit),
+        };
+        tracing::debug!(peer = %name, "connected");
+        let guard = self.guard(standing, connected.account());
+        let service = service_fn(move |request| {
+            let guard = Arc::clone(&guard);
+            async move { Ok::<_, Infallible>(guard.answer(request).await) }
+        });
+        let io = TokioIo::new(FirstBytes::new(io, self.limits().handshake));
+        tokio::select! {
+            ended = self.http.serve_connection(io, service) => match ended {
+                Ok(()) => tracing::debug!(peer = %name, "disconnected"),
+                Err(error) => tracing::debug!(peer = %name, "disconnected: {error:?}"),
+            },
+            () = enough => {}
+        }
+    }
+
+    fn guard(&self, standing: Standing, account: &Arc<Account>) -> Arc<Guard> {
+        Arc::new(Guard::new(standing, Arc::clone(account), self.services.routes.clone()))
+    }
+
+    fn limits(&self) -> &ApiLimits {
+        self.security.accounts.limits()
+    }
+
+    fn full(&self) -> LimitReached {
+        LimitReached { key: "api.limits.connections", value: self.limits().connections }
+    }
+
+    fn complain(&self, whom: &str, LimitReached { key, value }: &LimitReached) {
+        self.log(|| tracing::warn!("a connection of {whom} was closed: {key} = {value} is reached"));
+    }
+
+    /// Logs, unless it has within the last second: clients cannot fill a disk.
+    fn log(&self, line: impl FnOnce()) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let due = |last: u64| (last == 0 || now - last.min(now) >= COMPLAINT_PAUSE).then_some(now.max(1));
+        if self.complained.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok() {
+            line();
+        }
+    }
+}
+
+/// Lets a client read why it was sent away: closing while something of its own
+/// is unread would take that from it.
+async fn part_from(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = [0; 4096];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+fn shown(standing: &Standing) -> String {
+    match standing {
+        Standing::Known(peer) => <Peer as ToString>::to_string(peer),
+        Standing::Stranger(names) => match names.first() {
+            Some(name) => format!("{name} (no role)"),
+            None => "a client without a name".to_owned(),
+        },
+    }
+}
+
+fn protocol(limits: &ApiLimits) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(limits.headers)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(limits.resets)
+        .max_local_error_reset_streams(limits.resets)
+        .keep_alive_interval(limits.keepalive)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    http
+}
+
+/// The next connection. Errors pass: most often file descriptors are short.
+async fn accepted<S, F>(accept: impl Fn() -> F) -> S
+where
+    F: Future<Output = io::Result<S>>,
+{
+    loop {
+        match accept().await {
+            Ok(connection) => return connection,
+            Err(error) => {
+                tracing::warn!("a client could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }

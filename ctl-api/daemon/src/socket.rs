@@ -1,18 +1,37 @@
 //! The Unix socket of the control API: one daemon a path.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use crate::upgrade::socket::put_in_place;
 
-/// Who may connect: the owner and the group.
-pub const MODE: u32 = 0o660;
-/// Who may look into a directory that is made for the socket.
-const DIRECTORY_MODE: u32 = 0o755;
+/// Clients that wait to be let in.
+const BACKLOG: i32 = 1024;
+
+/// Who may use a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permissions {
+    /// Of the socket: who may write to it may connect.
+    pub mode: u32,
+    /// Group of the socket; `None`: the daemon's.
+    pub group: Option<u32>,
+    /// Of the socket's directory, if it is not there yet.
+    pub directory_mode: u32,
+}
+
+impl Default for Permissions {
+    /// The owner and the group may connect.
+    fn default() -> Self {
+        Self { mode: 0o660, group: None, directory_mode: 0o755 }
+    }
+}
 
 /// Why the socket is not ours.
 #[derive(Debug, Error)]
@@ -53,17 +72,18 @@ impl ControlSocket {
     ///
     /// # Errors
     /// See [`SocketError`].
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path, permissions: Permissions) -> Result<Self, SocketError> {
         let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(DIRECTORY_MODE);
+            builder.recursive(true).mode(permissions.directory_mode);
             builder.create(directory).map_err(refused("given its directory"))?;
         }
         remove_stale(path)?;
-        let listener = UnixListener::bind(path).map_err(refused("bound"))?;
+        let listener = bind_closed(path).map_err(refused("bound"))?;
         let prepare = || {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+            std::os::unix::fs::chown(path, None, permissions.group)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(permissions.mode))?;
             listener.set_nonblocking(true)?;
             identify(path)
         };
@@ -76,9 +96,9 @@ impl ControlSocket {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn replace(path: &Path, mode: u32) -> Result<Self, SocketError> {
+    pub fn replace(path: &Path, permissions: Permissions) -> Result<Self, SocketError> {
         let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
-        let listener = put_in_place(path, mode).map_err(refused("taken over"))?;
+        let listener = put_in_place(path, permissions).map_err(refused("taken over"))?;
         let prepare = || {
             listener.set_nonblocking(true)?;
             identify(path)
@@ -108,6 +128,18 @@ impl Drop for ControlSocket {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Binds a socket that nobody may connect to yet: who comes before it has its
+/// permissions would be in. The file takes those of the open socket.
+fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let file = File::from(OwnedFd::from(socket));
+    file.set_permissions(std::fs::Permissions::from_mode(0o000))?;
+    let socket = Socket::from(OwnedFd::from(file));
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 fn identify(path: &Path) -> io::Result<(u64, u64)> {
@@ -158,23 +190,52 @@ mod tests {
         }
     }
 
+    fn bind(path: &Path) -> Result<ControlSocket, SocketError> {
+        ControlSocket::bind(path, Permissions::default())
+    }
+
     #[test]
     fn the_directory_is_made_and_the_file_is_for_owner_and_group() {
         let place = Place::new("made");
         let path = place.0.join("run/deeper/t.sock");
-        let socket = ControlSocket::bind(&path).expect("a free path");
-        assert_eq!(std::fs::metadata(&path).expect("it is there").mode() & 0o7777, MODE);
+        let socket = bind(&path).expect("a free path");
+        assert_eq!(std::fs::metadata(&path).expect("it is there").mode() & 0o7777, 0o660);
+        let directory = path.parent().expect("it has one");
+        assert_eq!(std::fs::metadata(directory).expect("it is there").mode() & 0o7777, 0o755);
         UnixStream::connect(socket.path()).expect("somebody listens");
         drop(socket);
         assert!(!path.exists());
     }
 
     #[test]
+    fn nobody_comes_before_the_permissions() {
+        let place = Place::new("closed");
+        let path = place.0.join("t.sock");
+        let _listener = bind_closed(&path).expect("a free path");
+        assert_eq!(std::fs::metadata(&path).expect("it is there").mode() & 0o7777, 0);
+    }
+
+    #[test]
+    fn permissions_are_as_asked_for() {
+        let place = Place::new("asked");
+        let path = place.0.join("run/t.sock");
+        let group = std::fs::metadata(&place.0).expect("a directory").gid();
+        let permissions = Permissions { mode: 0o606, group: Some(group), directory_mode: 0o700 };
+        let _socket = ControlSocket::bind(&path, permissions).expect("a free path");
+        let of = |path: &Path| {
+            let metadata = std::fs::metadata(path).expect("it is there");
+            (metadata.mode() & 0o7777, metadata.gid())
+        };
+        assert_eq!(of(&path), (0o606, group));
+        assert_eq!(of(path.parent().expect("a directory")).0, 0o700);
+    }
+
+    #[test]
     fn a_live_socket_is_left_alone() {
         let place = Place::new("live");
         let path = place.0.join("t.sock");
-        let first = ControlSocket::bind(&path).expect("a free path");
-        let error = ControlSocket::bind(&path).expect_err("it is taken");
+        let first = bind(&path).expect("a free path");
+        let error = bind(&path).expect_err("it is taken");
         assert!(matches!(error, SocketError::InUse(_)), "{error}");
         assert!(error.to_string().contains("another daemon"), "{error}");
         UnixStream::connect(first.path()).expect("it still listens");
@@ -186,9 +247,9 @@ mod tests {
         let path = place.0.join("t.sock");
         drop(UnixListener::bind(&path).expect("a free path"));
         assert!(path.exists(), "the standard library leaves the file");
-        drop(ControlSocket::bind(&path).expect("nobody listens there"));
+        drop(bind(&path).expect("nobody listens there"));
         std::fs::write(&path, "precious").expect("a file");
-        assert!(matches!(ControlSocket::bind(&path), Err(SocketError::NotASocket(_))));
+        assert!(matches!(bind(&path), Err(SocketError::NotASocket(_))));
         assert_eq!(std::fs::read_to_string(&path).expect("it is still there"), "precious");
     }
 
@@ -196,9 +257,9 @@ mod tests {
     fn a_socket_that_another_has_replaced_is_not_removed() {
         let place = Place::new("replaced");
         let path = place.0.join("t.sock");
-        let first = ControlSocket::bind(&path).expect("a free path");
+        let first = bind(&path).expect("a free path");
         std::fs::remove_file(&path).expect("it is there");
-        let second = ControlSocket::bind(&path).expect("a free path");
+        let second = bind(&path).expect("a free path");
         drop(first);
         UnixStream::connect(second.path()).expect("the file of the second is still there");
     }

@@ -9,11 +9,11 @@ use tieline_engine::tables::vrf::{FibEntry, Vrf};
 use tieline_engine::types::{InterfaceId, NeighbourId, NextHopId, VrfId};
 use tieline_proto::v1;
 
+use crate::attributes::Origin;
 use crate::compile::next_hops::Resolution;
 use crate::compile::routes::Choice;
 use crate::compile::tunnels::{Encap, TunnelResolution};
 use crate::listing::{bad_token, page_length};
-use crate::paths::Origin;
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::field;
@@ -71,10 +71,13 @@ impl Rib {
                 };
                 (origin, "", None)
             }
-            Some((_, Choice::Path(path))) => match path.origin {
-                Origin::Static(_) => (v1::RouteOrigin::Static, self.node_name(path), None),
-                Origin::Vpn { rd, .. } => (v1::RouteOrigin::Vpn, self.node_name(path), Some(rd)),
-            },
+            Some((_, Choice::Path(shared))) => {
+                let name = self.node_name(&shared.attributes);
+                match shared.attributes.origin {
+                    Origin::Static(_) => (v1::RouteOrigin::Static, name, None),
+                    Origin::Vpn(vpn) => (v1::RouteOrigin::Vpn, name, Some(vpn.rd)),
+                }
+            }
         };
         v1::RouteEntry {
             prefix: prefix.to_string(),

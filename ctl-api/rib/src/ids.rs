@@ -53,6 +53,16 @@ impl IdPool {
         id
     }
 
+    /// Takes this very number, if it is free.
+    pub fn take_exact(&mut self, id: u32) -> bool {
+        if id < self.next {
+            return self.free.remove(&id);
+        }
+        self.free.extend(self.next..id);
+        self.next = id + 1;
+        true
+    }
+
     fn take_new(next: &mut u32) -> u32 {
         *next += 1;
         *next - 1
@@ -102,6 +112,16 @@ impl<T> Numbered<T> {
         id
     }
 
+    /// Adds a thing under a number of its own. False, and nothing done, if the
+    /// number is taken. The numbers below it take room, free or not.
+    pub fn insert_at(&mut self, id: u32, value: T) -> bool {
+        let is_free = self.pool.take_exact(id);
+        if is_free {
+            self.put(id, value);
+        }
+        is_free
+    }
+
     fn put(&mut self, id: u32, value: T) {
         let at = id as usize;
         if self.slots.len() <= at {
@@ -133,7 +153,13 @@ impl<T> Numbered<T> {
     /// All things in the order of their numbers.
     #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0u32..).zip(&self.slots).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
+        self.iter_from(0)
+    }
+
+    /// Things in the order of their numbers, from `start` on.
+    pub fn iter_from(&self, start: u32) -> impl Iterator<Item = (u32, &T)> {
+        let slots = self.slots.get(start as usize..).unwrap_or_default();
+        (start..).zip(slots).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
     }
 }
 
@@ -161,6 +187,23 @@ mod tests {
                     }
                 }
                 prop_assert!(numbered.iter().map(|(id, _)| id).eq(oracle.keys().copied()));
+            }
+        }
+
+        #[test]
+        fn a_number_can_be_asked_for(ids in proptest::collection::vec((any::<bool>(), 0u32..12), 1..40)) {
+            let mut numbered = Numbered::starting_at(0);
+            let mut oracle = BTreeMap::new();
+            for (adds, id) in ids {
+                if adds {
+                    prop_assert_eq!(numbered.insert_at(id, id), oracle.insert(id, id).is_none());
+                } else {
+                    prop_assert_eq!(numbered.remove(id), oracle.remove(&id));
+                }
+                prop_assert!(numbered.iter_from(0).map(|(id, _)| id).eq(oracle.keys().copied()));
+                let next = (0..).find(|id| !oracle.contains_key(id)).expect("a free one");
+                prop_assert_eq!(numbered.insert(next), next);
+                numbered.remove(next);
             }
         }
 

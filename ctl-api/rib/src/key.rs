@@ -57,6 +57,34 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The key of an object.
+    ///
+    /// # Errors
+    /// When a part of it is not valid.
+    pub fn of(object: &v1::object::Kind) -> Result<Self, Refusal> {
+        use v1::object::Kind;
+        Ok(match object {
+            Kind::Port(object) => Self::Port(field::name("port.name", &object.name)?),
+            Kind::Interface(object) => Self::Interface(field::name("interface.name", &object.name)?),
+            Kind::Vrf(object) => Self::Vrf(field::name("vrf.name", &object.name)?),
+            Kind::NextHop(object) => Self::NextHop(field::name("next_hop.name", &object.name)?),
+            Kind::NextHopGroup(object) => {
+                Self::NextHopGroup(field::name("next_hop_group.name", &object.name)?)
+            }
+            Kind::Route(object) => Self::Route(
+                field::parsed(|| "route.rd".to_owned(), &object.rd)?,
+                field::prefix("route.prefix", &object.prefix)?,
+            ),
+            Kind::SecurityGroup(object) => Self::SecurityGroup(SgId(object.id)),
+            Kind::StaticRoute(object) => Self::StaticRoute(
+                field::name("static_route.vrf", &object.vrf)?,
+                field::prefix("static_route.prefix", &object.prefix)?,
+            ),
+        })
+    }
+}
+
 impl From<&Key> for v1::ObjectKey {
     fn from(key: &Key) -> Self {
         let kind = match key {

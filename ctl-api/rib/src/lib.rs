@@ -7,31 +7,45 @@
 //! - [`rib`]: the RIB itself: apply, delete
 //! - [`spec`]: messages to types that cannot be wrong; [`key`], [`name`], [`rd`]
 //! - [`refusal`], [`limits`]: what is not taken, and why
-//! - `store`, `nodes`, `paths`, `waits`, `ids`, `interner`: what is declared,
-//!   and who refers to whom
+//! - [`controllers`], `holders`: who declares what, and which of several
+//!   declarations of one object is in force
+//! - `store`, `nodes`, `waits`, `ids`, `interner`, `labels`: what is declared, and who
+//!   refers to whom
+//! - `attributes`, `paths`, `route_keys`: routes, in numbers
+//! - `journal`, [`persist`]: what changed, for a copy that survives a restart
 //! - `vpn`: import by route target, and the best path
 //! - `declare`: one file a kind: conflicts, limits, storing
 //! - `compile`: what is declared, written into the tables
 //! - [`listing`], [`status`], [`fib_view`]: reading back
+//! - [`exports`]: what VRFs originate; [`difference`]: what a change would do
 //!
 //! An operation is checked against everything declared before it changes
 //! anything. Conflicts are between declared objects, whether or not they are
 //! in force, so that the order of declarations does not matter.
 
+mod attributes;
 mod compile;
+pub mod controllers;
 mod declare;
+pub mod difference;
+pub mod exports;
 pub mod fib_view;
+mod holders;
 mod ids;
 mod interner;
+mod journal;
 pub mod key;
+mod labels;
 pub mod limits;
 pub mod listing;
 pub mod name;
 mod nodes;
 mod paths;
+pub mod persist;
 pub mod rd;
 pub mod refusal;
 pub mod rib;
+mod route_keys;
 pub mod spec;
 pub mod status;
 mod store;
@@ -41,8 +55,10 @@ mod waits;
 #[cfg(test)]
 mod tests;
 
+pub use controllers::ControllerId;
 pub use key::Key;
 pub use limits::{Limits, RibOptions};
 pub use name::Name;
+pub use rd::{RouteDistinguisher, RouteTarget};
 pub use refusal::Refusal;
 pub use rib::{Applied, PortInfo, Ports, Rib};

@@ -1,6 +1,9 @@
 //! How much of each kind may be declared.
 
+use std::ops::RangeInclusive;
+
 use tieline_engine::types::MacAddr;
+use tieline_proto::v1;
 
 use crate::refusal::Refusal;
 
@@ -23,6 +26,8 @@ pub struct Limits {
     pub security_groups: usize,
     /// Rules of all security groups together.
     pub rules: usize,
+    /// Controllers that are here or hold something.
+    pub controllers: usize,
 }
 
 impl Default for Limits {
@@ -36,27 +41,47 @@ impl Default for Limits {
             imported_routes: 4_000_000,
             security_groups: 16_384,
             rules: 262_144,
+            controllers: 256,
         }
     }
 }
 
 impl Limits {
+    /// Most controllers that have a number of their own.
+    const CONTROLLER_NUMBERS: usize = 1 << 16;
     /// Most ports that have a number of their own.
     const PORT_NUMBERS: usize = 1 << 16;
     /// Most VRFs that have a number of their own; the underlay has one, and
     /// one stands for none.
     const VRF_NUMBERS: usize = (1 << 16) - 2;
 
+    /// All of them by the names that the configuration gives them.
+    pub fn messages(&self) -> Vec<v1::Limit> {
+        let all = [
+            ("ports", self.ports),
+            ("interfaces", self.interfaces),
+            ("vrfs", self.vrfs),
+            ("next_hops", self.next_hops),
+            ("routes", self.routes),
+            ("imported_routes", self.imported_routes),
+            ("security_groups", self.security_groups),
+            ("rules", self.rules),
+            ("controllers", self.controllers),
+        ];
+        all.map(|(name, value)| v1::Limit { name: name.to_owned(), value: value as u64 }).into()
+    }
+
     /// The limits, no larger than identifiers can count.
     pub(crate) fn clamped(mut self) -> Self {
         self.ports = self.ports.min(Self::PORT_NUMBERS);
         self.vrfs = self.vrfs.min(Self::VRF_NUMBERS);
+        self.controllers = self.controllers.min(Self::CONTROLLER_NUMBERS);
         self
     }
 }
 
 /// Refuses a total of `total` when only `value` are allowed.
-pub(crate) fn check(total: usize, value: usize, what: &str, limit: &str) -> Result<(), Refusal> {
+pub(crate) fn check(total: usize, value: usize, what: &str, limit: &'static str) -> Result<(), Refusal> {
     if total > value { Err(Refusal::limit(what, limit, value)) } else { Ok(()) }
 }
 
@@ -71,6 +96,8 @@ pub struct RibOptions {
     pub default_mtu: u16,
     /// Zero UDP checksums of tunnels over IPv6 (RFC 6935).
     pub udp6_zero_checksum: bool,
+    /// Labels for VRFs that state none.
+    pub label_range: RangeInclusive<u32>,
 }
 
 impl Default for RibOptions {
@@ -80,6 +107,7 @@ impl Default for RibOptions {
             router_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
             default_mtu: 1500,
             udp6_zero_checksum: false,
+            label_range: 524_288..=1_048_575,
         }
     }
 }

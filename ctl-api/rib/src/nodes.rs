@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use tieline_engine::types::{InterfaceId, NextHopId};
 use tieline_proto::v1;
 
+use crate::attributes::{AttributesId, NodeId};
 use crate::ids::Numbered;
 use crate::name::Name;
-use crate::paths::{Head, NodeId};
 use crate::spec::next_hop::{Definition, Target};
 
 /// How a tunnel's remote is reached, or a sentence why it is not.
@@ -38,8 +38,8 @@ pub(crate) struct Declared {
 pub(crate) struct Node {
     pub name: Name,
     pub declared: Option<Declared>,
-    /// The routes that name it.
-    pub paths: Head,
+    /// Attributes of routes that name it.
+    pub attributes: BTreeSet<AttributesId>,
     /// Engine next hops made from it, one for each use.
     pub entries: BTreeSet<NextHopId>,
     /// Of a tunnel.
@@ -97,7 +97,7 @@ impl Nodes {
         let node = Node {
             name: name.clone(),
             declared: None,
-            paths: Head::default(),
+            attributes: BTreeSet::new(),
             entries: BTreeSet::new(),
             reach: None,
         };

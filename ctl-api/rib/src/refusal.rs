@@ -2,6 +2,8 @@
 
 use tieline_proto::v1;
 
+use crate::key::Key;
+
 /// A refused operation. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}{message}", field, if field.is_empty() { "" } else { ": " })]
@@ -13,38 +15,61 @@ pub struct Refusal {
     pub field: String,
     /// A sentence: what is wrong, and what would be right.
     pub message: String,
+    /// The limit that is reached, and its value.
+    pub limit: Option<(&'static str, usize)>,
 }
 
 impl Refusal {
     /// A field without a valid value.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: v1::ErrorCode::InvalidField, field: field.into(), message: message.into() }
+        Self { code: v1::ErrorCode::InvalidField, field: field.into(), message: message.into(), limit: None }
     }
 
     /// A contradiction to another object, which the message names.
     pub fn conflict(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: v1::ErrorCode::Conflict, field: field.into(), message: message.into() }
+        Self { code: v1::ErrorCode::Conflict, field: field.into(), message: message.into(), limit: None }
     }
 
     /// One more `what` than the limit `limit`, whose value is `value`.
-    pub fn limit(what: &str, limit: &str, value: usize) -> Self {
+    pub fn limit(what: &str, limit: &'static str, value: usize) -> Self {
         Self {
             code: v1::ErrorCode::LimitReached,
             field: String::new(),
             message: format!(
                 "the gateway already holds as many {what} as its limit {limit} = {value} allows"
             ),
+            limit: Some((limit, value)),
+        }
+    }
+
+    /// Objects that it refers to and that are not declared.
+    pub fn missing(waits_for: &[v1::ObjectKey]) -> Self {
+        let names: Vec<String> = waits_for
+            .iter()
+            .map(|key| Key::parse(key).map_or_else(|_| "an object".to_owned(), |key| key.to_string()))
+            .collect();
+        Self {
+            code: v1::ErrorCode::MissingReference,
+            message: format!("not declared: {}; declare them in the same batch or before", names.join(", ")),
+            ..Self::invalid("", "")
         }
     }
 
     /// A device that could not be opened.
     pub fn device(message: impl Into<String>) -> Self {
-        Self { code: v1::ErrorCode::Device, field: "port.device".into(), message: message.into() }
+        Self {
+            code: v1::ErrorCode::Device,
+            field: "port.device".into(),
+            message: message.into(),
+            limit: None,
+        }
     }
 }
 
 impl From<Refusal> for v1::Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code.into(), field: refusal.field, message: refusal.message }
+        let limit =
+            refusal.limit.map(|(name, value)| v1::Limit { name: name.to_owned(), value: value as u64 });
+        Self { code: refusal.code.into(), field: refusal.field, message: refusal.message, limit }
     }
 }

@@ -9,18 +9,26 @@ use tieline_engine::types::{InterfaceId, MacAddr, PortId, SgId, SgSetId, VrfId};
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
+use crate::attributes::AttributesTable;
 use crate::compile::links::VrfLinks;
 use crate::compile::next_hops::NextHops;
 use crate::compile::settle::Dirty;
+use crate::controllers::{ControllerId, Controllers};
+use crate::declare::Declaration;
+use crate::holders::Holders;
 use crate::interner::Interner;
+use crate::journal::Journal;
 use crate::key::Key;
-use crate::limits::{Limits, RibOptions};
+use crate::labels::Labels;
+use crate::limits::{self, Limits, RibOptions};
 use crate::name::Name;
 use crate::nodes::Nodes;
 use crate::paths::Paths;
 use crate::refusal::Refusal;
+use crate::route_keys::{StaticKeys, VpnKeys};
 use crate::spec::port::PortSpec;
-use crate::spec::{TunnelUse, UNDERLAY};
+use crate::spec::route::parse_prefixes;
+use crate::spec::{TunnelUse, UNDERLAY, field};
 use crate::store::Store;
 use crate::vpn::Imports;
 use crate::waits::Dependents;
@@ -62,7 +70,12 @@ pub struct Rib {
     pub(crate) options: RibOptions,
     pub(crate) store: Store,
     pub(crate) nodes: Nodes,
+    pub(crate) controllers: Controllers,
+    pub(crate) holders: Holders,
+    pub(crate) attributes: AttributesTable,
     pub(crate) paths: Paths,
+    pub(crate) vpn_keys: VpnKeys,
+    pub(crate) static_keys: StaticKeys,
     pub(crate) imports: Imports,
     pub(crate) dependents: Dependents,
     /// By [`SgSetId`]; the empty set is not in it.
@@ -74,7 +87,10 @@ pub struct Rib {
     /// One for each set of groups that an interface in force is in.
     pub(crate) policies: BTreeMap<SgSetId, Arc<Policy>>,
     pub(crate) links: VrfLinks,
+    pub(crate) labels: Labels,
+    pub(crate) exports_generation: u64,
     pub(crate) dirty: Dirty,
+    pub(crate) journal: Journal,
 }
 
 impl Rib {
@@ -85,9 +101,13 @@ impl Rib {
         Self {
             store: Store::new(&limits),
             limits,
-            options,
             nodes: Nodes::default(),
+            controllers: Controllers::default(),
+            holders: Holders::default(),
+            attributes: AttributesTable::default(),
             paths: Paths::default(),
+            vpn_keys: VpnKeys::default(),
+            static_keys: StaticKeys::new(),
             imports: Imports::default(),
             dependents: Dependents::default(),
             sg_sets: Interner::starting_at(SgSetId::EMPTY.0 + 1),
@@ -96,70 +116,142 @@ impl Rib {
             next_hops: NextHops::default(),
             policies: BTreeMap::new(),
             links: VrfLinks::default(),
+            labels: Labels::new(options.label_range.clone()),
+            exports_generation: 0,
             dirty: Dirty::default(),
+            journal: Journal::default(),
+            options,
         }
     }
 
-    /// Declares an object, or replaces it whole.
+    /// The number of a controller, a new one if it has none yet.
+    ///
+    /// # Errors
+    /// A name that is none, or one controller too many.
+    pub fn controller(&mut self, name: &str) -> Result<ControllerId, Refusal> {
+        if let Some(id) = self.controllers.find(name) {
+            return Ok(id);
+        }
+        let name = field::name("controller", name)?;
+        limits::check(self.controllers.len() + 1, self.limits.controllers, "controllers", "controllers")?;
+        Ok(self.controllers.add(&name))
+    }
+
+    /// Declares an object for a controller, or replaces it whole.
     ///
     /// # Errors
     /// When it is refused; nothing was changed.
     pub fn apply(
         &mut self,
+        by: ControllerId,
         object: v1::Object,
         tables: &mut Tables,
         ports: &mut dyn Ports,
     ) -> Result<Applied, Refusal> {
         let (waits_for, changed) = match object.kind {
             None => return Err(Refusal::invalid("kind", "no object: set one of its fields")),
-            Some(Kind::Port(message)) => self.apply_port(message, tables, ports)?,
-            Some(Kind::Interface(message)) => self.apply_interface(message, tables)?,
-            Some(Kind::Vrf(message)) => self.apply_vrf(message, tables)?,
-            Some(Kind::NextHop(message)) => self.apply_next_hop(message, tables)?,
-            Some(Kind::NextHopGroup(message)) => self.apply_next_hop_group(message, tables)?,
-            Some(Kind::Route(message)) => self.apply_route(message, tables)?,
-            Some(Kind::SecurityGroup(message)) => self.apply_security_group(message, tables)?,
-            Some(Kind::StaticRoute(message)) => self.apply_static_route(message, tables)?,
+            Some(Kind::Route(message)) => self.apply_route(by, message, tables)?,
+            Some(kind) => self.hold(by, kind, tables, ports)?,
         };
-        if changed {
-            self.settle(tables);
-        }
-        Ok(Applied { waits_for: waits_for.iter().map(v1::ObjectKey::from).collect(), changed })
+        Ok(self.applied(waits_for, changed, tables))
     }
 
-    /// Withdraws an object. What is not there is withdrawn already.
+    /// Declares many VPN paths for a controller.
+    ///
+    /// # Errors
+    /// When they are refused; nothing was changed.
+    pub fn apply_routes(
+        &mut self,
+        by: ControllerId,
+        routes: v1::RouteSet,
+        tables: &mut Tables,
+    ) -> Result<Applied, Refusal> {
+        let (waits_for, changed) = self.apply_route_set(by, routes, tables)?;
+        Ok(self.applied(waits_for, changed, tables))
+    }
+
+    /// Withdraws an object of a controller. What is not there is withdrawn
+    /// already.
     ///
     /// # Errors
     /// When the key cannot be one, or is the underlay's, which stays.
     pub fn delete(
         &mut self,
+        by: ControllerId,
         key: &v1::ObjectKey,
         tables: &mut Tables,
         ports: &mut dyn Ports,
     ) -> Result<Applied, Refusal> {
         let changed = match Key::parse(key)? {
-            Key::Port(name) => self.delete_port(&name, tables, ports),
-            Key::Interface(name) => self.delete_interface(&name, tables),
             Key::Vrf(name) if name.as_str() == UNDERLAY => {
                 let sentence = "the VRF \"underlay\" always exists and cannot be deleted";
                 return Err(Refusal::invalid("key.vrf", sentence));
             }
-            Key::Vrf(name) => self.delete_vrf(&name, tables),
-            Key::NextHop(name) => self.delete_next_hop(&name, tables, false),
-            Key::NextHopGroup(name) => self.delete_next_hop(&name, tables, true),
-            Key::Route(rd, prefix) => self.delete_route(rd, prefix, tables),
-            Key::SecurityGroup(id) => self.delete_security_group(id, tables),
-            Key::StaticRoute(vrf, prefix) => self.delete_static_route(&vrf, prefix, tables),
+            Key::Route(rd, prefix) => self.delete_routes(by, rd, &[prefix], tables) > 0,
+            key => self.release(by, &key, tables, ports),
         };
+        Ok(self.applied(Vec::new(), changed, tables))
+    }
+
+    /// Withdraws many VPN paths of a controller.
+    ///
+    /// # Errors
+    /// When distinguisher or prefixes are not valid; nothing was changed.
+    pub fn delete_route_set(
+        &mut self,
+        by: ControllerId,
+        key: &v1::RouteSetKey,
+        tables: &mut Tables,
+    ) -> Result<Applied, Refusal> {
+        let rd = field::parsed(|| "rd".to_owned(), &key.rd)?;
+        let prefixes = parse_prefixes(key.prefixes.as_ref())?;
+        let changed = self.delete_routes(by, rd, &prefixes, tables) > 0;
+        Ok(self.applied(Vec::new(), changed, tables))
+    }
+
+    fn applied(&mut self, waits_for: Vec<Key>, changed: bool, tables: &mut Tables) -> Applied {
         if changed {
             self.settle(tables);
         }
-        Ok(Applied { waits_for: Vec::new(), changed })
+        Applied { waits_for: waits_for.iter().map(v1::ObjectKey::from).collect(), changed }
+    }
+
+    /// Puts an object in force, or replaces it whole.
+    pub(crate) fn put(&mut self, kind: Kind, tables: &mut Tables, ports: &mut dyn Ports) -> Declaration {
+        match kind {
+            Kind::Port(message) => self.apply_port(message, tables, ports),
+            Kind::Interface(message) => self.apply_interface(message, tables),
+            Kind::Vrf(message) => self.apply_vrf(message, tables),
+            Kind::NextHop(message) => self.apply_next_hop(message, tables),
+            Kind::NextHopGroup(message) => self.apply_next_hop_group(message, tables),
+            Kind::SecurityGroup(message) => self.apply_security_group(message, tables),
+            Kind::StaticRoute(message) => self.apply_static_route(&message, tables),
+            Kind::Route(_) => Err(Refusal::invalid("kind", "a route has no holders")),
+        }
+    }
+
+    /// Takes an object out of force.
+    pub(crate) fn take_out(&mut self, key: &Key, tables: &mut Tables, ports: &mut dyn Ports) -> bool {
+        match key {
+            Key::Port(name) => self.delete_port(name, tables, ports),
+            Key::Interface(name) => self.delete_interface(name, tables),
+            Key::Vrf(name) => self.delete_vrf(name, tables),
+            Key::NextHop(name) => self.delete_next_hop(name, tables, false),
+            Key::NextHopGroup(name) => self.delete_next_hop(name, tables, true),
+            Key::SecurityGroup(id) => self.delete_security_group(*id, tables),
+            Key::StaticRoute(vrf, prefix) => self.delete_static_route(vrf, *prefix, tables),
+            Key::Route(..) => false,
+        }
     }
 
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What objects leave open.
+    pub fn options(&self) -> &RibOptions {
+        &self.options
     }
 
     /// The number of a VRF, the underlay's among them.
@@ -191,6 +283,12 @@ impl Rib {
     /// The number of a port.
     pub fn port_id(&self, name: &str) -> Option<PortId> {
         self.store.ports.get(name).map(|port| port.id)
+    }
+
+    /// A port as it is declared.
+    pub fn port_spec(&self, id: PortId) -> Option<&PortSpec> {
+        let name = self.store.port_names.get(u32::from(id.0))?;
+        self.store.ports.get(name).map(|port| &port.spec)
     }
 
     /// The name of a port.

@@ -4,19 +4,56 @@
 use ipnet::IpNet;
 use tieline_engine::types::SgId;
 use tieline_proto::v1;
+use tieline_proto::v1::object::Kind;
 
+use crate::attributes::{AttributesId, Origin};
 use crate::compile::next_hops::Resolution;
 use crate::key::Key;
 use crate::name::Name;
 use crate::nodes::Node;
-use crate::paths::{Origin, Path};
+use crate::paths::PathId;
 use crate::rd::RouteDistinguisher;
 use crate::rib::Rib;
 use crate::spec::UNDERLAY;
 use crate::spec::next_hop::{Definition, Target};
 use crate::store::Interface;
+use crate::vpn;
 
 impl Rib {
+    /// What an object that is declared like this waits for. (Of routes: what any
+    /// with this next hop waits for.)
+    pub fn waits_for_of(&self, object: &v1::Object) -> Vec<v1::ObjectKey> {
+        let waits = match &object.kind {
+            Some(Kind::Route(route)) => self.name_waits(&route.next_hop),
+            Some(kind) => Key::of(kind).map(|key| self.waits_for(&key)).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        waits.iter().map(v1::ObjectKey::from).collect()
+    }
+
+    /// What a set of routes waits for.
+    pub fn waits_for_of_set(&self, set: &v1::RouteSet) -> Vec<v1::ObjectKey> {
+        let next_hop = set.attributes.as_ref().map_or("", |attributes| attributes.next_hop.as_str());
+        self.name_waits(next_hop).iter().map(v1::ObjectKey::from).collect()
+    }
+
+    /// Whether an object is declared. A next hop's key stands for groups too: the
+    /// two share their names.
+    pub fn is_declared(&self, key: &v1::ObjectKey) -> bool {
+        match Key::parse(key) {
+            Ok(Key::NextHop(name) | Key::NextHopGroup(name)) => self.nodes.declared(name.as_str()).is_some(),
+            Ok(Key::Route(rd, prefix)) => self.vpn_keys.all(rd, prefix).next().is_some(),
+            Ok(Key::Vrf(name)) => self.vrf_id(name.as_str()).is_some(),
+            Ok(key) => self.message(&key).is_some(),
+            Err(_) => false,
+        }
+    }
+
+    fn name_waits(&self, next_hop: &str) -> Vec<Key> {
+        let is_declared = self.nodes.declared(next_hop).is_some();
+        Name::new(next_hop).filter(|_| !is_declared).map(Key::NextHop).into_iter().collect()
+    }
+
     /// What an object waits for, in a stable order.
     pub(crate) fn waits_for(&self, key: &Key) -> Vec<Key> {
         match key {
@@ -28,9 +65,7 @@ impl Rib {
                 let declared = self.nodes.declared(name.as_str());
                 declared.map(|found| self.definition_waits(&found.definition)).unwrap_or_default()
             }
-            Key::Route(rd, prefix) => {
-                self.vpn_path(*rd, *prefix).and_then(|path| self.path_waits(path)).into_iter().collect()
-            }
+            Key::Route(..) => Vec::new(),
             Key::StaticRoute(vrf, prefix) => {
                 let Some(path) = self.static_path(vrf.as_str(), *prefix) else { return Vec::new() };
                 self.vrf_waits(vrf).into_iter().chain(self.path_waits(path)).collect()
@@ -73,45 +108,46 @@ impl Rib {
     }
 
     /// The next hop that a path names, if it is not declared.
-    pub(crate) fn path_waits(&self, path: &Path) -> Option<Key> {
-        if path.next_hop().is_some() {
+    fn path_waits(&self, path: PathId) -> Option<Key> {
+        self.attributes_wait(self.paths.get(path)?.attributes)
+    }
+
+    /// The next hop that attributes name, if it is not declared.
+    pub(crate) fn attributes_wait(&self, id: AttributesId) -> Option<Key> {
+        let shared = self.attributes.get(id)?;
+        if shared.next_hop.is_some() {
             return None;
         }
-        Some(Key::NextHop(self.nodes.get(path.node)?.name.clone()))
+        Some(Key::NextHop(self.nodes.get(shared.attributes.node)?.name.clone()))
     }
 
-    pub(crate) fn vpn_path(&self, rd: RouteDistinguisher, prefix: IpNet) -> Option<&Path> {
-        self.paths.get(*self.paths.vpn.get(&(rd, prefix))?)
+    /// The best of the paths of all controllers under one key.
+    pub(crate) fn vpn_path(&self, rd: RouteDistinguisher, prefix: IpNet) -> Option<PathId> {
+        let all: Vec<PathId> = self.vpn_keys.all(rd, prefix).map(|(_, path)| path).collect();
+        let best = vpn::best(&self.paths, &self.attributes, &self.controllers, &all);
+        best.map(|(path, _)| path).or(all.first().copied())
     }
 
-    /// The status of a declared object.
+    /// The status of a VPN path.
+    pub(crate) fn path_status(&self, path: PathId) -> v1::ObjectStatus {
+        let waits_for: Vec<Key> = self.path_waits(path).into_iter().collect();
+        let remark = if waits_for.is_empty() { self.path_remark(path) } else { None };
+        status_message(&waits_for, self.path_problem(path), remark)
+    }
+
+    /// The status of a declared object, other than a VPN path.
     pub(crate) fn status(&self, key: &Key) -> v1::ObjectStatus {
         let waits_for = self.waits_for(key);
-        let problem = self.problem(key);
-        let state = if !waits_for.is_empty() {
-            v1::ObjectState::Waiting
-        } else if problem.is_some() {
-            v1::ObjectState::Degraded
-        } else {
-            v1::ObjectState::Ready
-        };
-        let message = problem.or_else(|| self.remark(key, &waits_for)).unwrap_or_default();
-        v1::ObjectStatus {
-            state: state.into(),
-            waits_for: waits_for.iter().map(v1::ObjectKey::from).collect(),
-            message,
-        }
+        status_message(&waits_for, self.problem(key), self.remark(key, &waits_for))
     }
-
     /// What keeps an object from working although all of it is declared.
     fn problem(&self, key: &Key) -> Option<String> {
         match key {
             Key::NextHop(name) | Key::NextHopGroup(name) => {
                 self.node_problem(self.nodes.get(self.nodes.find(name.as_str())?)?)
             }
-            Key::Route(rd, prefix) => self.path_problem(self.vpn_path(*rd, *prefix)?),
             Key::StaticRoute(vrf, prefix) => self.path_problem(self.static_path(vrf.as_str(), *prefix)?),
-            Key::Port(_) | Key::Interface(_) | Key::Vrf(_) | Key::SecurityGroup(_) => None,
+            Key::Port(_) | Key::Interface(_) | Key::Vrf(_) | Key::SecurityGroup(_) | Key::Route(..) => None,
         }
     }
 
@@ -142,11 +178,19 @@ impl Rib {
         }
     }
 
-    fn path_problem(&self, path: &Path) -> Option<String> {
-        match self.next_hops.resolution(path.next_hop()?)? {
+    fn path_problem(&self, path: PathId) -> Option<String> {
+        let shared = self.attributes.get(self.paths.get(path)?.attributes)?;
+        match self.next_hops.resolution(shared.next_hop?)? {
             Resolution::Unusable(sentence) => Some(sentence.to_string()),
             _ => None,
         }
+    }
+
+    fn path_remark(&self, path: PathId) -> Option<String> {
+        let path = self.paths.get(path)?;
+        let Origin::Vpn(vpn) = self.attributes.get(path.attributes)?.attributes.origin else { return None };
+        let importers = self.imports.importers(vpn.targets);
+        importers.is_empty().then(|| "no VRF imports it".to_owned())
     }
 
     /// What is worth saying of an object that is as it should be, or that has
@@ -157,12 +201,22 @@ impl Rib {
                 self.store.interfaces.get(name)?.compiled.as_ref()?;
                 Some("in force; what the missing security groups would allow is denied".to_owned())
             }
-            Key::Route(rd, prefix) if waits_for.is_empty() => {
-                let Origin::Vpn { targets, .. } = self.vpn_path(*rd, *prefix)?.origin else { return None };
-                let importers = self.imports.importers(targets);
-                importers.is_empty().then(|| "no VRF imports it".to_owned())
-            }
             _ => None,
         }
+    }
+}
+
+fn status_message(waits_for: &[Key], problem: Option<String>, remark: Option<String>) -> v1::ObjectStatus {
+    let state = if !waits_for.is_empty() {
+        v1::ObjectState::Waiting
+    } else if problem.is_some() {
+        v1::ObjectState::Degraded
+    } else {
+        v1::ObjectState::Ready
+    };
+    v1::ObjectStatus {
+        state: state.into(),
+        waits_for: waits_for.iter().map(v1::ObjectKey::from).collect(),
+        message: problem.or(remark).unwrap_or_default(),
     }
 }

@@ -74,8 +74,8 @@ pub(crate) struct Claim {
     pub of_workload: bool,
 }
 
-/// Claims by prefix.
-type Claims = HashMap<IpNet, Vec<Claim>, RandomState>;
+/// Claims by prefix, each in the order of the interfaces' names.
+pub(crate) type Claims = HashMap<IpNet, Vec<Claim>, RandomState>;
 
 /// What is declared.
 #[derive(Debug, Clone, Default)]
@@ -108,9 +108,14 @@ impl Store {
         }
     }
 
-    /// The claims to a prefix in a VRF, in the order of the interfaces' names.
+    /// The claims in a VRF.
+    pub fn claims_of(&self, vrf: &str) -> Option<&Claims> {
+        self.claims.get(vrf)
+    }
+
+    /// The claims to a prefix in a VRF.
     pub fn claims(&self, vrf: &str, prefix: IpNet) -> &[Claim] {
-        self.claims.get(vrf).and_then(|claims| claims.get(&prefix)).map_or(&[], |claims| claims)
+        self.claims_of(vrf).and_then(|claims| claims.get(&prefix)).map_or(&[], |claims| claims)
     }
 
     /// Enters all claims of an interface.

@@ -1,9 +1,10 @@
 //! Import of VPN paths by route target, and the choice among those to one
 //! prefix.
 //!
-//! Paths share interned sets of route targets. For each set the importing
-//! VRFs are known, so that a path finds its VRFs at once; for each VRF the
-//! candidates by prefix are known, so that the best is found without a search.
+//! Paths share attributes, and attributes share interned sets of route targets.
+//! For each set the importing VRFs are known, so that a path finds its VRFs at
+//! once; for each VRF the candidates by prefix are known, so that the best is
+//! found without a search.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -12,10 +13,13 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use tieline_engine::types::VrfId;
 
+use crate::attributes::{Attributes, AttributesId, AttributesTable, Origin, RtSetId, Shared};
+use crate::controllers::Controllers;
 use crate::ids::Numbered;
 use crate::interner::Interner;
-use crate::paths::{Head, List, Origin, Path, PathId, Paths, RtSetId};
+use crate::paths::{PathId, Paths};
 use crate::rd::RouteTarget;
+use crate::spec::route::DEFAULT_LOCAL_PREF;
 
 /// What is known of one route target.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +35,8 @@ struct TargetUse {
 struct SetUse {
     /// VRFs that import any of it; sorted.
     importers: Vec<VrfId>,
-    paths: Head,
+    /// Attributes with it that are counted among the importers' paths.
+    attributes: BTreeSet<AttributesId>,
     path_count: usize,
 }
 
@@ -125,33 +130,45 @@ impl Imports {
         self.vrfs.get(&vrf).map_or(0, |vrf| self.count_paths(&vrf.targets))
     }
 
-    /// Adds a path to every VRF that imports it; `each` is told which.
-    pub fn add_path(&mut self, paths: &mut Paths, id: PathId, mut each: impl FnMut(VrfId)) {
-        let Some(&Path { prefix, origin: Origin::Vpn { targets, .. }, .. }) = paths.get(id) else { return };
-        let Some(set) = self.uses.get_mut(&targets) else { return };
-        paths.link(List::ByTargets, &mut set.paths, id);
-        set.path_count += 1;
-        self.imported += set.importers.len();
-        for vrf in &set.importers {
-            if let Some(vrf) = self.vrfs.get_mut(vrf) {
-                vrf.candidates.add(prefix, id);
-            }
-            each(*vrf);
+    /// Paths with these attributes can come from now on.
+    pub fn add_attributes(&mut self, targets: RtSetId, id: AttributesId) {
+        if let Some(set) = self.uses.get_mut(&targets) {
+            set.attributes.insert(id);
         }
     }
 
-    /// Takes a path out of every VRF that imports it; `each` is told which.
-    pub fn remove_path(&mut self, paths: &mut Paths, id: PathId, mut each: impl FnMut(VrfId)) {
-        let Some(&Path { prefix, origin: Origin::Vpn { targets, .. }, .. }) = paths.get(id) else { return };
+    /// There are no more paths with these attributes.
+    pub fn remove_attributes(&mut self, targets: RtSetId, id: AttributesId) {
+        if let Some(set) = self.uses.get_mut(&targets) {
+            set.attributes.remove(&id);
+        }
+    }
+
+    /// Adds paths with one set of route targets to every VRF that imports them.
+    pub fn add_paths(&mut self, targets: RtSetId, paths: &[(IpNet, PathId)]) {
         let Some(set) = self.uses.get_mut(&targets) else { return };
-        paths.unlink(List::ByTargets, &mut set.paths, id);
-        set.path_count -= 1;
-        self.imported -= set.importers.len();
+        set.path_count += paths.len();
+        self.imported += set.importers.len() * paths.len();
         for vrf in &set.importers {
-            if let Some(vrf) = self.vrfs.get_mut(vrf) {
-                vrf.candidates.remove(prefix, id);
+            let Some(vrf) = self.vrfs.get_mut(vrf) else { continue };
+            for (prefix, id) in paths {
+                vrf.candidates.add(*prefix, *id);
             }
-            each(*vrf);
+        }
+    }
+
+    /// Takes paths with one set of route targets out of every VRF that imports
+    /// them.
+    pub fn remove_paths(&mut self, targets: RtSetId, paths: &[(IpNet, PathId)]) {
+        let Some(set) = self.uses.get_mut(&targets) else { return };
+        set.path_count -= paths.len();
+        self.imported -= set.importers.len() * paths.len();
+        for vrf in &set.importers {
+            let Some(vrf) = self.vrfs.get_mut(vrf) else { continue };
+            for (prefix, id) in paths {
+                vrf.candidates.remove(*prefix, *id);
+            }
+            vrf.candidates.give_memory_back();
         }
     }
 
@@ -160,6 +177,7 @@ impl Imports {
     pub fn set_vrf(
         &mut self,
         paths: &Paths,
+        attributes: &AttributesTable,
         vrf: VrfId,
         import: &[RouteTarget],
         mut each: impl FnMut(IpNet),
@@ -182,18 +200,18 @@ impl Imports {
             let imports = self.set(id).iter().any(|target| import.binary_search(target).is_ok());
             let Some(set) = self.uses.get_mut(&id) else { continue };
             match (imports, set.importers.binary_search(&vrf)) {
-                (true, Err(at)) => set.importers.insert(at, vrf),
+                (true, Err(at)) => {
+                    set.importers.insert(at, vrf);
+                    self.imported += set.path_count;
+                }
                 (false, Ok(at)) => {
                     set.importers.remove(at);
+                    self.imported -= set.path_count;
                 }
                 _ => continue,
             }
-            if imports {
-                self.imported += set.path_count;
-            } else {
-                self.imported -= set.path_count;
-            }
-            for (path, record) in paths.iter_list(List::ByTargets, set.paths) {
+            let heads = set.attributes.iter().filter_map(|id| Some(attributes.get(*id)?.paths));
+            for (path, record) in heads.flat_map(|head| paths.iter_list(head)) {
                 if imports {
                     state.candidates.add(record.prefix, path);
                 } else {
@@ -203,13 +221,19 @@ impl Imports {
             }
         }
         if !import.is_empty() {
+            state.candidates.give_memory_back();
             self.vrfs.insert(vrf, state);
         }
     }
 
+    /// The VPN paths of a VRF.
+    pub fn candidates_of(&self, vrf: VrfId) -> Option<&Candidates> {
+        self.vrfs.get(&vrf).map(|vrf| &vrf.candidates)
+    }
+
     /// The VPN paths to a prefix in a VRF.
     pub fn candidates(&self, vrf: VrfId, prefix: IpNet) -> &[PathId] {
-        self.vrfs.get(&vrf).map_or(&[], |vrf| vrf.candidates.get(prefix))
+        self.candidates_of(vrf).map_or(&[], |candidates| candidates.get(prefix))
     }
 
     /// Forgets a route target that nothing uses after `change`.
@@ -228,26 +252,52 @@ impl Imports {
     }
 }
 
-/// The best of several paths that can be used: highest local preference, then
-/// lowest MED, then lowest route distinguisher.
-pub(crate) fn best<'a>(paths: &'a Paths, candidates: &[PathId]) -> Option<(PathId, &'a Path)> {
-    candidates
-        .iter()
-        .filter_map(|id| Some((*id, paths.get(*id)?)))
-        .filter(|(_, path)| path.next_hop().is_some())
-        .max_by_key(|(_, path)| {
-            let rd = match path.origin {
-                Origin::Vpn { rd, .. } => Some(rd),
-                Origin::Static(_) => None,
-            };
-            (path.local_pref, Reverse(path.med), Reverse(rd))
-        })
+/// The best of several paths that can be used.
+///
+/// Highest local preference; then, of a host that moves, the latest place (it
+/// counts before the length of the AS path, as in RFC 7432 section 15: the old
+/// place may be nearer, but the host is not there); then the shortest AS path,
+/// the lowest MED, the lowest route distinguisher, the first controller.
+pub(crate) fn best<'a>(
+    paths: &Paths,
+    table: &'a AttributesTable,
+    controllers: &Controllers,
+    candidates: &[PathId],
+) -> Option<(PathId, &'a Shared)> {
+    let usable = |id: &PathId| {
+        let shared = table.get(paths.get(*id)?.attributes)?;
+        shared.next_hop.is_some().then_some((*id, shared))
+    };
+    if let [only] = candidates {
+        return usable(only);
+    }
+    candidates.iter().filter_map(usable).max_by(|(_, one), (_, other)| {
+        let rank = |shared: &Shared| rank(&shared.attributes);
+        let name = |shared: &Shared| match shared.attributes.origin {
+            Origin::Vpn(vpn) => controllers.name(vpn.controller),
+            Origin::Static(_) => "",
+        };
+        rank(one).cmp(&rank(other)).then_with(|| name(other).cmp(name(one)))
+    })
+}
+
+/// Larger is better, as far as numbers decide.
+fn rank(attributes: &Attributes) -> impl Ord + use<> {
+    match attributes.origin {
+        Origin::Vpn(vpn) => Some((
+            vpn.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+            vpn.mobility,
+            Reverse((vpn.as_path_length, vpn.med, vpn.rd)),
+        )),
+        Origin::Static(_) => None,
+    }
 }
 
 /// VPN paths of one VRF by prefix.
 #[derive(Debug, Clone, Default)]
-struct Candidates {
-    by_prefix: HashMap<IpNet, Few, RandomState>,
+pub(crate) struct Candidates {
+    v4: HashMap<u64, Few, RandomState>,
+    v6: HashMap<(u128, u8), Few, RandomState>,
     several: Numbered<Vec<PathId>>,
 }
 
@@ -258,9 +308,64 @@ enum Few {
     Several(u32),
 }
 
+/// A change of the paths to one prefix.
+trait Places<K> {
+    fn add(&mut self, key: K, id: PathId, several: &mut Numbered<Vec<PathId>>);
+    fn remove(&mut self, key: K, id: PathId, several: &mut Numbered<Vec<PathId>>);
+    fn give_memory_back(&mut self);
+}
+
+impl<K: std::hash::Hash + Eq> Places<K> for HashMap<K, Few, RandomState> {
+    fn add(&mut self, key: K, id: PathId, several: &mut Numbered<Vec<PathId>>) {
+        match self.entry(key) {
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Few::One(id));
+            }
+            std::collections::hash_map::Entry::Occupied(mut entry) => match *entry.get() {
+                Few::One(first) => {
+                    entry.insert(Few::Several(several.insert(vec![first, id])));
+                }
+                Few::Several(list) => {
+                    if let Some(list) = several.get_mut(list) {
+                        list.push(id);
+                    }
+                }
+            },
+        }
+    }
+
+    fn remove(&mut self, key: K, id: PathId, several: &mut Numbered<Vec<PathId>>) {
+        match self.get_mut(&key) {
+            None => {}
+            Some(Few::One(_)) => {
+                HashMap::remove(self, &key);
+            }
+            Some(few) => {
+                let Few::Several(number) = *few else { return };
+                let Some(list) = several.get_mut(number) else { return };
+                list.retain(|present| *present != id);
+                if let [only] = list[..] {
+                    *few = Few::One(only);
+                    several.remove(number);
+                }
+            }
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        if self.capacity() > 64 && self.len() < self.capacity() / 8 {
+            self.shrink_to_fit();
+        }
+    }
+}
+
 impl Candidates {
-    fn get(&self, prefix: IpNet) -> &[PathId] {
-        match self.by_prefix.get(&prefix) {
+    pub fn get(&self, prefix: IpNet) -> &[PathId] {
+        let few = match prefix {
+            IpNet::V4(net) => self.v4.get(&key4(net)),
+            IpNet::V6(net) => self.v6.get(&key6(net)),
+        };
+        match few {
             None => &[],
             Some(Few::One(id)) => std::slice::from_ref(id),
             Some(Few::Several(list)) => self.several.get(*list).map_or(&[], |list| list),
@@ -268,41 +373,32 @@ impl Candidates {
     }
 
     fn add(&mut self, prefix: IpNet, id: PathId) {
-        let Some(few) = self.by_prefix.get_mut(&prefix) else {
-            self.by_prefix.insert(prefix, Few::One(id));
-            return;
-        };
-        match *few {
-            Few::One(first) => *few = Few::Several(self.several.insert(vec![first, id])),
-            Few::Several(list) => {
-                if let Some(list) = self.several.get_mut(list) {
-                    list.push(id);
-                }
-            }
+        match prefix {
+            IpNet::V4(net) => self.v4.add(key4(net), id, &mut self.several),
+            IpNet::V6(net) => self.v6.add(key6(net), id, &mut self.several),
         }
     }
 
     fn remove(&mut self, prefix: IpNet, id: PathId) {
-        match self.by_prefix.get_mut(&prefix) {
-            None => {}
-            Some(Few::One(_)) => {
-                self.by_prefix.remove(&prefix);
-                // Give memory back when most of it is unused.
-                if self.by_prefix.capacity() > 64 && self.by_prefix.len() < self.by_prefix.capacity() / 8 {
-                    self.by_prefix.shrink_to_fit();
-                }
-            }
-            Some(few) => {
-                let Few::Several(number) = *few else { return };
-                let Some(list) = self.several.get_mut(number) else { return };
-                list.retain(|present| *present != id);
-                if let [only] = list[..] {
-                    *few = Few::One(only);
-                    self.several.remove(number);
-                }
-            }
+        match prefix {
+            IpNet::V4(net) => Places::remove(&mut self.v4, key4(net), id, &mut self.several),
+            IpNet::V6(net) => Places::remove(&mut self.v6, key6(net), id, &mut self.several),
         }
     }
+
+    /// When most of it is unused.
+    fn give_memory_back(&mut self) {
+        self.v4.give_memory_back();
+        self.v6.give_memory_back();
+    }
+}
+
+fn key4(net: ipnet::Ipv4Net) -> u64 {
+    u64::from(u32::from(net.addr())) << 8 | u64::from(net.prefix_len())
+}
+
+fn key6(net: ipnet::Ipv6Net) -> (u128, u8) {
+    (u128::from(net.addr()), net.prefix_len())
 }
 
 #[cfg(test)]

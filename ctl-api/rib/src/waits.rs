@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tieline_engine::types::SgId;
 
+use crate::attributes::NodeId;
 use crate::name::Name;
-use crate::paths::NodeId;
 
 /// What can be referred to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

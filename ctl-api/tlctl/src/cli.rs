@@ -1,10 +1,14 @@
 //! The command line: commands, their arguments and help.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::client::Target;
+use crate::error::Error;
 use crate::kind::Kind;
+use crate::tls::TlsFiles;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -14,22 +18,80 @@ Exit codes:
   3  the daemon cannot be reached
   4  not found";
 
+const DIFF_EXIT_CODES: &str = "\
+Exit codes:
+  0  the daemon has what the files say, and nothing else in that name
+  1  it differs, or would refuse something
+  2  wrong usage, or a file that cannot be read
+  3  the daemon cannot be reached";
+
 /// Programs and reads a Tieline gateway.
 #[derive(Debug, Parser)]
 #[command(name = "tlctl", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// The daemon: path of its control socket, or http://HOST:PORT
+    /// How to reach the daemon.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach the daemon.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// The daemon: unix:PATH or https://HOST:PORT; instead of --socket
+    #[arg(long, global = true, env = "TLCTL_DAEMON", value_name = "ADDRESS")]
+    pub daemon: Option<Target>,
+    /// Path of the daemon's control socket
     #[arg(
         long,
         global = true,
         env = "TIELINE_SOCKET",
-        value_name = "PATH|URL",
+        value_name = "PATH",
         default_value = "/run/tieline/control.sock"
     )]
     pub socket: Target,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
+    /// With https: CA of the daemon's certificate, a PEM file
+    #[arg(id = "tls_ca", long = "ca", global = true, env = "TLCTL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// With https: certificate to show, a PEM file
+    #[arg(id = "tls_cert", long = "cert", global = true, env = "TLCTL_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// With https: its key, a PEM file
+    #[arg(id = "tls_key", long = "key", global = true, env = "TLCTL_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// With https: name in the daemon's certificate, if it is not HOST
+    #[arg(long, global = true, env = "TLCTL_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+}
+
+impl Connection {
+    /// The daemon that is meant, with what is needed to reach it.
+    ///
+    /// # Errors
+    /// When something is missing.
+    pub fn target(self) -> Result<Target, Error> {
+        match self.daemon.unwrap_or(self.socket) {
+            Target::Https { url, .. } => {
+                let needed = |path: Option<PathBuf>, option: &str, what: &str| {
+                    path.ok_or_else(|| {
+                        let variable = format!("TLCTL_{}", option.to_uppercase());
+                        Error::Usage(format!("{url} needs --{option} FILE or {variable}: {what}"))
+                    })
+                };
+                let files = TlsFiles {
+                    ca: needed(self.ca, "ca", "the CA of the daemon's certificate")?,
+                    cert: needed(self.cert, "cert", "a certificate with a role at the daemon")?,
+                    key: needed(self.key, "key", "the key of that certificate")?,
+                    server_name: self.server_name,
+                };
+                Ok(Target::Https { url, files: Box::new(files) })
+            }
+            other => Ok(other),
+        }
+    }
 }
 
 /// The commands.
@@ -39,10 +101,18 @@ pub enum Command {
     Apply(Apply),
     /// Withdraw objects, named here or in files
     Delete(Delete),
-    /// Show one object and its status
+    /// Show how files differ from what the daemon has in a controller's name
+    Diff(Diff),
+    /// Show one object, its status and who holds it
     Get(Get),
-    /// Show all objects of one kind
+    /// Show the objects of one kind, all or some
     List(List),
+    /// Show the controllers that are here or hold something
+    Controllers(OutputArgs),
+    /// Follow objects and events, a line each
+    Watch(Watch),
+    /// Show what VRFs originate, for others to import
+    Exports(Exports),
     /// Show the forwarding table of a VRF, or what one address matches there
     Routes(Routes),
     /// Show live sessions
@@ -83,12 +153,57 @@ pub struct OutputArgs {
     pub format: Format,
 }
 
+/// In whose name objects are declared.
+#[derive(Debug, Args)]
+pub struct As {
+    /// Name of the controller that holds the objects
+    #[arg(long = "as", value_name = "NAME", default_value = "operator")]
+    pub controller: String,
+}
+
 /// Arguments of `apply`.
 #[derive(Debug, Args)]
 pub struct Apply {
     /// YAML or JSON files of objects; - is standard input
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<String>,
+    /// All or nothing: one refused object refuses all
+    #[arg(long)]
+    pub atomic: bool,
+    /// Refuse objects that refer to something undeclared, instead of letting them wait
+    #[arg(long, requires = "atomic")]
+    pub require_references: bool,
+    /// Only show what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+    /// In whose name.
+    #[command(flatten)]
+    pub by: As,
+    /// How to print a dry run
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT",
+        requires = "dry_run"
+    )]
+    pub format: Format,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_EXIT_CODES)]
+pub struct Diff {
+    /// YAML or JSON files of objects; - is standard input
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<String>,
+    /// In whose name.
+    #[command(flatten)]
+    pub by: As,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Arguments of `delete`.
@@ -104,6 +219,9 @@ pub struct Delete {
     /// Names or IDs; for a route RD PREFIX, for a static-route VRF PREFIX
     #[arg(value_name = "KEY")]
     pub keys: Vec<String>,
+    /// In whose name.
+    #[command(flatten)]
+    pub by: As,
 }
 
 /// Arguments of `get`.
@@ -115,6 +233,9 @@ pub struct Get {
     /// Name or ID; for a route RD PREFIX, for a static-route VRF PREFIX
     #[arg(required = true, num_args = 1..=2, value_name = "KEY")]
     pub key: Vec<String>,
+    /// Only if this controller holds it; of several routes its own
+    #[arg(long, value_name = "NAME")]
+    pub controller: Option<String>,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -126,6 +247,78 @@ pub struct List {
     /// Kind of the objects
     #[arg(value_enum)]
     pub kind: Kind,
+    /// Which of them.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Show who holds them too
+    #[arg(long)]
+    pub wide: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Which objects to list: those that all of these hold for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters")]
+pub struct Filter {
+    /// Only held by this controller
+    #[arg(long, value_name = "NAME")]
+    pub controller: Option<String>,
+    /// Only of this VRF (interfaces, static routes, VRFs)
+    #[arg(long, value_name = "VRF")]
+    pub vrf: Option<String>,
+    /// Only in this state
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub state: Option<State>,
+    /// Only to prefixes inside this one (routes, static routes)
+    #[arg(long, value_name = "PREFIX")]
+    pub within: Option<String>,
+    /// Only with this route target (routes, VRFs)
+    #[arg(long, value_name = "RT")]
+    pub route_target: Option<String>,
+    /// Only to this next hop or group (routes, static routes, groups)
+    #[arg(long, value_name = "NAME")]
+    pub next_hop: Option<String>,
+}
+
+/// Whether an object has its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    /// In force
+    Ready,
+    /// Refers to something that is not declared
+    Waiting,
+    /// Valid, but something keeps it from working
+    Degraded,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Kinds to follow; none is all
+    #[arg(value_enum, value_name = "KIND")]
+    pub kinds: Vec<Kind>,
+    /// Follow events too: links, neighbours, controllers, limits
+    #[arg(long)]
+    pub events: bool,
+    /// Go on after this place (`resume_token` in JSON) instead of beginning with all objects
+    #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
+    pub resume: String,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `exports`.
+#[derive(Debug, Args)]
+pub struct Exports {
+    /// Only of these VRFs
+    #[arg(long = "vrf", value_name = "VRF")]
+    pub vrfs: Vec<String>,
+    /// Go on with changes, a line each
+    #[arg(long)]
+    pub follow: bool,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -280,6 +473,28 @@ mod tests {
             assert!(parse(good).is_ok(), "{good}");
         }
         for bad in ["tlctl delete", "tlctl delete vrf", "tlctl delete vrf red -f a"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_that_need_others_say_so() {
+        for good in [
+            "tlctl apply -f a --atomic --require-references",
+            "tlctl apply -f a --dry-run -o json --as cluster-a",
+            "tlctl list route --controller a --state waiting --within 10.0.0.0/8 --wide",
+            "tlctl watch",
+            "tlctl watch vrf if --events -o json",
+            "tlctl exports --vrf red --vrf blue --follow",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "tlctl apply -f a --require-references",
+            "tlctl apply -f a -o json",
+            "tlctl diff",
+            "tlctl list vrf --state broken",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -12,6 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
 use crate::error::Error;
+use crate::tls::{self, TlsFiles};
 
 /// How long to try to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,25 +26,32 @@ const MAX_REPLY_BYTES: usize = 256 << 20;
 pub enum Target {
     /// Path of its unix socket.
     Unix(String),
-    /// URL of its TCP port.
+    /// URL of something that leads to the socket, such as a forwarded port.
     Http(String),
+    /// URL of its TCP port, with mutual TLS.
+    Https {
+        /// The URL.
+        url: String,
+        /// Who we are, and whom we trust.
+        files: Box<TlsFiles>,
+    },
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(authority) = text.strip_prefix("http://") {
-            if authority.is_empty() {
-                return Err("host and port are missing: http://HOST:PORT".to_owned());
+        for scheme in ["http", "https"] {
+            match text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")) {
+                Some("") => return Err(format!("host and port are missing: {scheme}://HOST:PORT")),
+                Some(_) if scheme == "http" => return Ok(Self::Http(text.to_owned())),
+                Some(_) => return Ok(Self::Https { url: text.to_owned(), files: Box::default() }),
+                None => {}
             }
-            return Ok(Self::Http(text.to_owned()));
         }
         let path = text.strip_prefix("unix://").or(text.strip_prefix("unix:")).unwrap_or(text);
         if path.contains("://") {
-            return Err(
-                "must be the path of a unix socket or http://HOST:PORT (TLS is not available)".to_owned()
-            );
+            return Err("must be the path of a unix socket or https://HOST:PORT".to_owned());
         }
         if path.is_empty() {
             return Err("the path of the socket is empty".to_owned());
@@ -58,20 +66,35 @@ impl Target {
         let uri = match self {
             Self::Unix(path) => format!("unix:{path}"),
             Self::Http(url) => url.clone(),
+            // The connector does TLS; the transport shall not.
+            Self::Https { url, .. } => url.replacen("https", "http", 1),
         };
         let endpoint = Endpoint::from_shared(uri)
-            .map_err(|error| Error::Usage(format!("{self:?} is no address of a daemon: {error}")))?
+            .map_err(|error| Error::Usage(format!("{} is no address of a daemon: {error}", self.place())))?
             .connect_timeout(CONNECT_TIMEOUT);
+        let connecting = async {
+            match self {
+                Self::Https { files, .. } => {
+                    let connector = files.connector()?;
+                    Ok(endpoint.connect_with_connector(connector).await)
+                }
+                _ => Ok(endpoint.connect().await),
+            }
+        };
         // The unix connector of the transport has no time limit of its own.
-        match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(Connection { channel }),
-            Ok(Err(error)) => Err(Error::Unreachable(self.explain(&error))),
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(Ok(channel))) => Ok(Connection { channel }),
+            Ok(Ok(Err(error))) => Err(Error::Unreachable(self.explain(&error))),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::Unreachable(self.explain_io(&io::ErrorKind::TimedOut.into()))),
         }
     }
 
     /// A sentence for an operator: what failed, where, and what to do.
     fn explain(&self, error: &tonic::transport::Error) -> String {
+        if let Some(sentence) = tls::explain(error) {
+            return format!("cannot connect to the daemon at {}: {sentence}", self.place());
+        }
         let mut source = error.source();
         while let Some(inner) = source {
             if let Some(io) = inner.downcast_ref::<io::Error>() {
@@ -83,8 +106,7 @@ impl Target {
     }
 
     fn explain_io(&self, error: &io::Error) -> String {
-        const ADVICE: &str =
-            "Start the daemon (tieline), or say where it listens with --socket or TIELINE_SOCKET";
+        const ADVICE: &str = "Start the daemon (tieline), or say where it listens with --daemon or --socket";
         match (self, error.kind()) {
             (Self::Unix(path), io::ErrorKind::NotFound) => {
                 format!("no daemon at {path}: there is no such socket. {ADVICE}")
@@ -95,13 +117,19 @@ impl Target {
             (Self::Unix(path), io::ErrorKind::PermissionDenied) => format!(
                 "no access to {path}: permission denied. Run tlctl as root or as a user who may write to the socket"
             ),
-            (Self::Unix(place) | Self::Http(place), io::ErrorKind::TimedOut) => format!(
-                "the daemon at {place} did not answer within {} s. Check that it is not stopped or stuck",
+            (_, io::ErrorKind::TimedOut) => format!(
+                "the daemon at {} did not answer within {} s. Check that it is not stopped or stuck",
+                self.place(),
                 CONNECT_TIMEOUT.as_secs()
             ),
-            (Self::Unix(place) | Self::Http(place), _) => {
-                format!("cannot reach the daemon at {place}: {error}. {ADVICE}")
-            }
+            _ => format!("cannot reach the daemon at {}: {error}. {ADVICE}", self.place()),
+        }
+    }
+
+    /// Where the daemon is, in a few words.
+    fn place(&self) -> &str {
+        match self {
+            Self::Unix(place) | Self::Http(place) | Self::Https { url: place, .. } => place,
         }
     }
 }
@@ -157,14 +185,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_paths_or_http() {
+    fn targets_are_paths_or_urls() {
         let unix = |path: &str| Ok(Target::Unix(path.to_owned()));
         assert_eq!("/run/x.sock".parse(), unix("/run/x.sock"));
         assert_eq!("unix:/run/x.sock".parse(), unix("/run/x.sock"));
         assert_eq!("unix:///run/x.sock".parse(), unix("/run/x.sock"));
         assert_eq!("x.sock".parse(), unix("x.sock"));
         assert_eq!("http://[::1]:9000".parse(), Ok(Target::Http("http://[::1]:9000".to_owned())));
-        for bad in ["https://a:1", "http://", "", "unix:", "ftp://x"] {
+        let Ok(Target::Https { url, .. }) = "https://gw.example:7070".parse() else { panic!("not https") };
+        assert_eq!(url, "https://gw.example:7070");
+        for bad in ["https://", "http://", "", "unix:", "ftp://x"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }
@@ -175,7 +205,7 @@ mod tests {
         assert_eq!(
             target.explain_io(&io::ErrorKind::NotFound.into()),
             "no daemon at /run/x.sock: there is no such socket. Start the daemon (tieline), \
-             or say where it listens with --socket or TIELINE_SOCKET"
+             or say where it listens with --daemon or --socket"
         );
         assert!(target.explain_io(&io::ErrorKind::PermissionDenied.into()).contains("Run tlctl as root"));
         assert!(target.explain_io(&io::ErrorKind::TimedOut.into()).contains("within 5 s"));

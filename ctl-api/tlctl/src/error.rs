@@ -5,13 +5,15 @@ use std::io;
 use thiserror::Error;
 use tonic::{Code, Status};
 
+use crate::tls;
+
 /// Exit codes of `tlctl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// All that was asked for was done.
     Success = 0,
-    /// The daemon refused something.
+    /// The daemon refused something; with `diff` also: it differs.
     Refused = 1,
     /// Wrong usage, or a file that cannot be read.
     Usage = 2,
@@ -61,6 +63,9 @@ impl Error {
     /// "read vrf/red".
     pub fn from_status(status: &Status, what: &str) -> Self {
         let message = status.message();
+        if let Some(sentence) = tls::explain(status) {
+            return Self::Unreachable(format!("cannot {what}: {sentence}"));
+        }
         match status.code() {
             Code::NotFound if message.is_empty() => {
                 Self::NotFound(format!("cannot {what}: there is no such thing"))
@@ -72,7 +77,10 @@ impl Error {
             Code::Unimplemented => Self::Daemon(format!(
                 "cannot {what}: the daemon does not know this call. Compare the versions with `tlctl version`"
             )),
-            Code::InvalidArgument => Self::Daemon(format!("cannot {what}: {message}")),
+            Code::PermissionDenied => Self::Daemon(format!("cannot {what}: not allowed: {message}")),
+            Code::InvalidArgument | Code::ResourceExhausted => {
+                Self::Daemon(format!("cannot {what}: {message}"))
+            }
             code => Self::Daemon(format!("cannot {what}: {message} ({code})")),
         }
     }
@@ -91,6 +99,12 @@ mod tests {
                 "lost the daemon while trying to read vrf/red: broken. Check that it is running, then try again",
                 Exit::Unreachable,
             ),
+            (
+                Status::permission_denied("ctl-a has no role"),
+                "cannot read vrf/red: not allowed: ctl-a has no role",
+                Exit::Refused,
+            ),
+            (Status::resource_exhausted("too fast"), "cannot read vrf/red: too fast", Exit::Refused),
             (Status::invalid_argument("bad key"), "cannot read vrf/red: bad key", Exit::Refused),
         ];
         for (status, text, exit) in cases {

@@ -5,9 +5,10 @@
 //! | [`cli`] | the command line: commands, arguments, help |
 //! | [`error`] | errors and the exit codes they end in |
 //! | [`client`] | the daemon's address and the connection to it |
+//! | [`tls`] | TLS to a daemon, and what can be wrong with it |
 //! | [`kind`] | kinds of objects and the keys that name them |
 //! | [`friendly`] | objects as people write them in YAML and JSON |
-//! | [`program`] | declaring and withdrawing over one stream |
+//! | [`program`] | declaring and withdrawing in one session |
 //! | [`commands`] | one file for each group of commands |
 //! | [`render`] | replies as text: pure functions |
 
@@ -20,6 +21,7 @@ mod kind;
 mod output;
 mod program;
 mod render;
+mod tls;
 
 use std::process::ExitCode;
 

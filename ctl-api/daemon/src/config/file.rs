@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::security::Role;
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +15,8 @@ pub struct File {
     pub log: Option<String>,
     /// Where the control API is.
     pub api: Api,
+    /// The last state.
+    pub store: Store,
     /// Workers.
     pub engine: Engine,
     /// Sessions.
@@ -31,8 +35,94 @@ pub struct File {
 pub struct Api {
     /// Path of the Unix socket.
     pub socket: Option<PathBuf>,
+    /// Permissions of the socket, octal.
+    pub socket_mode: Option<String>,
+    /// Group of the socket, by name or number.
+    pub socket_group: Option<String>,
+    /// Permissions of the socket's directory, if it has to be made; octal.
+    pub socket_directory_mode: Option<String>,
+    /// Role of users on the socket that no entry of `roles` means.
+    pub socket_role: Option<Role>,
     /// TCP address and port.
     pub listen: Option<String>,
+    /// Sessions of controllers at once.
+    pub sessions: Option<usize>,
+    /// How long what a controller holds is kept without it, seconds.
+    pub grace_s: Option<u64>,
+    /// Bytes of batches that may wait, of all sessions together, MiB.
+    pub waiting_mib: Option<usize>,
+    /// Files of mutual TLS.
+    pub tls: Option<Tls>,
+    /// Who may do what.
+    pub roles: Vec<RoleEntry>,
+    /// How much of everything.
+    pub limits: ApiLimits,
+}
+
+/// `[store]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Directory of the last state.
+    pub path: Option<PathBuf>,
+    /// Whether the last state is kept at all.
+    pub enabled: Option<bool>,
+    /// How long a change may wait until it is on disk, milliseconds; 0: not at
+    /// all.
+    pub sync_interval_ms: Option<u64>,
+}
+
+/// `[api.tls]`: PEM files.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The daemon's certificate, and those between it and its CA.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// The CAs of clients.
+    pub client_ca: Option<PathBuf>,
+    /// Lists of revoked certificates.
+    pub crl: Option<PathBuf>,
+    /// How often to look whether a file has changed, seconds.
+    pub check_s: Option<u64>,
+}
+
+/// `[[api.roles]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleEntry {
+    /// Certificates with such a name.
+    pub name: Option<String>,
+    /// This user on the Unix socket.
+    pub uid: Option<u32>,
+    /// What they may do.
+    pub role: Role,
+    /// The controllers that they may be.
+    pub controllers: Option<Vec<String>>,
+}
+
+/// `[api.limits]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "they are documented with the limits themselves")]
+pub struct ApiLimits {
+    pub connections: Option<usize>,
+    pub connections_per_peer: Option<usize>,
+    pub handshakes: Option<usize>,
+    pub streams_per_connection: Option<u32>,
+    pub calls_per_peer: Option<usize>,
+    pub reads_per_peer: Option<usize>,
+    pub requests_per_second: Option<u32>,
+    pub kib_per_second: Option<u64>,
+    pub message_kib: Option<usize>,
+    pub receive_memory_mib: Option<usize>,
+    pub headers_kib: Option<u32>,
+    pub resets: Option<usize>,
+    pub handshake_s: Option<u64>,
+    pub keepalive_s: Option<u64>,
+    pub keepalive_timeout_s: Option<u64>,
+    pub stalled_s: Option<u64>,
 }
 
 /// `[engine]`
@@ -107,6 +197,8 @@ pub struct Limits {
     pub security_groups: Option<usize>,
     /// Rules of all security groups together.
     pub rules: Option<usize>,
+    /// Controllers that are here or hold something.
+    pub controllers: Option<usize>,
 }
 
 /// `[neighbours]`

@@ -9,13 +9,15 @@ pub fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The line on which a key such as `engine.cores` stands.
+/// The line on which a key such as `engine.cores` stands; if it is missing,
+/// that of its table.
 pub fn line_of_key(text: &str, key: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let mut table = document.get_ref();
     let mut at = None;
     for part in key.split('.') {
-        let (name, value) = table.iter().find(|(name, _)| name.get_ref() == part)?;
+        // A key that is missing stands where its table does.
+        let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == part) else { break };
         at = Some(name.span().start);
         match value.get_ref() {
             DeValue::Table(inner) => table = inner,
@@ -63,7 +65,8 @@ mod tests {
         for (key, line) in [("log", 1), ("engine.cores", 4), ("engine.idle", 6), ("dpdk.pci", 9)] {
             assert_eq!(line_of_key(TEXT, key), Some(line), "{key}");
         }
-        assert_eq!(line_of_key(TEXT, "engine.workers"), None);
+        assert_eq!(line_of_key(TEXT, "engine.workers"), Some(3), "where it would be");
+        assert_eq!(line_of_key(TEXT, "limits.routes"), None);
         let second_core = TEXT.find("2]").expect("it is there");
         assert_eq!(key_at(TEXT, &(second_core..second_core + 1)).as_deref(), Some("engine.cores"));
         assert_eq!(line_of(TEXT, second_core), 5);

@@ -2,15 +2,16 @@
 //!
 //! - [`mod@file`]: the file as it is written
 //! - [`locate`]: where in the file something stands
+//! - [`api`]: what the part about the control API means
 //! - this file: what it means
 //!
 //! An error names the file, the line and the key, and says what would do.
 
+pub mod api;
 pub mod file;
 mod locate;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,8 +27,15 @@ use tieline_engine::worker::idle::IdlePolicy;
 use tieline_rib::Limits;
 use tracing_subscriber::EnvFilter;
 
+use api::Api;
 use file::File;
 
+/// Where the last state is unless configured.
+const DEFAULT_STORE: &str = "/var/lib/tieline/store";
+/// How long what a controller holds is kept unless configured, seconds: a day.
+const DEFAULT_GRACE: u64 = 24 * 3600;
+/// The longest that it can be kept, seconds: a year.
+const LONGEST_GRACE: u64 = 365 * 24 * 3600;
 /// Where the control API is unless configured.
 const DEFAULT_SOCKET: &str = "/run/tieline/control.sock";
 /// Bytes of a path that a Unix socket can be bound to (`sun_path` less its
@@ -43,10 +51,20 @@ const LONGEST_TIMEOUT: u64 = 30 * 24 * 3600;
 pub struct Config {
     /// Filter for log messages.
     pub log: String,
-    /// Path of the control API's Unix socket.
-    pub socket: PathBuf,
-    /// TCP address of the control API, if it has one.
-    pub listen: Option<SocketAddr>,
+    /// The control API: where clients come in, and what they may do.
+    pub api: Api,
+    /// Sessions of controllers at once.
+    pub sessions_of_controllers: usize,
+    /// How long what a controller holds is kept without it.
+    pub grace: Duration,
+    /// Bytes of batches that may wait, of all sessions together.
+    pub waiting_bytes: usize,
+    /// Whether the last state is kept.
+    pub keeps_state: bool,
+    /// Its directory; `None`: the socket says where.
+    pub store: Option<PathBuf>,
+    /// How long a change may wait until it is on disk.
+    pub sync_interval: Duration,
     /// The core of each worker; `None`: not pinned.
     pub cores: Vec<Option<usize>>,
     /// What workers do without work.
@@ -143,9 +161,23 @@ impl Config {
         let half = u32::try_from(sessions.div_ceil(2)).unwrap_or(u32::MAX);
         Ok(Self {
             log: check_log(file.log)?,
-            socket: check_socket(file.api.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))
-                .map_err(|message| ("api.socket", message))?,
-            listen: check_listen(file.api.listen)?,
+            sessions_of_controllers: within("api.sessions", file.api.sessions, 256, 1..=65_536)?,
+            grace: Duration::from_secs(within(
+                "api.grace_s",
+                file.api.grace_s,
+                DEFAULT_GRACE,
+                0..=LONGEST_GRACE,
+            )?),
+            waiting_bytes: within("api.waiting_mib", file.api.waiting_mib, 64, 8..=65_536)? << 20,
+            keeps_state: file.store.enabled.unwrap_or(true),
+            store: file.store.path,
+            sync_interval: Duration::from_millis(within(
+                "store.sync_interval_ms",
+                file.store.sync_interval_ms,
+                200,
+                0..=60_000,
+            )?),
+            api: api::check(file.api)?,
             cores: check_workers(&file.engine)?,
             idle: check_idle(&file.engine)?,
             router_mac: check_router_mac(file.engine.router_mac)?,
@@ -164,6 +196,22 @@ impl Config {
             buffers: within("dpdk.buffers", file.dpdk.buffers, 16_384, 1024..=8_388_608)?,
             buffer_size: within("dpdk.buffer_size", file.dpdk.buffer_size, 2048, 1664..=16_384)?,
         })
+    }
+}
+
+impl Config {
+    /// The directory of the last state, if it is kept. Two daemons on one host,
+    /// which have two sockets, have two of them.
+    pub fn store(&self) -> Option<PathBuf> {
+        let default = || {
+            if self.api.socket == Path::new(DEFAULT_SOCKET) {
+                return DEFAULT_STORE.into();
+            }
+            let mut path = self.api.socket.as_os_str().to_owned();
+            path.push(".store");
+            path.into()
+        };
+        self.keeps_state.then(|| self.store.clone().unwrap_or_else(default))
     }
 }
 
@@ -210,19 +258,6 @@ pub fn check_socket(path: PathBuf) -> Result<PathBuf, String> {
         return Err(format!("{} names no file: use a path such as {DEFAULT_SOCKET}", path.display()));
     }
     Ok(path)
-}
-
-fn check_listen(listen: Option<String>) -> Result<Option<SocketAddr>, Objection> {
-    let Some(text) = listen else { return Ok(None) };
-    match text.parse() {
-        Ok(address) => Ok(Some(address)),
-        Err(_) => {
-            let sentence = format!(
-                "{text:?} is no IP address with a port: use one such as \"127.0.0.1:7070\" or \"[::1]:7070\""
-            );
-            Err(("api.listen", sentence))
-        }
-    }
 }
 
 fn check_workers(engine: &file::Engine) -> Result<Vec<Option<usize>>, Objection> {
@@ -327,6 +362,7 @@ fn check_limits(limits: &file::Limits) -> Result<Limits, Objection> {
         )?,
         security_groups: within("limits.security_groups", limits.security_groups, 16_384, 1..=1_000_000)?,
         rules: within("limits.rules", limits.rules, 262_144, 1..=10_000_000)?,
+        controllers: within("limits.controllers", limits.controllers, 256, 1..=65_536)?,
     })
 }
 

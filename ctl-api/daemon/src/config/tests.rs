@@ -1,4 +1,8 @@
 use super::*;
+use crate::security::Role;
+use crate::security::limits::ApiLimits;
+use crate::security::roles::Who;
+use crate::socket::Permissions;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("tieline.toml"))
@@ -7,7 +11,10 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 #[test]
 fn an_empty_file_is_the_default() {
     let config = parse("").expect("every key is optional");
-    assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
+    assert_eq!(config.api.socket, Path::new(DEFAULT_SOCKET));
+    assert_eq!(config.api.tcp, None);
+    assert_eq!(config.api.permissions, Permissions { mode: 0o660, directory_mode: 0o755, group: None });
+    assert_eq!((config.api.roles.socket_role, config.api.roles.entries.len()), (Role::Controller, 0));
     assert_eq!(config.cores, [None]);
     assert!(matches!(config.idle, IdlePolicy::Sleep { .. }));
     assert_eq!(config.session_quota, 500_000);
@@ -21,6 +28,40 @@ fn every_key_has_its_effect() {
         [api]
         socket = "/tmp/t.sock"
         listen = "127.0.0.1:7070"
+        socket_mode = "0600"
+        socket_directory_mode = "700"
+        socket_group = "0"
+        socket_role = "read-only"
+        [api.tls]
+        certificate = "/c.pem"
+        key = "/k.pem"
+        client_ca = "/a.pem"
+        crl = "/r.pem"
+        check_s = 9
+        [[api.roles]]
+        name = "ctl-*.example"
+        role = "controller"
+        controllers = ["a"]
+        [[api.roles]]
+        uid = 7
+        role = "operator"
+        [api.limits]
+        connections = 1
+        connections_per_peer = 2
+        handshakes = 3
+        streams_per_connection = 4
+        calls_per_peer = 5
+        reads_per_peer = 6
+        requests_per_second = 7
+        kib_per_second = 8
+        message_kib = 19
+        receive_memory_mib = 10
+        headers_kib = 11
+        resets = 12
+        handshake_s = 13
+        keepalive_s = 14
+        keepalive_timeout_s = 15
+        stalled_s = 16
         [engine]
         cores = [3, 1]
         longest_sleep_us = 50
@@ -54,7 +95,34 @@ fn every_key_has_its_effect() {
     "#;
     let config = parse(text).expect("all good");
     assert_eq!(config.log, "debug");
-    assert_eq!(config.listen.map(|address| address.port()), Some(7070));
+    let api = &config.api;
+    assert_eq!(api.permissions, Permissions { mode: 0o600, directory_mode: 0o700, group: Some(0) });
+    let (address, tls) = api.tcp.as_ref().expect("it listens");
+    assert_eq!((address.port(), tls.check), (7070, Duration::from_secs(9)));
+    assert_eq!((&*tls.certificate, &*tls.key), (Path::new("/c.pem"), Path::new("/k.pem")));
+    assert_eq!((&*tls.client_ca, tls.crl.as_deref()), (Path::new("/a.pem"), Some(Path::new("/r.pem"))));
+    assert_eq!((api.roles.socket_role, api.roles.entries.len()), (Role::ReadOnly, 2));
+    assert_eq!((api.roles.entries[1].who.clone(), api.roles.entries[1].role), (Who::User(7), Role::Operator));
+    assert_eq!(api.roles.entries[0].controllers.as_deref(), Some(&["a".to_owned()][..]));
+    let limits = ApiLimits {
+        connections: 1,
+        connections_per_peer: 2,
+        handshakes: 3,
+        streams_per_connection: 4,
+        calls_per_peer: 5,
+        reads_per_peer: 6,
+        requests_per_second: 7,
+        bytes_per_second: 8 << 10,
+        message: 19 << 10,
+        receive_memory: 10 << 20,
+        headers: 11 << 10,
+        resets: 12,
+        handshake: Duration::from_secs(13),
+        keepalive: Duration::from_secs(14),
+        keepalive_timeout: Duration::from_secs(15),
+        stalled: Duration::from_secs(16),
+    };
+    assert_eq!(api.limits, limits);
     assert_eq!(config.cores, [Some(3), Some(1)]);
     assert_eq!(config.idle, IdlePolicy::Poll, "pinned workers poll");
     assert_eq!(config.router_mac.map(|mac| mac.to_string()).as_deref(), Some("02:00:00:00:00:07"));
@@ -78,13 +146,31 @@ fn every_key_has_its_effect() {
 
 /// Every complaint: a text, the line and key it must name, and a word of the
 /// sentence.
-const BAD: [(&str, usize, &str, &str); 20] = [
+const BAD: [(&str, usize, &str, &str); 33] = [
     ("\nlgo = \"info\"", 2, "lgo", "unknown field"),
     ("log = \"info\"\nlog = \"debug\"", 2, "", "duplicate"),
     ("log = 3", 1, "log", "string"),
     ("log = \"tieline=loud\"", 1, "log", "no log filter"),
     ("[api]\nsocket = \"/\"", 2, "api.socket", "names no file"),
     ("[api]\n\nlisten = \"localhost\"", 3, "api.listen", "127.0.0.1:7070"),
+    ("[api]\nlisten = \"127.0.0.1:1\"", 2, "api.listen", "mutual TLS only: add [api.tls]"),
+    ("[api]\nlisten = \"127.0.0.1:1\"\n[api.tls]\nkey = \"/k\"", 2, "api.listen", "add [[api.roles]]"),
+    ("[api.tls]\nkey = \"/k\"", 1, "api.tls", "no api.listen"),
+    (
+        "[api]\nlisten = \"[::1]:1\"\nroles = [{name = \"a\", role = \"operator\"}]\ntls = {key = \"/k\"}",
+        4,
+        "api.tls.certificate",
+        "name a PEM file",
+    ),
+    ("[api]\nsocket_mode = \"0668\"", 2, "api.socket_mode", "octal"),
+    ("[api]\nsocket_mode = \"+660\"", 2, "api.socket_mode", "octal"),
+    ("[api]\nsocket_directory_mode = \"4755\"", 2, "api.socket_directory_mode", "octal"),
+    ("[api]\nsocket_group = \"no such group\"", 2, "api.socket_group", "give its number"),
+    ("[api]\nsocket_role = \"admin\"", 2, "api.socket_role", "unknown variant"),
+    ("[[api.roles]]\nrole = \"operator\"", 1, "api.roles", "give one of the two"),
+    ("[[api.roles]]\nname = \"\"\nrole = \"operator\"", 1, "api.roles", "matches no name"),
+    ("[api.limits]\nconnections = 0", 2, "api.limits.connections", "out of range"),
+    ("[api.limits]\nmessage_kib = 1", 2, "api.limits.message_kib", "out of range"),
     ("[engine]\ncores = []", 2, "engine.cores", "1 to 64"),
     ("[engine]\ncores = [1, 1]", 2, "engine.cores", "twice"),
     ("[engine]\ncores = [1]\nworkers = 2", 3, "engine.workers", "remove"),

@@ -1,57 +1,66 @@
-//! Declaring objects and reading them back.
+//! Sessions of controllers, and reading back what they declare.
+
+use std::sync::Arc;
 
 use tieline_proto::v1;
 use tieline_proto::v1::control_server;
-use tokio::sync::mpsc;
+use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status;
-use crate::control::{BATCH, Control, Submission};
-
-/// Operations of one stream that may be under way: one batch with the workers,
-/// and one with the control thread. The client's next ones
-/// stay in its connection until it has read replies.
-const IN_FLIGHT: usize = 2 * BATCH;
-/// Replies to one operation: accepted and programmed.
-const REPLIES: usize = 2;
+use super::session::{self, Sessions};
+use super::{preview, status, watch};
+use crate::gateway::Gateway;
+use crate::security;
 
 /// The service.
 pub struct ControlService {
-    control: Control,
+    sessions: Sessions,
+    /// One caller at a time has a copy of everything.
+    one_preview: Arc<Mutex<()>>,
 }
 
 impl ControlService {
     /// The service of a gateway.
-    pub fn new(control: Control) -> Self {
-        Self { control }
+    pub fn new(sessions: Sessions) -> Self {
+        Self { sessions, one_preview: Arc::default() }
     }
 }
 
-type Replies = mpsc::Sender<Result<v1::ProgramReply, Status>>;
-
 #[tonic::async_trait]
 impl control_server::Control for ControlService {
-    type ProgramStream = ReceiverStream<Result<v1::ProgramReply, Status>>;
+    type SessionStream = ReceiverStream<Result<v1::GatewayMessage, Status>>;
 
-    async fn program(
+    async fn session(
         &self,
-        request: Request<Streaming<v1::ProgramRequest>>,
-    ) -> Result<Response<Self::ProgramStream>, Status> {
-        let (replies, receiver) = mpsc::channel(IN_FLIGHT * REPLIES);
-        let control = self.control.clone();
-        tokio::spawn(async move {
-            if let Err(status) = feed(request.into_inner(), &control, &replies).await {
-                // The client has gone, if it fails.
-                let _ = replies.send(Err(status)).await;
+        request: Request<Streaming<v1::ControllerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (replies, receiver) = session::replies();
+        let peer = Arc::clone(security::peer(&request)?);
+        let may_act_as = move |controller: &str| {
+            if peer.may_act_as(controller) {
+                return Ok(());
             }
-        });
+            Err(Status::permission_denied(format!(
+                "{peer} may not declare as controller {controller}: name it in the controllers of its entry in [[api.roles]]"
+            )))
+        };
+        tokio::spawn(self.sessions.clone().run(request.into_inner(), replies, may_act_as));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
+    async fn preview(
+        &self,
+        request: Request<v1::PreviewRequest>,
+    ) -> Result<Response<v1::PreviewReply>, Status> {
+        let _guard = Arc::clone(&self.one_preview).lock_owned().await;
+        preview::preview(&self.sessions.control, request.into_inner()).await.map(Response::new)
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetReply>, Status> {
-        let key = request.into_inner().key.ok_or_else(|| Status::invalid_argument("key: no key: set it"))?;
-        let item = self.control.read(move |gateway| gateway.get(&key)).await?;
+        let v1::GetRequest { key, controller } = request.into_inner();
+        let key = key.ok_or_else(|| Status::invalid_argument("key: no key: set it"))?;
+        let item = self.sessions.control.read(move |gateway| gateway.get(&key, &controller)).await?;
         match item.map_err(|refusal| status(&refusal))? {
             Some(item) => Ok(Response::new(v1::GetReply { item: Some(item) })),
             None => Err(Status::not_found("no such object is declared")),
@@ -60,23 +69,33 @@ impl control_server::Control for ControlService {
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListReply>, Status> {
         let request = request.into_inner();
-        let reply = self.control.read(move |gateway| gateway.list(&request)).await?;
+        let reply = self.sessions.control.read(move |gateway| gateway.list(&request)).await?;
         reply.map(Response::new).map_err(|refusal| status(&refusal))
     }
-}
 
-/// Takes operations out of a stream as long as there is room for the replies
-/// to them. The stream of replies ends when the last reply is sent.
-async fn feed(
-    mut requests: Streaming<v1::ProgramRequest>,
-    control: &Control,
-    replies: &Replies,
-) -> Result<(), Status> {
-    loop {
-        let slots = (replies.clone().reserve_owned().await, replies.clone().reserve_owned().await);
-        // The client does not listen any more, and so is not told.
-        let (Ok(verdict), Ok(programmed)) = slots else { return Ok(()) };
-        let Some(request) = requests.message().await? else { return Ok(()) };
-        control.submit(Submission { request, verdict, programmed }).await?;
+    async fn list_controllers(
+        &self,
+        _: Request<v1::ListControllersRequest>,
+    ) -> Result<Response<v1::ListControllersReply>, Status> {
+        let controllers = self.sessions.control.read(Gateway::controllers).await?;
+        Ok(Response::new(v1::ListControllersReply { controllers }))
+    }
+
+    type WatchStream = ReceiverStream<Result<v1::WatchReply, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let boot_id = self.sessions.about.boot_id.clone();
+        let receiver = watch::watch(self.sessions.control.clone(), boot_id, request.into_inner())?;
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type WatchExportsStream = ReceiverStream<Result<v1::WatchExportsReply, Status>>;
+
+    async fn watch_exports(
+        &self,
+        request: Request<v1::WatchExportsRequest>,
+    ) -> Result<Response<Self::WatchExportsStream>, Status> {
+        let receiver = watch::watch_exports(self.sessions.control.clone(), request.into_inner())?;
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

@@ -1,11 +1,15 @@
 //! The gRPC services: messages in, questions to the control thread, messages
 //! out.
 //!
-//! - [`control`]: declaring objects and reading them back
+//! - [`control`]: the control service; [`session`], [`preview`], [`watch`]: its
+//!   longer parts
 //! - [`operations`]: what the running gateway does
 
 pub mod control;
 pub mod operations;
+mod preview;
+pub mod session;
+mod watch;
 
 use tieline_proto::v1::ErrorCode;
 use tieline_rib::Refusal;

@@ -5,7 +5,7 @@
 //!   the new one                            the one that runs
 //!     Hello      -------------------------->
 //!                <--------------------------  Hello
-//!                <--------------------------  Object, Port ... Declared
+//!                <--------------------------  Record, Port ... Declared
 //!                <--------------------------  State ... Copied
 //!     (everything but the devices is there)
 //!     Ready      -------------------------->
@@ -28,10 +28,10 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// The version of this conversation.
-pub const PROTOCOL: u16 = 1;
-/// Longest contents of a message in bytes: the largest object that the API
-/// takes has less.
-pub const LONGEST: usize = 2 << 20;
+pub const PROTOCOL: u16 = 2;
+/// Longest contents of a message in bytes: the largest message that the
+/// API takes has less.
+pub const LONGEST: usize = 8 << 20;
 
 /// What a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub enum Kind {
     Hello = 1,
     /// No, in words.
     Refused = 2,
-    /// A declared object, as the API knows it.
-    Object = 3,
+    /// A record of what is declared: see `records`.
+    Record = 3,
     /// A port as it is open: [`PortFacts`].
     Port = 4,
     /// That was all that is declared.
@@ -69,7 +69,7 @@ impl Kind {
     const ALL: [Kind; 13] = [
         Kind::Hello,
         Kind::Refused,
-        Kind::Object,
+        Kind::Record,
         Kind::Port,
         Kind::Declared,
         Kind::State,

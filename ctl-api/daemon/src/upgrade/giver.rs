@@ -4,14 +4,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use prost::Message as _;
 use tieline_engine::engine::transfer::Marks;
 use tieline_engine::transfer::stream;
 
 use crate::control::Control;
 use crate::upgrade::frame::{Channel, Kind, PortFacts};
 use crate::upgrade::site::Site;
-use crate::upgrade::{FROZEN_PATIENCE, PREPARE_PATIENCE, WORKER_PATIENCE, check_hello, hello, socket};
+use crate::upgrade::{FROZEN_PATIENCE, PREPARE_PATIENCE, WORKER_PATIENCE, check_hello, hello, records, socket};
 
 /// Pause after a take-over that came to nothing.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -69,7 +68,7 @@ fn serve(stream: UnixStream, control: &Control) -> anyhow::Result<()> {
 /// When the other end fails.
 fn give(channel: &mut Channel, site: &mut dyn Site) -> anyhow::Result<()> {
     channel.set_patience(PREPARE_PATIENCE)?;
-    site.declared(&mut |object| Ok(channel.write(Kind::Object, &object.encode_to_vec())?))?;
+    site.declared(&mut |record| Ok(channel.write(Kind::Record, &records::encode(&record))?))?;
     for (name, info) in site.devices().facts() {
         let facts = PortFacts { mac: info.mac.0, mtu: info.mtu, name };
         channel.write(Kind::Port, &facts.to_bytes())?;

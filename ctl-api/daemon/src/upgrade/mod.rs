@@ -3,7 +3,8 @@
 //! - [`frame`]: what they say to each other
 //! - [`giver`]: the side that runs, and goes
 //! - [`taker`]: the side that comes
-//! - [`site`]: what both need of the gateway
+//! - [`site`]: what both need of the gateway; [`records`]: what is declared, as
+//!   bytes
 //! - [`socket`]: where they meet, `NAME.upgrade` beside the control socket
 //!
 //! All that is slow happens while the old one still forwards: DPDK, memory,
@@ -13,6 +14,7 @@
 
 pub mod frame;
 pub mod giver;
+mod records;
 pub mod site;
 pub mod socket;
 pub mod taker;

@@ -1,29 +1,81 @@
 //! What both sides of a take-over need of the gateway.
 
-use anyhow::{Context as _, bail};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use prost::Message as _;
 use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
 use tieline_engine::transfer::{Names, Numbering};
 use tieline_proto::v1;
-use tieline_proto::v1::program_request::Operation;
+use tieline_proto::v1::object::Kind;
+use tieline_rib::persist::Copy;
+use tieline_rib::{ControllerId, Key, RouteDistinguisher};
+use tieline_store::Record;
 
-use crate::control::BATCH;
 use crate::device_ports::DevicePorts;
 use crate::gateway::Gateway;
+use crate::persist;
+use crate::upgrade::records;
+
+/// What the RIB says, as records.
+struct Records<'a> {
+    each: &'a mut dyn FnMut(Record<'_>) -> anyhow::Result<()>,
+    /// The first error; nothing is said after it.
+    result: anyhow::Result<()>,
+}
+
+impl Records<'_> {
+    fn say(&mut self, record: Record<'_>) {
+        if self.result.is_ok() {
+            self.result = (self.each)(record);
+        }
+    }
+}
+
+impl Copy for Records<'_> {
+    fn attributes(&mut self, number: u32, shared: Option<(ControllerId, v1::Route)>) {
+        if let Some((by, route)) = shared {
+            self.say(Record::Attributes { number, value: &persist::attributes_value(by, &route) });
+        }
+    }
+
+    fn path(&mut self, attributes: u32, _: RouteDistinguisher, prefix: IpNet) {
+        self.say(Record::Route { attributes, prefix, value: &[] });
+    }
+
+    fn no_path(&mut self, _: u32, _: RouteDistinguisher, _: IpNet) {}
+
+    fn label(&mut self, vrf: &str, label: Option<u32>) {
+        if let Some(label) = label {
+            self.say(Record::Label { vrf, label });
+        }
+    }
+
+    fn declaration(&mut self, by: ControllerId, key: &Key, object: Option<Kind>) {
+        let Some(kind) = object else { return };
+        let key = v1::ObjectKey::from(key).encode_to_vec();
+        let value = v1::Object { kind: Some(kind) }.encode_to_vec();
+        self.say(Record::Declaration { controller: by.0, key: &key, value: &value });
+    }
+}
 
 /// A gateway that is handed over, or taken.
 pub trait Site {
-    /// Gives every declared object to `object`.
+    /// Gives everything that is declared to `each`, controllers before what they
+    /// declare, attributes before their routes.
     ///
     /// # Errors
-    /// Those of `object`.
-    fn declared(&self, object: &mut dyn FnMut(&v1::Object) -> anyhow::Result<()>) -> anyhow::Result<()>;
+    /// Those of `each`.
+    fn declared(&self, each: &mut dyn FnMut(Record<'_>) -> anyhow::Result<()>) -> anyhow::Result<()>;
 
-    /// Declares objects. Returns the version of the tables that holds them.
+    /// Declares what these records say. Returns the version of the tables that
+    /// holds it.
     ///
     /// # Errors
-    /// When one is refused.
-    fn declare(&mut self, objects: Vec<v1::Object>) -> anyhow::Result<u64>;
+    /// When there can be no such record.
+    fn declare(&mut self, records: &[Vec<u8>]) -> anyhow::Result<u64>;
 
     /// Names of VRFs and interfaces, by number.
     fn names(&self) -> Names;
@@ -38,53 +90,29 @@ pub trait Site {
     fn workers(&self) -> &Engine<DpdkIo>;
 }
 
-/// All kinds, ports first: interfaces need them.
-const KINDS: [v1::ObjectKind; 8] = [
-    v1::ObjectKind::Port,
-    v1::ObjectKind::Vrf,
-    v1::ObjectKind::SecurityGroup,
-    v1::ObjectKind::Interface,
-    v1::ObjectKind::NextHop,
-    v1::ObjectKind::NextHopGroup,
-    v1::ObjectKind::StaticRoute,
-    v1::ObjectKind::Route,
-];
-
-/// Objects that are read at once.
-const PAGE: u32 = 10_000;
-
 impl Site for Gateway {
-    fn declared(&self, object: &mut dyn FnMut(&v1::Object) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        for kind in KINDS {
-            let mut request = v1::ListRequest { page_size: PAGE, ..Default::default() };
-            request.set_kind(kind);
-            loop {
-                let page = self.list(&request).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-                for item in &page.items {
-                    if let Some(declared) = &item.object {
-                        object(declared)?;
-                    }
-                }
-                if page.next_page_token.is_empty() {
-                    break;
-                }
-                request.page_token = page.next_page_token;
+    fn declared(&self, each: &mut dyn FnMut(Record<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        for (name, by) in self.rib().controllers() {
+            if let Some(terms) = self.sessions().terms(by) {
+                let value = persist::controller_value(name, terms);
+                each(Record::Controller { number: by.0, value: &value })?;
             }
         }
-        Ok(())
+        let mut records = Records { each, result: Ok(()) };
+        self.rib().write_all(&mut records);
+        records.result
     }
 
-    fn declare(&mut self, objects: Vec<v1::Object>) -> anyhow::Result<u64> {
-        let mut objects = objects.into_iter().peekable();
-        let mut version = 0;
-        while objects.peek().is_some() {
-            let operations = objects.by_ref().take(BATCH).map(|object| Some(Operation::Apply(object)));
-            let (outcomes, newest) = self.carry_out(operations);
-            version = newest;
-            if let Some(refusal) = outcomes.into_iter().find_map(Result::err) {
-                bail!("an object of the other daemon is refused: {refusal}");
-            }
-        }
+    fn declare(&mut self, records: &[Vec<u8>]) -> anyhow::Result<u64> {
+        let (restored, version) = self
+            .restore_from(Instant::now(), |take| {
+                for bytes in records {
+                    take(records::decode(bytes).ok_or("a record that is damaged")?)?;
+                }
+                Ok(())
+            })
+            .map_err(|why| anyhow::anyhow!("what the other daemon has declared cannot be: {why}"))?;
+        tracing::info!(objects = restored.objects, routes = restored.routes, "declared");
         Ok(version)
     }
 

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use crate::socket::Permissions;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Who may connect: the owner.
-pub const MODE: u32 = 0o600;
+pub const PERMISSIONS: Permissions = Permissions { mode: 0o600, group: None, directory_mode: 0o755 };
 
 /// The socket's path: `NAME.upgrade` beside the control socket `NAME`.
 pub fn path(control: &Path) -> PathBuf {
@@ -30,14 +31,15 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 ///
 /// # Errors
 /// When the system refuses.
-pub fn put_in_place(path: &Path, mode: u32) -> io::Result<UnixListener> {
+pub fn put_in_place(path: &Path, permissions: Permissions) -> io::Result<UnixListener> {
     let beside = with_suffix(path, ".new");
     match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(&beside)?;
-    let moved = std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))
+    let moved = std::os::unix::fs::chown(&beside, None, permissions.group)
+        .and_then(|()| std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(permissions.mode)))
         .and_then(|()| std::fs::rename(&beside, path));
     if let Err(error) = moved {
         // It is of no use to anybody.
@@ -121,12 +123,12 @@ mod tests {
         let path = path(&directory.join("control.sock"));
         assert_eq!(path.file_name().and_then(|name| name.to_str()), Some("control.sock.upgrade"));
         assert!(meet(&path).expect("nobody is no error").is_none());
-        let older = put_in_place(&path, MODE).expect("a free path");
-        let newer = put_in_place(&path, MODE).expect("the older one gives way");
+        let older = put_in_place(&path, PERMISSIONS).expect("a free path");
+        let newer = put_in_place(&path, PERMISSIONS).expect("the older one gives way");
         for listener in [&older, &newer] {
             listener.set_nonblocking(true).expect("a socket");
         }
-        assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, MODE);
+        assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, PERMISSIONS.mode);
         let client = meet(&path).expect("the same user").expect("the newer one");
         let (accepted, _) = newer.accept().expect("it came here");
         check_peer(&accepted).expect("the same user");

@@ -4,13 +4,11 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use prost::Message as _;
 use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
 use tieline_engine::transfer::{Chunk, Names, NeighbourRecord, Numbering, Reader};
 use tieline_engine::types::MacAddr;
 use tieline_engine::worker::transfer::Taken;
-use tieline_proto::v1;
 use tieline_rib::PortInfo;
 
 use crate::upgrade::frame::{Channel, FrameError, Kind, PortFacts};
@@ -120,23 +118,21 @@ fn take_all(channel: &mut Channel, site: &mut dyn Site, neighbours: usize) -> an
 
 /// Declares what the other daemon has declared, with ports that are planned.
 fn declare(channel: &mut Channel, site: &mut dyn Site) -> anyhow::Result<u64> {
-    let (mut objects, mut ports) = (Vec::new(), Vec::new());
+    let (mut records, mut ports) = (Vec::new(), Vec::new());
     loop {
         match channel.receive()? {
-            (Kind::Object, bytes) => {
-                objects.push(v1::Object::decode(bytes).context("an object of the other daemon is damaged")?);
-            }
+            (Kind::Record, bytes) => records.push(bytes.to_vec()),
             (Kind::Port, bytes) => {
                 let facts = PortFacts::parse(bytes).context("a port of the other daemon is damaged")?;
                 ports.push((facts.name, PortInfo { mac: MacAddr(facts.mac), mtu: facts.mtu }));
             }
             (Kind::Declared, _) => break,
-            (kind, _) => bail!(FrameError::Unexpected(format!("{kind:?} among objects"))),
+            (kind, _) => bail!(FrameError::Unexpected(format!("{kind:?} among records"))),
         }
     }
-    tracing::info!(objects = objects.len(), ports = ports.len(), "declaring");
+    tracing::info!(records = records.len(), ports = ports.len(), "declaring");
     site.devices().plan(ports.into_iter().collect());
-    site.declare(objects)
+    site.declare(&records)
 }
 
 /// Live state as it comes in.

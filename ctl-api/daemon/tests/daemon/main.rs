@@ -1,6 +1,12 @@
 //! The real binary, driven from outside: without root, hugepages or devices.
 
 mod api;
+mod certificates;
 mod life;
+mod restart;
+mod security;
+mod sessions;
 mod support;
 mod take_over;
+mod watching;
+mod wire;

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use tieline_proto::v1;
 use tieline_proto::v1::control_client::ControlClient;
+use tieline_proto::v1::controller_message::Message as To;
+use tieline_proto::v1::gateway_message::Message as From;
 use tieline_proto::v1::object::Kind;
+use tieline_proto::v1::object_key;
+use tieline_proto::v1::operation::Operation;
 use tieline_proto::v1::operations_client::OperationsClient;
-use tieline_proto::v1::program_reply::Outcome;
-use tieline_proto::v1::program_request::Operation;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -42,6 +44,17 @@ impl Place {
 
     pub fn config(&self) -> PathBuf {
         self.0.join("tieline.toml")
+    }
+
+    /// A further file.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Adds to the configuration.
+    pub fn configure(&self, more: &str) {
+        let before = std::fs::read_to_string(self.config()).expect("a file");
+        std::fs::write(self.config(), format!("{before}{more}")).expect("a file");
     }
 
     /// The daemon's command line.
@@ -87,7 +100,7 @@ impl Daemon {
         self.child.id()
     }
 
-    async fn channel(&self) -> Channel {
+    pub async fn channel(&self) -> Channel {
         let uri = format!("unix:{}", self.socket.display());
         Endpoint::from_shared(uri).expect("a URI").connect().await.expect("the daemon listens")
     }
@@ -100,16 +113,50 @@ impl Daemon {
         OperationsClient::new(self.channel().await)
     }
 
-    /// Opens a stream of operations.
-    pub async fn program(&self) -> Program {
+    /// Begins a lasting session.
+    pub async fn program(&self) -> Session {
+        self.session(hello("operator", true)).await
+    }
+
+    /// Begins a session of a controller that synchronises.
+    pub async fn controller(&self, name: &str) -> Session {
+        self.session(hello(name, false)).await
+    }
+
+    /// Begins a session.
+    pub async fn session(&self, hello: v1::ControllerHello) -> Session {
+        let mut session = self.raw_session().await;
+        session.say(To::Hello(hello)).await;
+        match session.reply().await {
+            From::Hello(hello) => Session { hello, ..session },
+            other => panic!("not a hello: {other:?}"),
+        }
+    }
+
+    /// Opens the stream of a session, without a hello.
+    pub async fn raw_session(&self) -> Session {
         let (requests, receiver) = mpsc::channel(16);
         let mut client = self.control().await;
-        let replies = client.program(ReceiverStream::new(receiver)).await.expect("a stream").into_inner();
-        Program { requests, replies, next_id: 1 }
+        let replies = client.session(ReceiverStream::new(receiver)).await.expect("a stream").into_inner();
+        Session { requests, replies, next_id: 1, hello: v1::GatewayHello::default() }
+    }
+
+    /// Reads one object.
+    pub async fn get(&self, key: object_key::Kind) -> Option<v1::ObjectWithStatus> {
+        let key = Some(v1::ObjectKey { kind: Some(key) });
+        match self.control().await.get(v1::GetRequest { key, ..Default::default() }).await {
+            Ok(reply) => reply.into_inner().item,
+            Err(status) if status.code() == tonic::Code::NotFound => None,
+            Err(status) => panic!("{status}"),
+        }
     }
 
     pub fn terminate(&self) {
-        let status = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status();
+        self.signal("TERM");
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success());
     }
 
@@ -155,69 +202,129 @@ pub fn run_to_end(command: &mut Command) -> (ExitStatus, String, String) {
     (child.wait().expect("it ends"), out, error)
 }
 
-/// A stream of operations.
-pub struct Program {
-    requests: mpsc::Sender<v1::ProgramRequest>,
-    replies: Streaming<v1::ProgramReply>,
-    next_id: u64,
+/// What a controller says first.
+pub fn hello(controller: &str, lasting: bool) -> v1::ControllerHello {
+    v1::ControllerHello {
+        lowest_revision: 1,
+        highest_revision: 1,
+        controller: controller.to_owned(),
+        lasting,
+        ..Default::default()
+    }
 }
 
-impl Program {
-    /// Sends an operation; returns its id.
-    pub async fn send(&mut self, operation: Option<Operation>) -> u64 {
+/// A session, and its stream.
+pub struct Session {
+    requests: mpsc::Sender<v1::ControllerMessage>,
+    replies: Streaming<v1::GatewayMessage>,
+    next_id: u64,
+    /// What the gateway has said first.
+    pub hello: v1::GatewayHello,
+}
+
+impl Session {
+    /// Says something.
+    pub async fn say(&mut self, message: To) {
+        let message = v1::ControllerMessage { message: Some(message) };
+        self.requests.send(message).await.expect("the stream is open");
+    }
+
+    /// Sends a batch; returns its id.
+    pub async fn send_batch(&mut self, batch: v1::Batch) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.requests.send(v1::ProgramRequest { id, operation }).await.expect("the stream is open");
+        self.say(To::Batch(v1::Batch { id, ..batch })).await;
         id
     }
 
-    pub async fn reply(&mut self) -> v1::ProgramReply {
-        let reply = tokio::time::timeout(PATIENCE, self.replies.message()).await.expect("a reply in time");
-        reply.expect("a good stream").expect("a reply")
+    /// Sends an operation in a batch of its own; returns the batch's id.
+    pub async fn send(&mut self, operation: Option<Operation>) -> u64 {
+        let operations = vec![v1::Operation { operation }];
+        self.send_batch(v1::Batch { operations, ..Default::default() }).await
+    }
+
+    /// The next message that is no heartbeat; `None` at the end.
+    pub async fn next(&mut self) -> Option<From> {
+        loop {
+            let reply =
+                tokio::time::timeout(PATIENCE, self.replies.message()).await.expect("a reply in time");
+            match reply.expect("a good stream")?.message {
+                Some(From::Heartbeat(_)) => {}
+                other => return Some(other.expect("a message that says something")),
+            }
+        }
+    }
+
+    pub async fn reply(&mut self) -> From {
+        self.next().await.expect("a reply")
+    }
+
+    /// Why the gateway closes the session, as it has to now.
+    pub async fn closing(&mut self) -> v1::Closing {
+        loop {
+            match self.reply().await {
+                From::Closing(closing) => {
+                    assert!(self.next().await.is_none(), "it is the last");
+                    return closing;
+                }
+                From::Accepted(_) | From::Programmed(_) => {}
+                other => panic!("not closed: {other:?}"),
+            }
+        }
     }
 
     /// Closes the sending side, and checks that the other ends too.
     pub async fn close(self) {
         let Self { requests, mut replies, .. } = self;
         drop(requests);
-        let end = tokio::time::timeout(PATIENCE, replies.message()).await.expect("an end in time");
-        assert_eq!(end.expect("a good stream"), None);
+        while let Some(message) =
+            tokio::time::timeout(PATIENCE, replies.message()).await.expect("an end in time").expect("good")
+        {
+            assert!(matches!(message.message, Some(From::Heartbeat(_))), "{message:?}");
+        }
     }
 
     /// Applies an object; returns what it waits for and the version that
     /// holds it.
     pub async fn apply(&mut self, kind: Kind) -> (Vec<v1::ObjectKey>, u64) {
         let id = self.send(Some(apply(kind))).await;
-        self.accepted(id).await
+        let (accepted, version) = self.acknowledged(id).await;
+        assert!(accepted.refused.is_empty(), "{accepted:?}");
+        let waits_for = accepted.waiting.into_iter().next().map(|waiting| waiting.waits_for);
+        (waits_for.unwrap_or_default(), version)
     }
 
     /// Withdraws an object.
-    pub async fn delete(&mut self, key: v1::object_key::Kind) -> u64 {
+    pub async fn delete(&mut self, key: object_key::Kind) -> u64 {
         let id = self.send(Some(Operation::Delete(v1::ObjectKey { kind: Some(key) }))).await;
-        self.accepted(id).await.1
+        let (accepted, version) = self.acknowledged(id).await;
+        assert!(accepted.refused.is_empty(), "{accepted:?}");
+        version
     }
 
     /// Sends an operation that is refused.
     pub async fn refused(&mut self, operation: Option<Operation>) -> v1::Refused {
         let id = self.send(operation).await;
-        match self.reply().await {
-            v1::ProgramReply { id: of, outcome: Some(Outcome::Refused(refused)) } if of == id => refused,
-            other => panic!("not a refusal: {other:?}"),
-        }
+        let (accepted, _) = self.acknowledged(id).await;
+        let [refused] = &accepted.refused[..] else { panic!("not a refusal: {accepted:?}") };
+        refused.refused.clone().expect("a reason")
     }
 
-    async fn accepted(&mut self, id: u64) -> (Vec<v1::ObjectKey>, u64) {
-        let accepted = self.reply().await;
-        assert_eq!(accepted.id, id);
-        let Some(Outcome::Accepted(accepted)) = accepted.outcome else {
-            panic!("not accepted: {accepted:?}")
-        };
-        let programmed = self.reply().await;
-        assert_eq!(programmed.id, id);
-        let Some(Outcome::Programmed(programmed)) = programmed.outcome else {
-            panic!("not programmed: {programmed:?}")
-        };
-        (accepted.waits_for, programmed.table_version)
+    /// Both acknowledgements of a batch.
+    pub async fn acknowledged(&mut self, id: u64) -> (v1::BatchAccepted, u64) {
+        let From::Accepted(accepted) = self.reply().await else { panic!("not accepted") };
+        let From::Programmed(programmed) = self.reply().await else { panic!("not programmed") };
+        assert_eq!((accepted.id, programmed.id), (id, id));
+        (accepted, programmed.table_version)
+    }
+
+    /// Says that all is declared; returns how much was withdrawn.
+    pub async fn end_of_sync(&mut self) -> u64 {
+        self.say(To::EndOfSync(v1::EndOfSync { id: 77 })).await;
+        match self.reply().await {
+            From::Synced(v1::Synced { id: 77, withdrawn }) => withdrawn,
+            other => panic!("not synced: {other:?}"),
+        }
     }
 }
 

@@ -11,10 +11,10 @@ use tieline_engine::tables::neighbour::NeighbourState;
 use tieline_engine::tables::next_hop::{Group, NextHop};
 use tieline_engine::types::{InterfaceId, NeighbourId, NextHopId, VrfId};
 
+use crate::attributes::{NodeId, UseId};
 use crate::compile::settle::forget_static;
 use crate::compile::tunnels::TunnelResolution;
 use crate::ids::Numbered;
-use crate::paths::{NodeId, UseId};
 use crate::rib::Rib;
 use crate::spec::TunnelUse;
 use crate::spec::next_hop::{Definition, Member, Target as NextHopTarget};
@@ -133,22 +133,17 @@ impl NextHops {
         self.in_fib.range((id, VrfId(0))..=(id, VrfId(u16::MAX))).map(|((_, vrf), _)| *vrf)
     }
 
-    /// Counts a FIB entry; true if it is the first of its VRF.
-    fn count_in_fib(&mut self, id: NextHopId, vrf: VrfId) -> bool {
+    /// Counts FIB entries; true if those are the first, or were the last, of
+    /// their VRF.
+    fn count_in_fib(&mut self, id: NextHopId, vrf: VrfId, more: u32, less: u32) -> bool {
         let count = self.in_fib.entry((id, vrf)).or_default();
-        *count += 1;
-        *count == 1
-    }
-
-    /// Counts a FIB entry less; true if it was the last of its VRF.
-    fn uncount_in_fib(&mut self, id: NextHopId, vrf: VrfId) -> bool {
-        let Some(count) = self.in_fib.get_mut(&(id, vrf)) else { return false };
-        *count -= 1;
-        let was_last = *count == 0;
-        if was_last {
+        let before = *count;
+        *count = before + more - less;
+        let after = *count;
+        if after == 0 {
             self.in_fib.remove(&(id, vrf));
         }
-        was_last
+        (before == 0) != (after == 0)
     }
 
     pub fn remove_if_idle(&mut self, id: NextHopId) -> Option<Entry> {
@@ -225,16 +220,9 @@ impl Rib {
         }
     }
 
-    /// A FIB entry leads to `id` now.
-    pub(crate) fn use_in_fib(&mut self, id: NextHopId, vrf: VrfId) {
-        if self.next_hops.count_in_fib(id, vrf) {
-            self.note_link(id);
-        }
-    }
-
-    /// A FIB entry leads to `id` no more.
-    pub(crate) fn unuse_in_fib(&mut self, id: NextHopId, vrf: VrfId) {
-        if self.next_hops.uncount_in_fib(id, vrf) {
+    /// So many FIB entries more, and so many less, lead to `id`.
+    pub(crate) fn change_uses_in_fib(&mut self, id: NextHopId, vrf: VrfId, more: u32, less: u32) {
+        if self.next_hops.count_in_fib(id, vrf, more, less) {
             self.note_link(id);
         }
     }

@@ -1,50 +1,116 @@
 //! The FIB entry of each prefix: an interface's own prefixes first, then
 //! static routes, then the best VPN path.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tieline_engine::tables::Tables;
 use tieline_engine::tables::vrf::{FibEntry, Vrf};
-use tieline_engine::types::{SgSetId, VrfId};
+use tieline_engine::types::{NextHopId, SgSetId, VrfId};
 
+use crate::attributes::{AttributesId, Origin, Shared};
 use crate::compile::next_hops::NextHopKey;
-use crate::paths::{Origin, Path, PathId};
+use crate::paths::PathId;
 use crate::rib::Rib;
 use crate::spec::interface::ClaimKind;
-use crate::store::Claim;
-use crate::vpn;
+use crate::store::{Claim, Claims};
+use crate::vpn::{self, Candidates};
 
 /// Why a prefix has the entry that it has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Choice<'a> {
     Claim(&'a Claim),
-    Path(&'a Path),
+    Path(&'a Shared),
 }
 
-impl Rib {
-    /// What a prefix leads to in a VRF, and why.
-    pub(crate) fn choose(&self, vrf: VrfId, prefix: IpNet) -> Option<(FibEntry, Choice<'_>)> {
-        let name = self.vrf_name(vrf)?;
-        let claimed = self
-            .store
-            .claims(name, prefix)
-            .iter()
-            .find_map(|claim| Some((self.entry(claim, prefix)?, claim)));
+/// What there is to choose from in one VRF.
+struct Choices<'a> {
+    rib: &'a Rib,
+    claims: Option<&'a Claims>,
+    statics: Option<&'a BTreeMap<IpNet, PathId>>,
+    candidates: Option<&'a Candidates>,
+}
+
+impl<'a> Choices<'a> {
+    fn choose(&self, prefix: IpNet) -> Option<(FibEntry, Choice<'a>)> {
+        let claims = self.claims.and_then(|claims| claims.get(&prefix)).map_or(&[][..], |claims| claims);
+        let claimed = claims.iter().find_map(|claim| Some((self.rib.entry(claim, prefix)?, claim)));
         if let Some((entry, claim)) = claimed {
             return Some((entry, Choice::Claim(claim)));
         }
-        let path = self
-            .static_path(name, prefix)
-            .filter(|path| path.next_hop().is_some())
-            .or_else(|| Some(vpn::best(&self.paths, self.imports.candidates(vrf, prefix))?.1))?;
-        let entry = FibEntry { next_hop: path.next_hop()?, sg_set: path.sg_set };
-        Some((entry, Choice::Path(path)))
+        let shared = self.statics.and_then(|of| self.rib.usable(*of.get(&prefix)?)).or_else(|| {
+            let candidates = self.candidates?.get(prefix);
+            let (_, shared) =
+                vpn::best(&self.rib.paths, &self.rib.attributes, &self.rib.controllers, candidates)?;
+            Some(shared)
+        })?;
+        let entry = FibEntry { next_hop: shared.next_hop?, sg_set: shared.attributes.sg_set };
+        Some((entry, Choice::Path(shared)))
+    }
+}
+
+/// FIB entries that have begun and ceased to lead to a next hop.
+#[derive(Debug, Clone, Copy)]
+struct UseChange {
+    next_hop: NextHopId,
+    more: u32,
+    less: u32,
+}
+
+/// Changes of uses; neighbouring ones of the same next hop are one.
+#[derive(Debug, Default)]
+struct UseChanges(Vec<UseChange>);
+
+impl UseChanges {
+    fn of(&mut self, next_hop: NextHopId) -> &mut UseChange {
+        // Two at the end: most runs replace one next hop by another.
+        let at = self.0.iter().rposition(|change| change.next_hop == next_hop);
+        let at = match at.filter(|at| at + 2 >= self.0.len()) {
+            Some(at) => at,
+            None => {
+                self.0.push(UseChange { next_hop, more: 0, less: 0 });
+                self.0.len() - 1
+            }
+        };
+        &mut self.0[at]
+    }
+
+    fn add(&mut self, old: Option<FibEntry>, new: Option<FibEntry>) {
+        if let Some(entry) = new {
+            self.of(entry.next_hop).more += 1;
+        }
+        if let Some(entry) = old {
+            self.of(entry.next_hop).less += 1;
+        }
+    }
+}
+
+impl Rib {
+    fn choices(&self, vrf: VrfId) -> Option<Choices<'_>> {
+        let name = self.vrf_name(vrf)?;
+        Some(Choices {
+            rib: self,
+            claims: self.store.claims_of(name),
+            statics: self.static_keys.get(name),
+            candidates: self.imports.candidates_of(vrf),
+        })
+    }
+
+    /// What a prefix leads to in a VRF, and why.
+    pub(crate) fn choose(&self, vrf: VrfId, prefix: IpNet) -> Option<(FibEntry, Choice<'_>)> {
+        self.choices(vrf)?.choose(prefix)
+    }
+
+    /// The attributes of a path, if its next hop is declared.
+    fn usable(&self, path: PathId) -> Option<&Shared> {
+        let shared = self.attributes.get(self.paths.get(path)?.attributes)?;
+        shared.next_hop.is_some().then_some(shared)
     }
 
     /// The static route to a prefix.
-    pub(crate) fn static_path(&self, vrf: &str, prefix: IpNet) -> Option<&Path> {
-        self.paths.get(*self.paths.statics.get(vrf)?.get(&prefix)?)
+    pub(crate) fn static_path(&self, vrf: &str, prefix: IpNet) -> Option<PathId> {
+        self.static_keys.get(vrf)?.get(&prefix).copied()
     }
 
     /// The entry of a claim; `None` while its interface waits.
@@ -59,40 +125,58 @@ impl Rib {
         Some(FibEntry { next_hop, sg_set })
     }
 
-    /// Writes the entry that a prefix should have.
-    pub(crate) fn update_fib(&mut self, vrf: VrfId, prefix: IpNet, tables: &mut Tables) {
-        let Some(old) = tables.vrfs.get(vrf.index()).map(|table| exact(table, prefix)) else { return };
-        let new = self.choose(vrf, prefix).map(|(entry, _)| entry);
-        if new == old {
-            return;
-        }
-        if let Some(table) = tables.vrfs.get_mut(vrf.index()) {
-            write(table, prefix, new);
-        }
-        if let Some(entry) = new {
-            self.use_in_fib(entry.next_hop, vrf);
-        }
-        if let Some(entry) = old {
-            self.unuse_in_fib(entry.next_hop, vrf);
+    /// Writes the entries that prefixes of one VRF should have.
+    pub(crate) fn update_fib(&mut self, vrf: VrfId, prefixes: &[(VrfId, IpNet)], tables: &mut Tables) {
+        let Some(changes) = self.write_fib(vrf, prefixes, tables) else { return };
+        for UseChange { next_hop, more, less } in changes.0 {
+            self.change_uses_in_fib(next_hop, vrf, more, less);
         }
         self.dirty.bumps.insert(vrf);
         self.dirty.underlay |= vrf == VrfId::UNDERLAY;
     }
 
-    /// Notes that a path may have become, or ceased to be, its prefix's best.
-    pub(crate) fn note_path(&mut self, id: PathId) {
-        let Some(path) = self.paths.get(id) else { return };
-        match path.origin {
-            Origin::Vpn { targets, .. } => {
-                let prefix = path.prefix;
-                let vrfs = self.imports.importers(targets);
-                self.dirty.prefixes.extend(vrfs.iter().map(|vrf| (*vrf, prefix)));
-            }
-            Origin::Static(name) => {
-                let vrf = self.static_vrfs.get(name.0).and_then(|name| self.vrf_id(name.as_str()));
-                self.dirty.prefixes.extend(vrf.map(|vrf| (vrf, path.prefix)));
+    /// `None` if all entries were as they should be.
+    fn write_fib(&self, vrf: VrfId, prefixes: &[(VrfId, IpNet)], tables: &mut Tables) -> Option<UseChanges> {
+        let choices = self.choices(vrf)?;
+        let choose = |prefix| choices.choose(prefix).map(|(entry, _)| entry);
+        // Only looking does not copy the VRF.
+        let table = tables.vrfs.get(vrf.index())?;
+        let first = prefixes.iter().position(|(_, prefix)| exact(table, *prefix) != choose(*prefix))?;
+        let table = tables.vrfs.get_mut(vrf.index())?;
+        let mut changes = UseChanges::default();
+        for (_, prefix) in &prefixes[first..] {
+            let new = choose(*prefix);
+            let old = write(table, *prefix, new);
+            if new != old {
+                changes.add(old, new);
             }
         }
+        Some(changes)
+    }
+
+    /// Notes that paths with these attributes may have become, or ceased to be,
+    /// their prefixes' best.
+    pub(crate) fn note_prefixes(&mut self, id: AttributesId, paths: &[(IpNet, PathId)]) {
+        let Some(shared) = self.attributes.get(id) else { return };
+        let static_vrf = match shared.attributes.origin {
+            Origin::Static(name) => self.static_vrfs.get(name.0).and_then(|name| self.vrf_id(name.as_str())),
+            Origin::Vpn(_) => None,
+        };
+        let vrfs = match shared.attributes.origin {
+            Origin::Static(_) => static_vrf.as_slice(),
+            Origin::Vpn(vpn) => self.imports.importers(vpn.targets),
+        };
+        for vrf in vrfs {
+            self.dirty.prefixes.extend(paths.iter().map(|(prefix, _)| (*vrf, *prefix)));
+        }
+    }
+
+    /// The same for all paths with these attributes.
+    pub(crate) fn note_attributes(&mut self, id: AttributesId) {
+        let Some(shared) = self.attributes.get(id) else { return };
+        let paths: Vec<_> =
+            self.paths.iter_list(shared.paths).map(|(path, record)| (record.prefix, path)).collect();
+        self.note_prefixes(id, &paths);
     }
 }
 
@@ -118,12 +202,13 @@ pub(crate) fn exact(vrf: &Vrf, prefix: IpNet) -> Option<FibEntry> {
     }
 }
 
-fn write(vrf: &mut Vrf, prefix: IpNet, entry: Option<FibEntry>) {
+/// Writes an entry; returns what was there.
+fn write(vrf: &mut Vrf, prefix: IpNet, entry: Option<FibEntry>) -> Option<FibEntry> {
     let length = prefix.prefix_len();
     match (prefix.addr(), entry) {
         (IpAddr::V4(address), Some(entry)) => vrf.fib4.insert(u32::from(address), length, entry),
         (IpAddr::V4(address), None) => vrf.fib4.remove(u32::from(address), length),
         (IpAddr::V6(address), Some(entry)) => vrf.fib6.insert(u128::from(address), length, entry),
         (IpAddr::V6(address), None) => vrf.fib6.remove(u128::from(address), length),
-    };
+    }
 }

@@ -11,10 +11,13 @@ use tieline_engine::tables::Tables;
 use tieline_engine::tables::neighbour::NeighbourState;
 use tieline_engine::types::{InterfaceId, MacAddr, NeighbourId, NextHopId, VrfId};
 
+use crate::attributes::NodeId;
 use crate::compile::next_hops::NextHopKey;
-use crate::paths::NodeId;
 use crate::rib::Rib;
 use crate::waits::Target;
+
+/// Touched prefixes whose memory is kept from operation to operation.
+const MOST_KEPT: usize = 16_384;
 
 /// What the current operation has touched. Empty between operations.
 #[derive(Debug, Clone, Default)]
@@ -51,15 +54,25 @@ impl Rib {
                 self.resolve_node(node, tables);
             } else if let Some(node) = self.dirty.groups.pop_first() {
                 self.resolve_node(node, tables);
-            } else if let Some((vrf, prefix)) = self.dirty.prefixes.pop() {
-                self.update_fib(vrf, prefix, tables);
+            } else if !self.dirty.prefixes.is_empty() {
+                let mut prefixes = std::mem::take(&mut self.dirty.prefixes);
+                for run in prefixes.chunk_by(|(one, _), (other, _)| one == other) {
+                    if let Some((vrf, _)) = run.first() {
+                        self.update_fib(*vrf, run, tables);
+                    }
+                }
+                if self.dirty.prefixes.is_empty() {
+                    // Its memory serves the next operation.
+                    prefixes.clear();
+                    self.dirty.prefixes = prefixes;
+                }
             } else if std::mem::take(&mut self.dirty.underlay) {
                 self.dirty.next_hops.extend(&self.nodes.tunnels);
             } else {
                 break;
             }
         }
-        if self.dirty.prefixes.capacity() > 1024 {
+        if self.dirty.prefixes.capacity() > MOST_KEPT {
             self.dirty.prefixes = Vec::new();
         }
         self.remove_idle(tables);
@@ -84,7 +97,7 @@ impl Rib {
         }
         while let Some(id) = self.dirty.idle_nodes.pop() {
             let is_idle = self.nodes.get(id).is_some_and(|node| {
-                node.declared.is_none() && node.paths.is_empty() && node.entries.is_empty()
+                node.declared.is_none() && node.attributes.is_empty() && node.entries.is_empty()
             });
             if is_idle && !self.dependents.has(&Target::NextHop(id)) {
                 self.nodes.remove(id);

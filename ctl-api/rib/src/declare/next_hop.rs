@@ -4,13 +4,13 @@ use tieline_engine::tables::Tables;
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
+use crate::attributes::{AttributesId, NodeId};
 use crate::compile::next_hops::NextHopKey;
 use crate::declare::Declaration;
 use crate::key::Key;
 use crate::limits;
 use crate::name::Name;
 use crate::nodes::{Declared, Node};
-use crate::paths::{List, NodeId, PathId};
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::next_hop::{self, Definition, Target as NextHopTarget};
@@ -115,12 +115,11 @@ impl Rib {
             node.declared = None;
         }
         self.nodes.declared_count -= 1;
-        for path in self.paths_of(id) {
-            let Some(record) = self.paths.get_mut(path) else { continue };
-            if let Some(next_hop) = record.next_hop() {
-                record.set_next_hop(None);
+        for attributes in self.attributes_of(id) {
+            let Some(shared) = self.attributes.get_mut(attributes) else { continue };
+            if let Some(next_hop) = shared.next_hop.take() {
                 self.release_next_hop(next_hop);
-                self.note_path(path);
+                self.note_attributes(attributes);
             }
         }
         self.resolve_node(id, tables);
@@ -131,20 +130,22 @@ impl Rib {
 
     /// A name has been declared: the routes that wait for it take effect.
     fn serve_waiting_paths(&mut self, id: NodeId, tables: &mut Tables) {
-        for path in self.paths_of(id) {
-            let Some(tunnel_use) = self.paths.get(path).map(|record| record.tunnel_use) else { continue };
+        for attributes in self.attributes_of(id) {
+            let Some(tunnel_use) = self.attributes.get(attributes).map(|shared| shared.attributes.tunnel_use)
+            else {
+                continue;
+            };
             let next_hop = self.acquire_next_hop(NextHopKey::Named(id, tunnel_use), tables);
-            if let Some(record) = self.paths.get_mut(path) {
-                record.set_next_hop(Some(next_hop));
+            if let Some(shared) = self.attributes.get_mut(attributes) {
+                shared.next_hop = Some(next_hop);
             }
-            self.note_path(path);
+            self.note_attributes(attributes);
         }
     }
 
-    /// The routes that name a next hop.
-    fn paths_of(&self, id: NodeId) -> Vec<PathId> {
-        let Some(node) = self.nodes.get(id) else { return Vec::new() };
-        self.paths.iter_list(List::ByNode, node.paths).map(|(id, _)| id).collect()
+    /// Attributes of the routes that name a next hop.
+    fn attributes_of(&self, id: NodeId) -> Vec<AttributesId> {
+        self.nodes.get(id).map(|node| node.attributes.iter().copied().collect()).unwrap_or_default()
     }
 
     fn add_references(&mut self, id: NodeId, definition: &Definition) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tieline_engine::tables::Tables;
 use tieline_engine::tables::vrf::Vrf as TableVrf;
-use tieline_engine::types::VrfId;
+use tieline_engine::types::{Label, VrfId};
 use tieline_proto::v1;
 
 use crate::declare::Declaration;
@@ -62,7 +62,7 @@ impl Rib {
         tables.vrfs.insert(id.index(), entry);
         let name = spec.name.clone();
         self.write_vrf(id, spec, message, tables);
-        let statics = self.paths.statics.get(&name);
+        let statics = self.static_keys.get(&name);
         self.dirty.prefixes.extend(statics.into_iter().flat_map(|of| of.keys()).map(|prefix| (id, *prefix)));
         let target = Target::Vrf(name);
         for interface in self.dependents.interfaces(&target) {
@@ -82,7 +82,7 @@ impl Rib {
             entry.session_quota = spec.session_quota.unwrap_or(self.options.default_session_quota);
             entry.router_mac = spec.router_mac.unwrap_or(self.options.router_mac);
         }
-        if let Some(label) = spec.label {
+        if let Some(label) = self.label_for(&spec) {
             tables.labels.insert(label.value() as usize, id);
             self.store.labels.insert(label, spec.name.clone());
         }
@@ -91,14 +91,36 @@ impl Rib {
             self.store.vnis.insert(vni, spec.name.clone());
         }
         let dirty = &mut self.dirty.prefixes;
-        self.imports.set_vrf(&self.paths, id, &spec.import, |prefix| dirty.push((id, prefix)));
+        let note = |prefix| dirty.push((id, prefix));
+        self.imports.set_vrf(&self.paths, &self.attributes, id, &spec.import, note);
         self.store.vrfs.insert(spec.name.clone(), Vrf { id, spec, message });
+    }
+
+    /// The label of a VRF: its own, or else one for it if it originates
+    /// something.
+    fn label_for(&mut self, spec: &VrfSpec) -> Option<Label> {
+        if spec.label.is_none() && !spec.export.is_empty() {
+            let declared = &self.store.labels;
+            let (label, is_new) = self.labels.allocate(&spec.name, |label| !declared.contains_key(&label))?;
+            if is_new {
+                self.journal.label(spec.name.clone());
+            }
+            return Some(label);
+        }
+        self.release_label(&spec.name);
+        spec.label
+    }
+
+    fn release_label(&mut self, name: &Name) {
+        if self.labels.release(name.as_str()) {
+            self.journal.label(name.clone());
+        }
     }
 
     /// Takes back the label and the VNI of a VRF.
     fn remove_from_indexes(&mut self, name: &Name, tables: &mut Tables) {
         let Some(vrf) = self.store.vrfs.get(name) else { return };
-        if let Some(label) = vrf.spec.label {
+        if let Some(label) = vrf.spec.label.or_else(|| self.labels.of(name.as_str())) {
             tables.labels.remove(label.value() as usize);
             self.store.labels.remove(&label);
         }
@@ -114,8 +136,9 @@ impl Rib {
         for interface in self.dependents.interfaces(&target) {
             self.uncompile_interface(interface.as_str(), tables);
         }
-        self.imports.set_vrf(&self.paths, id, &[], |_| {});
+        self.imports.set_vrf(&self.paths, &self.attributes, id, &[], |_| {});
         self.remove_from_indexes(name, tables);
+        self.release_label(name);
         self.store.vrfs.remove(name);
         self.store.vrf_names.remove(u32::from(id.0));
         if let Some(entry) = tables.vrfs.remove(id.index()) {
@@ -123,7 +146,7 @@ impl Rib {
             let next_hops4 = entry.fib4.iter().map(|(_, _, entry)| entry.next_hop);
             let next_hops6 = entry.fib6.iter().map(|(_, _, entry)| entry.next_hop);
             for next_hop in next_hops4.chain(next_hops6) {
-                self.unuse_in_fib(next_hop, id);
+                self.change_uses_in_fib(next_hop, id, 0, 1);
             }
         }
         self.dirty.next_hops.extend(self.dependents.next_hops(&target));

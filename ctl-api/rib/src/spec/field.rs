@@ -90,20 +90,34 @@ pub fn prefix(field: &str, text: &str) -> Result<IpNet, Refusal> {
             format!("{} is not a prefix: expected one such as 10.1.0.0/16 or 2001:db8::/32", quoted(text)),
         )
     })?;
-    if net.addr() != net.network() {
-        let sentence = format!("{net} has host bits set: did you mean {}?", net.trunc());
-        return Err(Refusal::invalid(field, sentence));
-    }
+    check_host_bits(net).map_err(|sentence| Refusal::invalid(field, sentence))?;
     Ok(net)
+}
+
+fn check_host_bits(net: IpNet) -> Result<(), String> {
+    if net.addr() == net.network() {
+        return Ok(());
+    }
+    Err(format!("{net} has host bits set: did you mean {}?", net.trunc()))
+}
+
+/// A prefix that packets may be routed to.
+///
+/// # Errors
+/// A sentence that says why they may not.
+pub fn check_routable_prefix(net: IpNet) -> Result<(), String> {
+    check_host_bits(net)?;
+    match unroutable(net) {
+        Some(what) => Err(format!("{net} is {what}, which is never routed")),
+        None => Ok(()),
+    }
 }
 
 /// A prefix that packets may be routed to.
 pub fn routable_prefix(field: &str, text: &str) -> Result<IpNet, Refusal> {
     let net = prefix(field, text)?;
-    match unroutable(net) {
-        Some(what) => Err(Refusal::invalid(field, format!("{net} is {what}, which is never routed"))),
-        None => Ok(net),
-    }
+    check_routable_prefix(net).map_err(|sentence| Refusal::invalid(field, sentence))?;
+    Ok(net)
 }
 
 /// What keeps a prefix from being routed (RFC 6890), if anything does.

@@ -13,6 +13,13 @@ pub mod vrf;
 use std::fmt;
 
 use tieline_engine::types::{Label, Vni};
+use tieline_proto::v1;
+use tieline_proto::v1::object::Kind;
+use tieline_proto::v1::operation::Operation;
+
+use crate::key::Key;
+use crate::rd::RouteDistinguisher;
+use crate::refusal::Refusal;
 
 /// The name of the VRF that always exists.
 pub const UNDERLAY: &str = "underlay";
@@ -83,4 +90,39 @@ pub struct TunnelUse {
     pub vni: Option<Vni>,
     /// Encapsulations that may be used; none: those of the tunnel.
     pub encapsulations: Encapsulations,
+}
+
+/// Whether an object is valid by itself.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(object: &Kind) -> Result<(), Refusal> {
+    match object {
+        Kind::Port(message) => port::PortSpec::parse(message, 0).map(|_| ()),
+        Kind::Interface(message) => interface::InterfaceSpec::parse(message).map(|_| ()),
+        Kind::Vrf(message) => vrf::VrfSpec::parse(message).map(|_| ()),
+        Kind::NextHop(message) => next_hop::parse_next_hop(message).map(|_| ()),
+        Kind::NextHopGroup(message) => next_hop::parse_group(message).map(|_| ()),
+        Kind::Route(message) => route::RouteSpec::parse(message.clone()).map(|_| ()),
+        Kind::SecurityGroup(message) => security_group::SecurityGroupSpec::parse(message).map(|_| ()),
+        Kind::StaticRoute(message) => route::StaticRouteSpec::parse(message).map(|_| ()),
+    }
+}
+
+/// Whether an operation is valid by itself.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_operation(operation: &v1::Operation) -> Result<(), Refusal> {
+    match &operation.operation {
+        Some(Operation::Apply(v1::Object { kind: Some(kind) })) => check(kind),
+        Some(Operation::Apply(_)) => Err(Refusal::invalid("kind", "no object: set one of its fields")),
+        Some(Operation::Delete(key)) => Key::parse(key).map(|_| ()),
+        Some(Operation::ApplyRoutes(set)) => route::RouteSetSpec::parse(set.clone()).map(|_| ()),
+        Some(Operation::DeleteRoutes(key)) => {
+            let _: RouteDistinguisher = field::parsed(|| "rd".to_owned(), &key.rd)?;
+            route::parse_prefixes(key.prefixes.as_ref()).map(|_| ())
+        }
+        None => Err(Refusal::invalid("operation", "no operation: set apply, delete or one for routes")),
+    }
 }

@@ -120,7 +120,8 @@ fn what_is_read_back_is_the_last_that_was_said() {
     world.add(group(1));
     let applied = world.apply(group(0)).expect("it says the same");
     assert!(!applied.changed);
-    let object = world.rib.get(&key_of(&group(0))).and_then(|item| item.object).expect("a declared object");
+    let object =
+        world.rib.get(&key_of(&group(0)), "").and_then(|item| item.object).expect("a declared object");
     assert_eq!(object.kind, Some(group(0)));
 }
 
@@ -151,7 +152,7 @@ proptest! {
 
         // What is read back can be declared again and changes nothing.
         for kind in declared.values() {
-            let object = world.rib.get(&key_of(kind)).and_then(|item| item.object).expect("a declared object");
+            let object = world.rib.get(&key_of(kind), "").and_then(|item| item.object).expect("a declared object");
             let applied = world.apply(object.kind.expect("a kind")).expect("what was read back");
             prop_assert!(!applied.changed, "{:?}", kind);
         }

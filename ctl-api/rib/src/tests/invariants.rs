@@ -9,12 +9,16 @@ use tieline_engine::tables::vrf::FibEntry;
 use tieline_engine::types::{InterfaceId, NeighbourId, NextHopId, SgSetId, VrfId};
 
 use super::world::World;
+use crate::attributes::{AttributesId, Origin, Shared};
 use crate::compile::next_hops::NextHopKey;
+use crate::controllers::ControllerId;
+use crate::holders::Stand;
 use crate::rib::Rib;
 
 pub fn check(world: &World) {
-    let World { rib, tables, ports } = world;
+    let World { rib, tables, ports, .. } = world;
     check_tables(tables);
+    check_paths(rib);
     check_next_hop_users(rib, tables);
     check_sg_sets(rib, tables);
     check_uses(rib);
@@ -25,10 +29,68 @@ pub fn check(world: &World) {
     for (id, node) in rib.nodes.iter() {
         let is_referred = rib.dependents.has(&crate::waits::Target::NextHop(id));
         assert!(
-            node.declared.is_some() || !node.paths.is_empty() || is_referred,
+            node.declared.is_some() || !node.attributes.is_empty() || is_referred,
             "{} is remembered for nothing",
             node.name
         );
+    }
+}
+
+fn all_attributes(rib: &Rib) -> impl Iterator<Item = &Shared> {
+    rib.attributes.iter_from(AttributesId(0)).map(|(_, shared)| shared)
+}
+
+/// Every key leads to a record, every record is in the list of its attributes,
+/// and controllers hold what they say.
+fn check_paths(rib: &Rib) {
+    let mut users: BTreeMap<AttributesId, usize> = BTreeMap::new();
+    let mut held: BTreeMap<ControllerId, (usize, usize)> = BTreeMap::new();
+    let mut hold = |by: ControllerId, is_fresh: bool| {
+        let counts = held.entry(by).or_default();
+        counts.0 += 1;
+        counts.1 += usize::from(is_fresh);
+    };
+    let mut all = BTreeSet::new();
+    for (rd, prefix, by, id) in rib.vpn_keys.iter_from(None) {
+        let path = rib.paths.get(id).expect("a record");
+        let shared = rib.attributes.get(path.attributes).expect("attributes");
+        let Origin::Vpn(vpn) = shared.attributes.origin else { panic!("a VPN path: {shared:?}") };
+        assert_eq!((vpn.rd, path.prefix, vpn.controller), (rd, prefix, by));
+        assert!(all.insert(id));
+        *users.entry(path.attributes).or_default() += 1;
+        hold(by, path.mark == rib.controllers.mark(by));
+    }
+    for id in rib.static_keys.values().flat_map(|of| of.values()) {
+        let path = rib.paths.get(*id).expect("a record");
+        assert!(all.insert(*id));
+        *users.entry(path.attributes).or_default() += 1;
+    }
+    assert_eq!(all.len(), rib.paths.len());
+    assert_eq!(users.len(), rib.attributes.len());
+    for (id, shared) in rib.attributes.iter_from(AttributesId(0)) {
+        assert_eq!(Some(&shared.users), users.get(&id));
+        let listed: BTreeSet<_> = rib.paths.iter_list(shared.paths).map(|(id, _)| id).collect();
+        assert_eq!(listed.len(), shared.users);
+        assert!(listed.is_subset(&all));
+        let node = rib.nodes.get(shared.attributes.node).expect("a next hop's name");
+        assert!(node.attributes.contains(&id));
+        assert_eq!(shared.next_hop.is_some(), node.declared.is_some());
+    }
+    for key in rib.holders.keys() {
+        let holdings = rib.holders.of(key);
+        let in_force = holdings.iter().filter(|holding| holding.stand == Stand::InForce).count();
+        assert_eq!(in_force, 1, "{key} {holdings:?}");
+        let message = rib.message(key).expect("an object in force");
+        for holding in holdings {
+            hold(holding.by, holding.mark == rib.controllers.mark(holding.by));
+            if let Stand::Other(other) = &holding.stand {
+                assert_ne!(**other, message);
+            }
+        }
+    }
+    for (id, controller) in rib.controllers.iter() {
+        let counted = held.get(&id).copied().unwrap_or_default();
+        assert_eq!((controller.held, controller.fresh), counted, "{}", controller.name);
     }
 }
 
@@ -88,9 +150,8 @@ fn check_tables(tables: &Tables) {
 
 fn check_next_hop_users(rib: &Rib, tables: &Tables) {
     let mut users: BTreeMap<NextHopId, u32> = BTreeMap::new();
-    let paths = rib.paths.vpn.values().chain(rib.paths.statics.values().flat_map(|of| of.values()));
-    for path in paths.filter_map(|id| rib.paths.get(*id)) {
-        if let Some(id) = path.next_hop() {
+    for shared in all_attributes(rib) {
+        if let Some(id) = shared.next_hop {
             *users.entry(id).or_default() += 1;
         }
     }
@@ -122,8 +183,7 @@ fn check_next_hop_users(rib: &Rib, tables: &Tables) {
 
 fn check_sg_sets(rib: &Rib, tables: &Tables) {
     let mut users: BTreeMap<SgSetId, u32> = BTreeMap::new();
-    let paths = rib.paths.vpn.values().chain(rib.paths.statics.values().flat_map(|of| of.values()));
-    let of_paths = paths.filter_map(|id| rib.paths.get(*id)).map(|path| path.sg_set);
+    let of_paths = all_attributes(rib).map(|shared| shared.attributes.sg_set);
     let of_interfaces = rib.store.interfaces.values().map(|interface| interface.sg_set);
     for id in of_paths.chain(of_interfaces).filter(|id| *id != SgSetId::EMPTY) {
         *users.entry(id).or_default() += 1;
@@ -142,9 +202,8 @@ fn check_sg_sets(rib: &Rib, tables: &Tables) {
 
 fn check_uses(rib: &Rib) {
     let mut users: BTreeMap<u32, u32> = BTreeMap::new();
-    let paths = rib.paths.vpn.values().chain(rib.paths.statics.values().flat_map(|of| of.values()));
-    for path in paths.filter_map(|id| rib.paths.get(*id)) {
-        *users.entry(path.tunnel_use.0).or_default() += 1;
+    for shared in all_attributes(rib) {
+        *users.entry(shared.attributes.tunnel_use.0).or_default() += 1;
     }
     for (id, entry, _) in rib.next_hops.iter() {
         if let NextHopKey::Named(node, tunnel_use) = entry.key {
@@ -190,6 +249,9 @@ pub fn check_empty(world: &World) {
     let rib = &world.rib;
     assert_eq!(rib.nodes.iter().count(), 0);
     assert_eq!(rib.paths.len(), 0);
+    assert_eq!(rib.attributes.len(), 0);
+    assert!(rib.vpn_keys.is_empty() && rib.static_keys.is_empty());
+    assert_eq!(rib.holders.keys().count(), 0);
     assert!(rib.imports.is_empty() && rib.dependents.is_empty() && rib.links.is_empty());
     assert_eq!(rib.uses.iter().count() + rib.static_vrfs.iter().count(), 0);
     assert!(rib.policies.is_empty());

@@ -36,7 +36,8 @@ const OBJECT: &str = "object ";
 fn objects(world: &World, all: &mut BTreeMap<String, String>) {
     for kind in 1..=8 {
         let kind = v1::ObjectKind::try_from(kind).expect("a kind");
-        let reply = world.rib.list(kind, 0, "").expect("a list");
+        let request = v1::ListRequest { kind: kind.into(), ..Default::default() };
+        let reply = world.rib.list(&request).expect("a list");
         for (at, item) in reply.items.iter().enumerate() {
             all.insert(format!("{OBJECT}{kind:?} {at}"), format!("{item:?}"));
         }

@@ -1,5 +1,6 @@
 //! Behaviour of the RIB as a whole.
 
+mod controllers;
 mod history;
 mod invariants;
 mod meaning;

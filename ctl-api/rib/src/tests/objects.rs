@@ -154,13 +154,14 @@ fn any_next_hop() -> impl Strategy<Value = &'static str> {
     select(vec!["n0", "n1", "n2", "n3", "g0", "g1"])
 }
 
-fn route() -> impl Strategy<Value = Kind> {
+pub fn route() -> impl Strategy<Value = Kind> {
     let key = (0u32..3, select(PREFIXES.to_vec()));
     let targets = subsequence(vec!["1:1", "1:2", "1:3"], 1..=2);
     let values = (label(), 0u32..2, subsequence(vec![1i32, 3], 0..=2));
-    let rank = (proptest::option::of(99u32..102), 0u32..2);
+    let rank = (proptest::option::of(99u32..102), 0u32..2, 0u32..2, 0u32..2);
     (key, targets, groups(), any_next_hop(), values, rank).prop_map(
-        |((rd, prefix), targets, groups, next_hop, (label, vni, encapsulations), (local_pref, med))| {
+        |((rd, prefix), targets, groups, next_hop, (label, vni, encapsulations), rank)| {
+            let (local_pref, med, as_path_length, mobility_sequence) = rank;
             Kind::Route(v1::Route {
                 rd: format!("65000:{rd}"),
                 prefix: prefix.into(),
@@ -172,6 +173,8 @@ fn route() -> impl Strategy<Value = Kind> {
                 encapsulations,
                 local_pref,
                 med,
+                as_path_length,
+                mobility_sequence,
             })
         },
     )

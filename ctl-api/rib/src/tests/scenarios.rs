@@ -535,11 +535,15 @@ fn lists_and_tables_are_read_page_by_page() {
     }
     use v1::ObjectKind;
     for (kind, total) in [(ObjectKind::Route, 7), (ObjectKind::StaticRoute, 14), (ObjectKind::Vrf, 8)] {
-        let all = world.rib.list(kind, 0, "").expect("a list").items;
+        let list = |page_size, token: &str| {
+            let page_token = token.to_owned();
+            world.rib.list(&v1::ListRequest { kind: kind.into(), page_size, page_token, filter: None })
+        };
+        let all = list(0, "").expect("a list").items;
         assert_eq!(all.len(), total);
         let (mut paged, mut token) = (Vec::new(), String::new());
         loop {
-            let reply = world.rib.list(kind, 3, &token).expect("a page");
+            let reply = list(3, &token).expect("a page");
             assert!(reply.items.len() <= 3);
             paged.extend(reply.items);
             token = reply.next_page_token;
@@ -548,7 +552,7 @@ fn lists_and_tables_are_read_page_by_page() {
             }
         }
         assert_eq!(paged, all);
-        assert!(world.rib.list(kind, 3, "no such token!").is_err());
+        assert!(list(3, "no such token!").is_err());
     }
     let page = |token: &str| {
         let request = v1::ListRoutesRequest {

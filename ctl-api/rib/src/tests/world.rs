@@ -8,7 +8,7 @@ use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
 use crate::spec::port::PortSpec;
-use crate::{Applied, Limits, PortInfo, Ports, Refusal, Rib, RibOptions};
+use crate::{Applied, ControllerId, Limits, PortInfo, Ports, Refusal, Rib, RibOptions};
 
 /// A device of this name does not open.
 pub const BROKEN: &str = "broken";
@@ -39,6 +39,8 @@ impl Ports for FakePorts {
 #[derive(Debug, Clone)]
 pub struct World {
     pub rib: Rib,
+    /// Who declares, unless a test says otherwise.
+    pub by: ControllerId,
     pub tables: Tables,
     pub ports: FakePorts,
 }
@@ -51,8 +53,9 @@ impl Default for World {
 
 impl World {
     pub fn with(limits: Limits) -> Self {
-        let rib = Rib::new(limits, RibOptions { default_session_quota: 1000, ..RibOptions::default() });
-        Self { rib, tables: Tables::default(), ports: FakePorts::default() }
+        let mut rib = Rib::new(limits, RibOptions { default_session_quota: 1000, ..RibOptions::default() });
+        let by = rib.controller("test").expect("the first controller");
+        Self { rib, by, tables: Tables::default(), ports: FakePorts::default() }
     }
 
     /// Applies an object. It opens the port that was foretold, and no other.
@@ -62,7 +65,7 @@ impl World {
             _ => None,
         };
         let object = v1::Object { kind: Some(kind) };
-        let outcome = self.rib.apply(object, &mut self.tables, &mut self.ports);
+        let outcome = self.rib.apply(self.by, object, &mut self.tables, &mut self.ports);
         assert_eq!(self.ports.asked.take(), foretold);
         outcome
     }
@@ -74,7 +77,7 @@ impl World {
     }
 
     pub fn delete(&mut self, key: &v1::ObjectKey) -> Result<Applied, Refusal> {
-        self.rib.delete(key, &mut self.tables, &mut self.ports)
+        self.rib.delete(self.by, key, &mut self.tables, &mut self.ports)
     }
 
     /// Deletes what must be there.
@@ -84,7 +87,7 @@ impl World {
     }
 
     pub fn status(&self, kind: &Kind) -> v1::ObjectStatus {
-        self.rib.get(&key_of(kind)).and_then(|item| item.status).expect("a declared object")
+        self.rib.get(&key_of(kind), "").and_then(|item| item.status).expect("a declared object")
     }
 
     /// The entry of one prefix, as the operations API shows it.

@@ -1,5 +1,8 @@
 use super::*;
-use crate::paths::{NodeId, UseId};
+use crate::attributes::{NodeId, UseId, Vpn};
+use crate::controllers::{ControllerId, Mark};
+use crate::name::Name;
+use crate::paths::Path;
 use crate::rd::RouteDistinguisher;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -42,25 +45,51 @@ fn set(targets: &BTreeSet<u8>) -> Vec<RouteTarget> {
 struct Harness {
     imports: Imports,
     paths: Paths,
+    attributes: AttributesTable,
     ids: BTreeMap<(u8, u8), PathId>,
+}
+
+fn attributes(vpn: Vpn) -> Attributes {
+    Attributes { origin: Origin::Vpn(vpn), node: NodeId(0), tunnel_use: UseId(0), sg_set: SgSetId::EMPTY }
+}
+
+fn vpn(n: u8, targets: RtSetId) -> Vpn {
+    let controller = ControllerId(0);
+    Vpn { controller, rd: rd(n), targets, local_pref: None, med: 0, as_path_length: 0, mobility: 0 }
 }
 
 impl Harness {
     fn add(&mut self, key: (u8, u8), targets: &BTreeSet<u8>) {
         let targets = self.imports.acquire_set(&set(targets));
-        let origin = Origin::Vpn { rd: rd(key.0), targets };
-        let path = Path::new(prefix(key.1), origin, NodeId(0), UseId(0), SgSetId::EMPTY);
-        let id = self.paths.insert(path);
-        self.imports.add_path(&mut self.paths, id, |_| {});
-        self.ids.insert(key, id);
+        let attributes = attributes(vpn(key.0, targets));
+        let id = self.attributes.find(&attributes).unwrap_or_else(|| self.attributes.insert(attributes));
+        self.imports.add_attributes(targets, id);
+        let path = self.paths.insert(Path::new(prefix(key.1), id, Mark::default()));
+        let shared = self.attributes.get_mut(id).expect("attributes");
+        shared.users += 1;
+        self.paths.link(&mut shared.paths, path);
+        self.imports.add_paths(targets, &[(prefix(key.1), path)]);
+        self.ids.insert(key, path);
     }
 
     fn remove(&mut self, key: (u8, u8)) {
         let Some(id) = self.ids.remove(&key) else { return };
-        self.imports.remove_path(&mut self.paths, id, |_| {});
-        let path = self.paths.remove(id).expect("a record");
-        let Origin::Vpn { targets, .. } = path.origin else { panic!("a VPN path") };
-        self.imports.release_set(targets);
+        let attributes = self.paths.get(id).expect("a record").attributes;
+        let shared = self.attributes.get_mut(attributes).expect("attributes");
+        let Origin::Vpn(vpn) = shared.attributes.origin else { panic!("a VPN path") };
+        self.imports.remove_paths(vpn.targets, &[(prefix(key.1), id)]);
+        self.paths.unlink(&mut shared.paths, id);
+        self.paths.remove(id).expect("a record");
+        shared.users -= 1;
+        if shared.users == 0 {
+            self.attributes.remove(attributes);
+            self.imports.remove_attributes(vpn.targets, attributes);
+        }
+        self.imports.release_set(vpn.targets);
+    }
+
+    fn set_vrf(&mut self, vrf: VrfId, import: &[RouteTarget]) {
+        self.imports.set_vrf(&self.paths, &self.attributes, vrf, import, |_| {});
     }
 }
 
@@ -73,7 +102,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Vrf(vrf, targets) => {
-                    harness.imports.set_vrf(&harness.paths, VrfId(vrf), &set(&targets), |_| {});
+                    harness.set_vrf(VrfId(vrf), &set(&targets));
                     vrfs.insert(vrf, targets);
                 }
                 Step::Add(rd, prefix, targets) => {
@@ -109,34 +138,40 @@ proptest! {
             harness.remove(*key);
         }
         for vrf in vrfs.keys() {
-            harness.imports.set_vrf(&harness.paths, VrfId(*vrf), &[], |_| {});
+            harness.set_vrf(VrfId(*vrf), &[]);
         }
         prop_assert!(harness.imports.is_empty());
     }
 }
 
 #[test]
-fn preference_then_med_then_distinguisher_decide_among_usable_paths() {
+fn the_best_of_the_usable_paths_is_chosen_step_by_step() {
+    let mut controllers = Controllers::default();
+    let first = controllers.add(&Name::new("a").expect("a name"));
+    let second = controllers.add(&Name::new("b").expect("a name"));
     let mut paths = Paths::default();
+    let mut table = AttributesTable::default();
     let mut imports = Imports::default();
     let targets = imports.acquire_set(&[target(1)]);
-    let mut add = |n: u8, local_pref: u32, med: u32, usable: bool| {
-        let origin = Origin::Vpn { rd: rd(n), targets };
-        let mut path = Path::new(prefix(0), origin, NodeId(0), UseId(0), SgSetId::EMPTY);
-        path.local_pref = local_pref;
-        path.med = med;
-        path.set_next_hop(usable.then_some(NextHopId(5)));
-        paths.insert(path)
+    let mut add = |usable: bool, vpn: Vpn| {
+        let id = table.insert(attributes(vpn));
+        table.get_mut(id).expect("attributes").next_hop = usable.then_some(NextHopId(5));
+        paths.insert(Path::new(prefix(0), id, Mark::default()))
     };
-    let waiting = add(0, 900, 0, false);
-    let preferred = add(9, 200, 50, true);
-    let low_med = add(8, 100, 1, true);
-    let high_med = add(1, 100, 2, true);
-    let high_rd = add(7, 100, 2, true);
-    let mut all = vec![waiting, high_rd, high_med, low_med, preferred];
-    for expected in [preferred, low_med, high_med, high_rd] {
-        assert_eq!(best(&paths, &all).map(|(id, _)| id), Some(expected));
+    let plain = |n| Vpn { controller: first, ..vpn(n, targets) };
+    let waiting = add(false, Vpn { local_pref: Some(900), ..plain(0) });
+    let preferred = add(true, Vpn { local_pref: Some(200), med: 50, ..plain(9) });
+    let moved_here = add(true, Vpn { mobility: 2, as_path_length: 9, ..plain(9) });
+    let moved_away = add(true, Vpn { mobility: 1, ..plain(1) });
+    let near = add(true, Vpn { as_path_length: 1, med: 9, ..plain(8) });
+    let low_med = add(true, Vpn { as_path_length: 2, med: 1, ..plain(8) });
+    let low_rd = add(true, Vpn { as_path_length: 2, med: 2, ..plain(1) });
+    let high_rd = add(true, Vpn { as_path_length: 2, med: 2, ..plain(7) });
+    let other = add(true, Vpn { as_path_length: 2, med: 2, controller: second, ..plain(7) });
+    let mut all = vec![waiting, other, high_rd, low_rd, low_med, near, moved_away, moved_here, preferred];
+    for expected in [preferred, moved_here, moved_away, near, low_med, low_rd, high_rd, other] {
+        assert_eq!(best(&paths, &table, &controllers, &all).map(|(id, _)| id), Some(expected));
         all.retain(|id| *id != expected);
     }
-    assert!(best(&paths, &all).is_none(), "what waits is no candidate");
+    assert!(best(&paths, &table, &controllers, &all).is_none(), "what waits is no candidate");
 }

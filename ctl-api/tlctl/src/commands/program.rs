@@ -3,29 +3,59 @@
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use tieline_proto::v1::program_request::Operation;
+use tieline_proto::v1::operation::Operation as Change;
+use tieline_proto::v1::{GetRequest, ListControllersRequest, ObjectKey, Operation};
+use tonic::Code;
 
+use super::preview;
 use crate::cli::{Apply, Delete};
-use crate::client::Target;
+use crate::client::{Connection, Target, ask};
 use crate::error::{Error, Exit};
 use crate::friendly::documents;
-use crate::kind::key_of;
+use crate::kind::{display_key, key_of};
 use crate::output;
-use crate::program::{self, Fate, Observer};
+use crate::program::{self, Fate, MOST_OPERATIONS, Mode, Observer, operation};
 use crate::render::program::{Summary, Verb};
 
 /// How long it may take before progress is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Declares the objects in files.
+/// Declares the objects in files, or says what that would do.
 pub async fn apply(target: &Target, args: &Apply) -> Result<Exit, Error> {
     let objects = documents::read_files(&args.files)?;
-    run(target, objects.into_iter().map(Operation::Apply).collect(), Verb::Applied).await
+    let operations: Vec<_> = objects.into_iter().map(|object| operation(Change::Apply(object))).collect();
+    let mode = match args.atomic {
+        true => Mode::Atomic { require_references: args.require_references },
+        false => Mode::Each,
+    };
+    let controller = &args.by.controller;
+    if args.dry_run {
+        return preview::dry_run(target, controller, mode, operations, args.format).await;
+    }
+    if args.atomic {
+        fits_one_batch(operations.len())?;
+    }
+    let mut report = Report::new(Verb::Applied);
+    if !operations.is_empty() {
+        report.run(&target.connect().await?, controller, operations, mode).await?;
+    }
+    report.end()
+}
+
+/// What stands and falls together has to fit into one batch.
+pub fn fits_one_batch(operations: usize) -> Result<(), Error> {
+    if operations <= MOST_OPERATIONS {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "there are {operations} objects, and at most {MOST_OPERATIONS} can be looked at together: \
+         give fewer files, or apply them without --atomic"
+    )))
 }
 
 /// Withdraws the objects in files, or those that the arguments name.
 pub async fn delete(target: &Target, args: &Delete) -> Result<Exit, Error> {
-    let keys = match args.kind {
+    let keys: Vec<ObjectKey> = match args.kind {
         Some(kind) => kind.parse_keys(&args.keys)?,
         None => {
             let objects = documents::read_files(&args.files)?;
@@ -34,23 +64,14 @@ pub async fn delete(target: &Target, args: &Delete) -> Result<Exit, Error> {
             objects.iter().rev().filter_map(key_of).collect()
         }
     };
-    run(target, keys.into_iter().map(Operation::Delete).collect(), Verb::Deleted).await
-}
-
-async fn run(target: &Target, operations: Vec<Operation>, verb: Verb) -> Result<Exit, Error> {
-    let mut report = Report::new(verb);
-    if !operations.is_empty() {
+    let mut report = Report::new(Verb::Deleted);
+    if !keys.is_empty() {
         let connection = target.connect().await?;
-        let outcome = program::run(&mut connection.control(), operations, &mut report).await;
-        report.progress.erase();
-        outcome?;
+        let operations = keys.iter().cloned().map(|key| operation(Change::Delete(key))).collect();
+        report.run(&connection, &args.by.controller, operations, Mode::Each).await?;
+        report.still_held(&connection, &args.by.controller, keys).await?;
     }
-    report.line(&report.summary.to_string());
-    match report.failure {
-        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ if report.summary.refused > 0 => Ok(Exit::Refused),
-        _ => Ok(Exit::Success),
-    }
+    report.end()
 }
 
 /// Prints a line for each object as it settles. The work goes on when the
@@ -64,6 +85,58 @@ struct Report {
 impl Report {
     fn new(verb: Verb) -> Self {
         Self { summary: Summary::new(verb), progress: ProgressLine::new(), failure: None }
+    }
+
+    async fn run(
+        &mut self,
+        connection: &Connection,
+        controller: &str,
+        operations: Vec<Operation>,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        let outcome = program::run(&mut connection.control(), controller, operations, mode, self).await;
+        self.progress.erase();
+        outcome
+    }
+
+    /// Says which of these are there still, because others hold them.
+    async fn still_held(
+        &mut self,
+        connection: &Connection,
+        controller: &str,
+        keys: Vec<ObjectKey>,
+    ) -> Result<(), Error> {
+        let mut client = connection.control();
+        let request = ListControllersRequest {};
+        let all = ask("read the controllers", client.list_controllers(request)).await?.controllers;
+        if !all.iter().any(|other| other.held > 0 && other.name != controller) {
+            return Ok(());
+        }
+        for key in keys {
+            let name = display_key(&key);
+            let request = GetRequest { key: Some(key), controller: String::new() };
+            let item = match client.get(request).await {
+                Ok(reply) => reply.into_inner().item,
+                // Not there, or no key of an object: nobody can hold it.
+                Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => None,
+                Err(status) => return Err(Error::from_status(&status, &format!("read {name}"))),
+            };
+            if let Some(item) = item.filter(|item| !item.holders.is_empty()) {
+                let line = self.summary.count_held(&name, &item.holders);
+                self.line(&line);
+            }
+        }
+        Ok(())
+    }
+
+    /// The closing line, and how the command ends.
+    fn end(mut self) -> Result<Exit, Error> {
+        self.line(&self.summary.to_string());
+        match self.failure {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ if self.summary.refused > 0 => Ok(Exit::Refused),
+            _ => Ok(Exit::Success),
+        }
     }
 
     fn line(&mut self, text: &str) {

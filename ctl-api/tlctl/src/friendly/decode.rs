@@ -8,7 +8,7 @@ use prost_reflect::{
 use serde_json::{Map, Value};
 use tieline_proto::v1::Object;
 
-use super::{PORT_RANGE, PROTOCOL_FIELDS, PROTOCOLS, STATUS, enum_prefix, short_name};
+use super::{HOLDERS, PORT_RANGE, PROTOCOL_FIELDS, PROTOCOLS, STATUS, enum_prefix, short_name};
 
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,8 @@ pub fn object(value: &Value) -> Result<Object, FieldError> {
             name_of(value)
         )));
     };
-    let message = message(&descriptor, map.iter().filter(|(key, _)| *key != STATUS))?;
+    let message =
+        message(&descriptor, map.iter().filter(|(key, _)| ![STATUS, HOLDERS].contains(&key.as_str())))?;
     let object: Object = message
         .transcode_to()
         .map_err(|error| FieldError::new(format!("does not fit the API of this tlctl: {error}")))?;

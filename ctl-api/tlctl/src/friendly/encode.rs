@@ -2,9 +2,9 @@
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value as Field};
 use serde_json::{Map, Value, json};
-use tieline_proto::v1::ObjectWithStatus;
+use tieline_proto::v1::{ObjectKey, ObjectWithStatus};
 
-use super::{PORT_RANGE, PROTOCOL_FIELDS, STATUS, enum_prefix, protocol, short_name};
+use super::{HOLDERS, OBJECT_KEY, PORT_RANGE, PROTOCOL_FIELDS, STATUS, enum_prefix, protocol, short_name};
 use crate::kind::display_key;
 
 /// Which fields to write.
@@ -26,18 +26,17 @@ pub fn reply(reply: &impl ReflectMessage) -> Value {
     message(&reply.transcode_to_dynamic(), Fields::All)
 }
 
-/// An object with its status as a second member.
+/// An object with its status and its holders as further members.
 pub fn object_with_status(item: &ObjectWithStatus) -> Value {
     let mut document = match item.object.as_ref().map(object) {
         Some(Value::Object(document)) => document,
         _ => Map::new(),
     };
     if let Some(status) = &item.status {
-        let mut shown = object(status);
-        if let Some(waits_for) = shown.get_mut("waits_for") {
-            *waits_for = status.waits_for.iter().map(display_key).collect();
-        }
-        document.insert(STATUS.to_owned(), shown);
+        document.insert(STATUS.to_owned(), object(status));
+    }
+    if !item.holders.is_empty() {
+        document.insert(HOLDERS.to_owned(), item.holders.iter().map(object).collect());
     }
     Value::Object(document)
 }
@@ -46,6 +45,9 @@ fn message(message: &DynamicMessage, fields: Fields) -> Value {
     let descriptor = message.descriptor();
     if descriptor.full_name() == PORT_RANGE {
         return port_range(message);
+    }
+    if descriptor.full_name() == OBJECT_KEY {
+        return message.transcode_to().map_or(Value::Null, |key: ObjectKey| Value::from(display_key(&key)));
     }
     let mut map = Map::new();
     for field in descriptor.fields() {
@@ -90,8 +92,11 @@ fn single(field: &FieldDescriptor, value: &Field, fields: Fields) -> Value {
             _ => Value::from(*number),
         },
         Field::Message(inner) => message(inner, fields),
-        // The API has neither bytes nor maps; a test says so.
-        Field::Bytes(_) | Field::Map(_) | Field::List(_) => Value::Null,
+        Field::Bytes(bytes) => {
+            Value::from(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        }
+        // The API has no maps; a test says so.
+        Field::Map(_) | Field::List(_) => Value::Null,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The form is protobuf's canonical JSON mapping with the original field
 //! names, made lighter: enum values are short and lower case (`fabric`),
-//! protocols have names (`tcp`), a range of ports is `80` or `8000-8010`.
+//! protocols have names (`tcp`), a range of ports is `80` or `8000-8010`, a key
+//! is `vrf/red`.
 //! What [`encode`] writes, [`decode`] reads back to the same object; [`decode`]
 //! also reads the full enum names, protocol numbers, ranges as messages and
 //! camelCase field names of the canonical mapping.
@@ -17,9 +18,13 @@ use prost_reflect::EnumDescriptor;
 const PROTOCOL_FIELDS: [&str; 2] = ["tieline.v1.SecurityGroupRule.protocol", "tieline.v1.Session.protocol"];
 /// The message written as `80` or `8000-8010`.
 const PORT_RANGE: &str = "tieline.v1.PortRange";
-/// Member of a document beside the object: read back from the daemon, ignored
+/// A key, written as `vrf/red`.
+const OBJECT_KEY: &str = "tieline.v1.ObjectKey";
+/// Members of a document beside the object: read back from the daemon, ignored
 /// when applied.
 pub const STATUS: &str = "status";
+/// See [`STATUS`].
+pub const HOLDERS: &str = "holders";
 
 /// IP protocols by name (IANA protocol numbers).
 const PROTOCOLS: [(&str, u32); 5] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("icmpv6", 58), ("sctp", 132)];

@@ -129,7 +129,7 @@ fn mistakes_are_named_with_their_field() {
 }
 
 #[test]
-fn status_is_shown_and_ignored_when_read() {
+fn status_and_holders_are_shown_and_ignored_when_read() {
     let item = ObjectWithStatus {
         object: Some(Object {
             kind: Some(object::Kind::Vrf(Vrf { name: "red".into(), ..Default::default() })),
@@ -139,11 +139,12 @@ fn status_is_shown_and_ignored_when_read() {
             waits_for: vec![ObjectKey { kind: Some(object_key::Kind::Port("eth0".into())) }],
             message: String::new(),
         }),
+        holders: vec![Holder { controller: "cluster-a".into(), stale: true, differs: false }],
     };
     let value = encode::object_with_status(&item);
     assert_eq!(
         documents::to_yaml(std::slice::from_ref(&value)).expect("YAML"),
-        "vrf:\n  name: red\nstatus:\n  state: waiting\n  waits_for:\n  - port/eth0\n"
+        "vrf:\n  name: red\nstatus:\n  state: waiting\n  waits_for:\n  - port/eth0\nholders:\n- controller: cluster-a\n  stale: true\n"
     );
     assert_eq!(Some(decoded(&value)), item.object);
 }
@@ -158,6 +159,17 @@ fn replies_show_their_zeros() {
     );
 }
 
+#[test]
+fn keys_and_bytes_are_texts() {
+    let route = ObjectKey {
+        kind: Some(object_key::Kind::Route(RouteKey { rd: "64512:1".into(), prefix: "10.0.0.0/8".into() })),
+    };
+    let change = ObjectChange { key: Some(route), change: Change::Added.into() };
+    assert_eq!(encode::reply(&change).to_string(), r#"{"key":"route/64512:1 10.0.0.0/8","change":"added"}"#);
+    let prefixes = RoutePrefixes { ipv4: vec![10, 0, 0, 0, 8], ..Default::default() };
+    assert_eq!(encode::object(&prefixes).to_string(), r#"{"ipv4":"0a00000008"}"#);
+}
+
 /// The types that the two directions know are all that the API has.
 #[test]
 fn the_api_has_only_types_that_can_be_written() {
@@ -170,7 +182,7 @@ fn the_api_has_only_types_that_can_be_written() {
             match field.kind() {
                 Kind::Message(inner) => visit(&inner, seen, read),
                 Kind::String | Kind::Bool | Kind::Uint32 | Kind::Enum(_) => {}
-                Kind::Uint64 | Kind::Int32 => assert!(!read, "{}", field.full_name()),
+                Kind::Uint64 | Kind::Int32 | Kind::Bytes => assert!(!read, "{}", field.full_name()),
                 kind => panic!("{}: {kind:?}", field.full_name()),
             }
         }
@@ -295,9 +307,16 @@ fn next_hop_group() -> impl Strategy<Value = object::Kind> {
 
 fn route() -> impl Strategy<Value = object::Kind> {
     let texts = (text(), text(), text(), texts());
-    let preferences = (prop::option::of(any::<u32>()), any::<u32>());
+    let preferences = (prop::option::of(any::<u32>()), any::<u32>(), any::<u32>(), any::<u32>());
     (texts, numbers(), any::<u32>(), any::<u32>(), encapsulations(), preferences).prop_map(
-        |(texts, security_groups, label, vni, encapsulations, (local_pref, med))| {
+        |(
+            texts,
+            security_groups,
+            label,
+            vni,
+            encapsulations,
+            (local_pref, med, as_path_length, mobility_sequence),
+        )| {
             object::Kind::Route(Route {
                 rd: texts.0,
                 prefix: texts.1,
@@ -309,6 +328,8 @@ fn route() -> impl Strategy<Value = object::Kind> {
                 encapsulations,
                 local_pref,
                 med,
+                as_path_length,
+                mobility_sequence,
             })
         },
     )

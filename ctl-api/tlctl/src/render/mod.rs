@@ -1,14 +1,19 @@
 //! Replies as text: pure functions, one file for each group of commands.
 
+pub mod controllers;
+pub mod exports;
 pub mod objects;
 pub mod operations;
+pub mod preview;
 pub mod program;
 pub mod stages;
 pub mod stats;
+pub mod watch;
 
 mod quantity;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use tieline_proto::v1::Holder;
 
 /// Width of tables that are not asked to be wide, in characters.
 const WIDTH: usize = 100;
@@ -71,6 +76,22 @@ fn listed(items: impl IntoIterator<Item = impl ToString>) -> String {
     } else {
         format!("{}, +{}", items[..SHOWN - 1].join(", "), items.len() + 1 - SHOWN)
     }
+}
+
+/// Who holds an object, the one whose declaration is in force first.
+fn holders(holders: &[Holder]) -> String {
+    let one = |holder: &Holder| {
+        let marks: Vec<&str> = [(holder.stale, "stale"), (holder.differs, "differs")]
+            .iter()
+            .filter(|m| m.0)
+            .map(|m| m.1)
+            .collect();
+        match marks.is_empty() {
+            true => holder.controller.clone(),
+            false => format!("{} ({})", holder.controller, marks.join(", ")),
+        }
+    };
+    dashed(&holders.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// A text in a cell; a dash when there is none.

@@ -7,19 +7,27 @@ use tieline_proto::v1::{
 };
 
 use super::Column::{self, Left, Right};
-use super::{dashed, listed, nonzero, table as draw};
+use super::{dashed, holders, listed, nonzero, table as draw};
 use crate::friendly::protocol;
 use crate::kind::{Kind, display_keys};
 
-/// All objects of one kind.
-pub fn table(kind: Kind, items: &[ObjectWithStatus]) -> String {
+/// Objects of one kind; wide with those who hold them.
+pub fn table(kind: Kind, items: &[ObjectWithStatus], wide: bool) -> String {
+    let mut shown = columns(kind).to_vec();
+    if wide {
+        // The status may be long and stays last.
+        shown.insert(shown.len() - 1, Left("HOLDERS"));
+    }
     draw(
-        columns(kind),
+        &shown,
         items.iter().map(|item| {
             let mut row = item.object.as_ref().map(cells).unwrap_or_default();
             // An object of another kind than was asked for keeps the table's shape.
             row.resize(columns(kind).len() - 1, "?".to_owned());
-            row.push(status(item.status.as_ref()));
+            if wide {
+                row.push(holders(&item.holders));
+            }
+            row.push(status_of(item));
             row
         }),
     )
@@ -27,7 +35,7 @@ pub fn table(kind: Kind, items: &[ObjectWithStatus]) -> String {
 
 /// One object: its row, and what a row has no room for.
 pub fn detail(kind: Kind, items: &[ObjectWithStatus]) -> String {
-    let mut text = table(kind, items);
+    let mut text = table(kind, items, true);
     for item in items {
         let inner = item.object.as_ref().and_then(|object| object.kind.as_ref());
         if let Some(object::Kind::SecurityGroup(group)) = inner
@@ -38,6 +46,16 @@ pub fn detail(kind: Kind, items: &[ObjectWithStatus]) -> String {
         }
     }
     text
+}
+
+/// The status, and whether nobody has declared the object again.
+pub fn status_of(item: &ObjectWithStatus) -> String {
+    let status = status(item.status.as_ref());
+    if !item.holders.is_empty() && item.holders.iter().all(|holder| holder.stale) {
+        format!("stale, {status}")
+    } else {
+        status
+    }
 }
 
 fn columns(kind: Kind) -> &'static [Column] {

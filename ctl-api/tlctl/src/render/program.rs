@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use tieline_proto::v1::{ErrorCode, Refused};
+use tieline_proto::v1::{ErrorCode, Holder, Refused};
 
-use super::printable;
+use super::{holders, printable};
 use crate::kind::display_keys;
 use crate::program::Fate;
 
@@ -34,12 +34,14 @@ pub struct Summary {
     waiting: usize,
     /// Objects that the daemon refused.
     pub refused: usize,
+    undone: usize,
+    still_held: usize,
 }
 
 impl Summary {
     /// Nothing has happened yet.
     pub fn new(verb: Verb) -> Self {
-        Self { verb, done: 0, waiting: 0, refused: 0 }
+        Self { verb, done: 0, waiting: 0, refused: 0, undone: 0, still_held: 0 }
     }
 
     /// Counts one object and returns its line.
@@ -57,8 +59,19 @@ impl Summary {
                 self.refused += 1;
                 format!("{name} refused{}", reason(refused))
             }
+            Fate::Undone => {
+                self.undone += 1;
+                format!("{name} not {}: another object was refused", self.verb.word())
+            }
         };
         printable(&line)
+    }
+
+    /// Counts an object that is there although it was withdrawn, and returns
+    /// its line.
+    pub fn count_held(&mut self, name: &str, by: &[Holder]) -> String {
+        self.still_held += 1;
+        printable(&format!("{name} still held by {}", holders(by)))
     }
 }
 
@@ -71,17 +84,25 @@ impl fmt::Display for Summary {
         if self.refused > 0 {
             write!(f, ", {} refused", self.refused)?;
         }
+        if self.undone > 0 {
+            write!(f, ", {} left as they were", self.undone)?;
+        }
+        if self.still_held > 0 {
+            write!(f, ", {} still held by others", self.still_held)?;
+        }
         Ok(())
     }
 }
 
-fn reason(refused: &Refused) -> String {
+/// Why something is refused: its code, field and sentence.
+pub fn reason(refused: &Refused) -> String {
     let code = match refused.code() {
         ErrorCode::Unspecified => "",
         ErrorCode::InvalidField => " (invalid field)",
         ErrorCode::Conflict => " (conflict)",
         ErrorCode::LimitReached => " (limit reached)",
         ErrorCode::Device => " (device)",
+        ErrorCode::MissingReference => " (missing reference)",
     };
     let place = if refused.field.is_empty() { String::new() } else { format!(" {}:", refused.field) };
     format!("{code}:{place} {}", refused.message)
@@ -103,6 +124,7 @@ mod tests {
             code: ErrorCode::InvalidField.into(),
             field: "vrf.label".into(),
             message: "7 is reserved; use 16 to 1048575".into(),
+            limit: None,
         };
         let bare = Refused { code: ErrorCode::Conflict.into(), message: "a\nb".into(), ..Default::default() };
         assert_eq!(summary.count("vrf/red", &Fate::Programmed), "vrf/red applied");
@@ -116,6 +138,17 @@ mod tests {
         );
         assert_eq!(summary.count("vrf/b", &Fate::Refused(bare)), "vrf/b refused (conflict): a b");
         assert_eq!(summary.to_string(), "1 applied, 1 waiting, 2 refused");
-        assert_eq!(Summary::new(Verb::Deleted).to_string(), "0 deleted");
+        assert_eq!(summary.count("vrf/c", &Fate::Undone), "vrf/c not applied: another object was refused");
+        assert_eq!(summary.to_string(), "1 applied, 1 waiting, 2 refused, 1 left as they were");
+        let mut summary = Summary::new(Verb::Deleted);
+        assert_eq!(summary.to_string(), "0 deleted");
+        let holder =
+            |controller: &str, stale| Holder { controller: controller.into(), stale, differs: false };
+        assert_eq!(summary.count("vrf/red", &Fate::Programmed), "vrf/red deleted");
+        assert_eq!(
+            summary.count_held("vrf/red", &[holder("cluster-a", false), holder("cluster-b", true)]),
+            "vrf/red still held by cluster-a, cluster-b (stale)"
+        );
+        assert_eq!(summary.to_string(), "1 deleted, 1 still held by others");
     }
 }

@@ -1,20 +1,23 @@
 //! A daemon of plain maps: it keeps what it is sent, waits for ports and VRFs
-//! that are not declared, and refuses VRFs with a reserved label.
+//! that are not declared, and refuses VRFs with a reserved label. Some names of
+//! controllers make it behave badly: see `session`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tieline_proto::v1::control_server::{Control, ControlServer};
+use tieline_proto::v1::controller_message::Message as Said;
+use tieline_proto::v1::gateway_message::Message;
+use tieline_proto::v1::operation::Operation as Change;
 use tieline_proto::v1::operations_server::{Operations, OperationsServer};
-use tieline_proto::v1::program_reply::Outcome;
-use tieline_proto::v1::program_request::Operation;
 use tieline_proto::v1::*;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
-use tonic::transport::Server;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Objects on a page of the fake's lists, whatever was asked for.
@@ -61,12 +64,43 @@ pub fn serve(socket: &Path) -> tokio::runtime::Runtime {
     runtime
 }
 
+/// Serves with mutual TLS until the runtime ends; returns where.
+pub fn serve_tls(tls: ServerTlsConfig) -> (tokio::runtime::Runtime, SocketAddr) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+    let address = listener.local_addr().expect("it has one");
+    let fake = Fake::default();
+    // Refuses to program, as a daemon does whose client may only read.
+    let no = |_: Request<()>| Err(Status::permission_denied("reader.example has the role read-only"));
+    runtime.spawn(
+        Server::builder()
+            .tls_config(tls)
+            .expect("good files")
+            .add_service(ControlServer::with_interceptor(fake.clone(), no))
+            .add_service(OperationsServer::new(fake))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    (runtime, address)
+}
+
 /// Sorts by kind, then by key.
 type Key = String;
 
+type Objects = BTreeMap<Key, Declared>;
+
+#[derive(Clone, PartialEq)]
+struct Declared {
+    object: Object,
+    holders: BTreeSet<String>,
+}
+
 #[derive(Clone, Default)]
 struct Fake {
-    objects: Arc<Mutex<BTreeMap<Key, Object>>>,
+    objects: Arc<Mutex<Objects>>,
     samples: Arc<AtomicU64>,
 }
 
@@ -105,66 +139,144 @@ fn kind_of(object: &Object) -> ObjectKind {
     }
 }
 
-impl Fake {
-    fn waits_for(&self, object: &Object) -> Vec<ObjectKey> {
-        let Some(object::Kind::Interface(interface)) = &object.kind else { return Vec::new() };
-        let wanted =
-            [object_key::Kind::Port(interface.port.clone()), object_key::Kind::Vrf(interface.vrf.clone())];
-        let objects = self.objects.lock().expect("not poisoned");
-        wanted
-            .into_iter()
-            .map(|kind| ObjectKey { kind: Some(kind) })
-            .filter(|wanted| !objects.contains_key(&key(wanted)))
-            .collect()
-    }
+fn waits_for(objects: &Objects, object: &Object) -> Vec<ObjectKey> {
+    let Some(object::Kind::Interface(interface)) = &object.kind else { return Vec::new() };
+    let wanted =
+        [object_key::Kind::Port(interface.port.clone()), object_key::Kind::Vrf(interface.vrf.clone())];
+    wanted
+        .into_iter()
+        .map(|kind| ObjectKey { kind: Some(kind) })
+        .filter(|wanted| !objects.contains_key(&key(wanted)))
+        .collect()
+}
 
-    fn with_status(&self, object: Object) -> ObjectWithStatus {
-        let waits_for = self.waits_for(&object);
-        let state = if waits_for.is_empty() { ObjectState::Ready } else { ObjectState::Waiting };
-        let status = ObjectStatus { state: state.into(), waits_for, message: String::new() };
-        ObjectWithStatus { object: Some(object), status: Some(status) }
+fn with_status(objects: &Objects, declared: &Declared) -> ObjectWithStatus {
+    let waits_for = waits_for(objects, &declared.object);
+    let state = if waits_for.is_empty() { ObjectState::Ready } else { ObjectState::Waiting };
+    let status = ObjectStatus { state: state.into(), waits_for, message: String::new() };
+    let holder = |name: &String| Holder {
+        controller: name.clone(),
+        // Whoever is called so has gone away.
+        stale: name == "gone",
+        differs: false,
+    };
+    ObjectWithStatus {
+        object: Some(declared.object.clone()),
+        status: Some(status),
+        holders: declared.holders.iter().map(holder).collect(),
     }
+}
 
-    fn carry_out(&self, operation: Option<Operation>) -> Vec<Outcome> {
-        let programmed = Outcome::Programmed(Programmed { table_version: 1 });
-        match operation {
-            Some(Operation::Apply(object)) => {
+/// Carries a batch out as a controller's.
+fn carry_out(objects: &mut Objects, by: &str, batch: &Batch) -> BatchAccepted {
+    let before = objects.clone();
+    let mut accepted = BatchAccepted { id: batch.id, ..Default::default() };
+    for (index, operation) in batch.operations.iter().enumerate() {
+        let index = index as u32;
+        match &operation.operation {
+            Some(Change::Apply(object)) => {
                 if let Some(object::Kind::Vrf(Vrf { label: 1..=15, .. })) = object.kind {
-                    return vec![Outcome::Refused(Refused {
+                    let refused = Some(Refused {
                         code: ErrorCode::InvalidField.into(),
                         field: "vrf.label".into(),
                         message: "labels 0 to 15 are reserved; use 16 to 1048575".into(),
-                    })];
+                        limit: None,
+                    });
+                    accepted.refused.push(RefusedOperation { index, refused });
+                    continue;
                 }
-                let waits_for = self.waits_for(&object);
-                self.objects.lock().expect("not poisoned").insert(key(&key_of(&object)), object);
-                vec![Outcome::Accepted(Accepted { waits_for }), programmed]
+                let waits_for = waits_for(objects, object);
+                if !waits_for.is_empty() {
+                    accepted.waiting.push(WaitingOperation { index, waits_for });
+                }
+                let declared = objects
+                    .entry(key(&key_of(object)))
+                    .or_insert_with(|| Declared { object: object.clone(), holders: BTreeSet::new() });
+                declared.object = object.clone();
+                declared.holders.insert(by.to_owned());
             }
-            Some(Operation::Delete(name)) => {
-                self.objects.lock().expect("not poisoned").remove(&key(&name));
-                vec![Outcome::Accepted(Accepted::default()), programmed]
-            }
-            None => Vec::new(),
+            Some(Change::Delete(name)) => withdraw(objects, by, &key(name)),
+            other => panic!("tlctl does not send {other:?}"),
         }
+    }
+    if batch.mode() == BatchMode::Atomic && !accepted.refused.is_empty() {
+        *objects = before;
+        accepted.refused.truncate(1);
+        accepted.waiting.clear();
+    }
+    accepted
+}
+
+fn withdraw(objects: &mut Objects, by: &str, key: &Key) {
+    if let Some(declared) = objects.get_mut(key) {
+        declared.holders.remove(by);
+        if declared.holders.is_empty() {
+            objects.remove(key);
+        }
+    }
+}
+
+impl Fake {
+    fn objects(&self) -> std::sync::MutexGuard<'_, Objects> {
+        self.objects.lock().expect("not poisoned")
+    }
+}
+
+fn export(prefix: &str) -> Export {
+    Export {
+        vrf: "red".into(),
+        prefix: prefix.into(),
+        origin: ExportOrigin::Workload.into(),
+        rd: "64512:1".into(),
+        label: 1001,
+        ..Default::default()
     }
 }
 
 #[tonic::async_trait]
 impl Control for Fake {
-    type ProgramStream = ReceiverStream<Result<ProgramReply, Status>>;
+    type SessionStream = ReceiverStream<Result<GatewayMessage, Status>>;
+    type WatchStream = Replies<WatchReply>;
+    type WatchExportsStream = Replies<WatchExportsReply>;
 
-    async fn program(
+    /// The controller "crowd" is closed at once, "slow" gets its second
+    /// acknowledgements only after a heartbeat, and "deaf" gets none.
+    async fn session(
         &self,
-        request: Request<Streaming<ProgramRequest>>,
-    ) -> Result<Response<Self::ProgramStream>, Status> {
+        request: Request<Streaming<ControllerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let fake = self.clone();
         let (replies, outgoing) = mpsc::channel(16);
         tokio::spawn(async move {
-            let mut requests = request.into_inner();
-            while let Ok(Some(request)) = requests.message().await {
-                for outcome in fake.carry_out(request.operation) {
-                    let reply = ProgramReply { id: request.id, outcome: Some(outcome) };
-                    if replies.send(Ok(reply)).await.is_err() {
+            let mut messages = request.into_inner();
+            let mut by = String::new();
+            let mut held_back = Vec::new();
+            while let Ok(Some(message)) = messages.message().await {
+                let answers = match message.message {
+                    Some(Said::Hello(hello)) => {
+                        assert!(hello.lasting && hello.software.starts_with("tlctl "));
+                        assert_eq!((hello.lowest_revision, hello.highest_revision), (1, 1));
+                        by = hello.controller;
+                        first_words(&by)
+                    }
+                    Some(Said::Batch(batch)) => {
+                        let accepted = carry_out(&mut fake.objects(), &by, &batch);
+                        let programmed =
+                            Message::Programmed(BatchProgrammed { id: batch.id, table_version: 1 });
+                        match by.as_str() {
+                            "deaf" => vec![],
+                            "slow" => {
+                                held_back.push(programmed);
+                                vec![Message::Accepted(accepted)]
+                            }
+                            _ => vec![Message::Accepted(accepted), programmed],
+                        }
+                    }
+                    Some(Said::Heartbeat(_)) => std::mem::take(&mut held_back),
+                    other => panic!("tlctl does not say {other:?}"),
+                };
+                for answer in answers {
+                    if replies.send(Ok(GatewayMessage { message: Some(answer) })).await.is_err() {
                         return;
                     }
                 }
@@ -173,25 +285,158 @@ impl Control for Fake {
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
+    async fn preview(&self, request: Request<PreviewRequest>) -> Result<Response<PreviewReply>, Status> {
+        let PreviewRequest { controller, batch, replaces_all } = request.into_inner();
+        let batch = batch.unwrap_or_default();
+        let before = self.objects().clone();
+        let mut after = before.clone();
+        if replaces_all {
+            before.keys().for_each(|key| withdraw(&mut after, &controller, key));
+        }
+        let accepted = carry_out(&mut after, &controller, &batch);
+        let keys: BTreeSet<&Key> = before.keys().chain(after.keys()).collect();
+        let change = |key: &&Key| {
+            let (change, declared) = match (before.get(*key), after.get(*key)) {
+                (None, Some(new)) => (tieline_proto::v1::Change::Added, new),
+                (Some(old), None) => (tieline_proto::v1::Change::Removed, old),
+                (Some(old), Some(new)) if old.object != new.object => {
+                    (tieline_proto::v1::Change::Changed, new)
+                }
+                _ => return None,
+            };
+            Some(ObjectChange { key: Some(key_of(&declared.object)), change: change.into() })
+        };
+        let objects: Vec<ObjectChange> = keys.iter().filter_map(change).collect();
+        let vrfs = (!objects.is_empty()).then(|| VrfChange {
+            vrf: "red".into(),
+            routes_added: objects.len() as u64,
+            sessions: 2,
+            ..Default::default()
+        });
+        Ok(Response::new(PreviewReply {
+            refused: accepted.refused,
+            waiting: accepted.waiting,
+            objects,
+            vrfs: vrfs.into_iter().collect(),
+            ..Default::default()
+        }))
+    }
+
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetReply>, Status> {
-        let wanted = request.into_inner().key.unwrap_or_default();
-        let found = self.objects.lock().expect("not poisoned").get(&key(&wanted)).cloned();
-        let object = found.ok_or_else(|| Status::not_found("it is not declared"))?;
-        Ok(Response::new(GetReply { item: Some(self.with_status(object)) }))
+        let GetRequest { key: wanted, controller } = request.into_inner();
+        let objects = self.objects();
+        let found = objects
+            .get(&key(&wanted.unwrap_or_default()))
+            .filter(|declared| controller.is_empty() || declared.holders.contains(&controller))
+            .ok_or_else(|| Status::not_found("it is not declared"))?;
+        Ok(Response::new(GetReply { item: Some(with_status(&objects, found)) }))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListReply>, Status> {
         let request = request.into_inner();
+        let filter = request.filter.clone().unwrap_or_default();
         let start: usize = request.page_token.parse().unwrap_or(0);
-        let objects: Vec<Object> = self.objects.lock().expect("not poisoned").values().cloned().collect();
-        let wanted: Vec<Object> =
-            objects.into_iter().filter(|object| kind_of(object) == request.kind()).collect();
+        let objects = self.objects();
+        let wanted: Vec<ObjectWithStatus> = objects
+            .values()
+            .filter(|declared| kind_of(&declared.object) == request.kind())
+            .filter(|declared| filter.controller.is_empty() || declared.holders.contains(&filter.controller))
+            .map(|declared| with_status(&objects, declared))
+            .filter(|item| {
+                let state = item.status.as_ref().map(|status| status.state);
+                filter.state == 0 || state == Some(filter.state)
+            })
+            .collect();
+        // The other filters come back, so that a test sees that they were sent.
+        if !filter.within.is_empty() {
+            return Err(Status::invalid_argument(format!(
+                "within {}, vrf {}, route target {}, next hop {}",
+                filter.within, filter.vrf, filter.route_target, filter.next_hop
+            )));
+        }
         let end = (start + PAGE).min(wanted.len());
         Ok(Response::new(ListReply {
-            items: wanted[start..end].iter().map(|object| self.with_status(object.clone())).collect(),
+            items: wanted[start..end].to_vec(),
             next_page_token: if end < wanted.len() { end.to_string() } else { String::new() },
         }))
     }
+
+    async fn list_controllers(
+        &self,
+        _: Request<ListControllersRequest>,
+    ) -> Result<Response<ListControllersReply>, Status> {
+        let objects = self.objects();
+        let names: BTreeSet<&String> = objects.values().flat_map(|declared| &declared.holders).collect();
+        let info = |name: &String| ControllerInfo {
+            name: name.clone(),
+            held: objects.values().filter(|declared| declared.holders.contains(name)).count() as u64,
+            lasting: true,
+            since_seconds: 60,
+            software: "tlctl".into(),
+            ..Default::default()
+        };
+        Ok(Response::new(ListControllersReply { controllers: names.into_iter().map(info).collect() }))
+    }
+
+    /// All objects, one event if asked for, and then the stream ends.
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let objects = self.objects();
+        let mut all: Vec<watch_reply::What> = objects
+            .values()
+            .filter(|declared| {
+                let kind = kind_of(&declared.object) as i32;
+                request.kinds.is_empty() || request.kinds.contains(&kind)
+            })
+            .map(|declared| watch_reply::What::Object(with_status(&objects, declared)))
+            .collect();
+        if !request.resume_token.is_empty() {
+            all = vec![watch_reply::What::Lost(Lost { message: format!("{} is old", request.resume_token) })];
+        }
+        all.push(watch_reply::What::CaughtUp(CaughtUp {}));
+        if request.events {
+            all.push(watch_reply::What::Event(Event {
+                number: 1,
+                time_unix_nanoseconds: 1_000_000_000,
+                kind: EventKind::PortDown.into(),
+                subject: "t0".into(),
+                message: "no carrier".into(),
+            }));
+        }
+        let reply = |what| WatchReply { what: Some(what), resume_token: "1".into() };
+        Ok(replies(all.into_iter().map(reply).collect()))
+    }
+
+    /// One that is lost again, one that stays, and one that comes later.
+    async fn watch_exports(
+        &self,
+        request: Request<WatchExportsRequest>,
+    ) -> Result<Response<Self::WatchExportsStream>, Status> {
+        use watch_exports_reply::What;
+        let vrfs = request.into_inner().vrfs;
+        if !vrfs.is_empty() && vrfs != ["red"] {
+            return Err(Status::not_found(format!("there is no VRF {}", vrfs.join(", "))));
+        }
+        let gone = ExportKey { vrf: "red".into(), prefix: "10.1.0.5/32".into() };
+        let all = [
+            What::Export(export("10.9.0.9/32")),
+            What::Lost(Lost { message: "too slow".into() }),
+            What::Export(export("10.1.0.5/32")),
+            What::CaughtUp(CaughtUp {}),
+            What::Withdrawn(gone),
+        ];
+        Ok(replies(all.into_iter().map(|what| WatchExportsReply { what: Some(what) }).collect()))
+    }
+}
+
+/// The answer to a controller's hello.
+fn first_words(by: &str) -> Vec<Message> {
+    if by == "crowd" {
+        let message = "64 sessions are open, and no more may be".into();
+        return vec![Message::Closing(Closing { reason: ClosingReason::Limit.into(), message })];
+    }
+    let hello = GatewayHello { revision: 1, heartbeat_seconds: 1, ..Default::default() };
+    vec![Message::Hello(hello), Message::Heartbeat(Heartbeat {})]
 }
 
 type Replies<R> = tokio_stream::Iter<std::vec::IntoIter<Result<R, Status>>>;

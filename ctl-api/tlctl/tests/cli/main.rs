@@ -1,6 +1,7 @@
 //! The real `tlctl` against a daemon of plain maps on a unix socket.
 
 mod fake_daemon;
+mod tls;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -59,7 +60,10 @@ impl Daemon {
 
 fn tlctl(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tlctl"));
-    command.args(args.split_whitespace()).env_remove("TIELINE_SOCKET");
+    command.args(args.split_whitespace());
+    for variable in ["TIELINE_SOCKET", "TLCTL_DAEMON", "TLCTL_CA", "TLCTL_CERT", "TLCTL_KEY"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -93,8 +97,8 @@ fn objects_are_applied_shown_listed_and_deleted() {
     );
     assert_eq!(
         daemon.run("get vrf red", 0),
-        "NAME  RD  IMPORT         EXPORT  LABEL   VNI  STATUS\n\
-         red   -   64512:8000001  -           -  5000  ready\n"
+        "NAME  RD  IMPORT         EXPORT  LABEL   VNI  HOLDERS   STATUS\n\
+         red   -   64512:8000001  -           -  5000  operator  ready\n"
     );
     assert!(daemon.run("get route 64512:1 10.0.0.0/8", 0).contains("gw"));
     assert!(daemon.run("get sg 7", 0).contains("ingress    any     tcp       80     any"));
@@ -129,11 +133,12 @@ fn what_is_read_back_can_be_applied_again() {
     assert_eq!(
         daemon.run("get sg 7 -o yaml", 0),
         "security_group:\n  id: 7\n  rules:\n  - direction: ingress\n    protocol: tcp\n    ports: 80\n\
-         status:\n  state: ready\n"
+         status:\n  state: ready\nholders:\n- controller: operator\n"
     );
     let json: serde_json::Value = serde_json::from_str(&daemon.run("get vrf red -o json", 0)).expect("JSON");
     assert_eq!(json["vrf"]["import_route_targets"][0], "64512:8000001");
     assert_eq!(json["status"]["state"], "ready");
+    assert_eq!(json["holders"][0]["controller"], "operator");
 }
 
 #[test]
@@ -162,6 +167,191 @@ fn waiting_and_refused_are_told_apart() {
     );
     assert!(daemon.run("get if web", 0).contains("waits for port/t0\n"));
     assert!(daemon.run("get if web -o yaml", 0).contains("state: waiting\n  waits_for:\n  - port/t0\n"));
+}
+
+#[test]
+fn an_atomic_apply_is_all_or_nothing() {
+    let daemon = Daemon::start();
+    let text = "vrf: {name: red}\n---\nvrf: {name: bad, label: 3}\n---\nvrf: {name: blue}\n";
+    let (stdout, _) = daemon.run_with("apply --atomic -f -", text, 1);
+    assert_eq!(
+        stdout,
+        "vrf/bad refused (invalid field): vrf.label: labels 0 to 15 are reserved; use 16 to 1048575\n\
+         vrf/red not applied: another object was refused\n\
+         vrf/blue not applied: another object was refused\n\
+         0 applied, 1 refused, 2 left as they were\n"
+    );
+    assert_eq!(daemon.run("list vrf -o json", 0), "[]\n");
+    let (stdout, _) = daemon.run_with("apply --atomic -f -", &text.replace("label: 3", "label: 16"), 0);
+    assert!(stdout.ends_with("3 applied\n"), "{stdout}");
+    let many: String = (0..10_001).map(|n| format!("- vrf: {{name: v{n}}}\n")).collect();
+    for command in ["apply --atomic -f -", "apply --dry-run -f -", "diff -f -"] {
+        let (_, stderr) = daemon.run_with(command, &many, 2);
+        assert!(stderr.contains("10001 objects, and at most 10000"), "{stderr}");
+    }
+}
+
+#[test]
+fn what_others_hold_stays() {
+    let daemon = Daemon::start();
+    for holder in ["operator", "cluster-a", "gone"] {
+        daemon.run_with(&format!("apply -f - --as {holder}"), "vrf: {name: red}\n", 0);
+    }
+    daemon.run_with("apply -f -", "vrf: {name: blue}\n", 0);
+    assert_eq!(
+        daemon.run("list vrf --wide", 0),
+        "NAME  RD  IMPORT  EXPORT  LABEL  VNI  HOLDERS                            STATUS\n\
+         blue  -   -       -           -    -  operator                           ready\n\
+         red   -   -       -           -    -  cluster-a, gone (stale), operator  ready\n"
+    );
+    assert_eq!(
+        daemon.run("delete vrf red blue", 0),
+        "vrf/red deleted\n\
+         vrf/blue deleted\n\
+         vrf/red still held by cluster-a, gone (stale)\n\
+         2 deleted, 1 still held by others\n"
+    );
+    assert!(daemon.run("delete vrf red --as cluster-a", 0).contains("vrf/red still held by gone (stale)\n"));
+    assert!(daemon.run("list vrf", 0).ends_with("  stale, ready\n"));
+    assert_eq!(
+        daemon.run("controllers", 0),
+        "NAME  SESSION          TERM  HELD  STALE  KEPT             SOFTWARE\n\
+         gone  ended 1 min ago     0     1      0  until withdrawn  tlctl\n"
+    );
+    assert!(daemon.run("delete vrf red --as gone", 0).ends_with("vrf/red deleted\n1 deleted\n"));
+    assert_eq!(daemon.run("controllers -o json", 0), "[]\n");
+}
+
+#[test]
+fn lists_can_be_filtered() {
+    let daemon = Daemon::start();
+    daemon.run_with("apply -f - --as cluster-a", "vrf: {name: red}\n", 0);
+    daemon.run_with("apply -f -", "- vrf: {name: blue}\n- interface: {name: web, port: t0, vrf: blue}\n", 0);
+    let names = |args: &str| -> Vec<String> {
+        let listed = daemon.run(args, 0);
+        listed.lines().skip(1).map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(names("list vrf"), ["blue", "red"]);
+    assert_eq!(names("list vrf --controller cluster-a"), ["red"]);
+    assert_eq!(names("list if --state waiting"), ["web"]);
+    assert!(names("list if --state ready").is_empty());
+    let (_, stderr) =
+        daemon.run_with("list sr --within 10.0.0.0/8 --vrf red --route-target 64512:1 --next-hop gw", "", 1);
+    assert!(
+        stderr.ends_with("within 10.0.0.0/8, vrf red, route target 64512:1, next hop gw\n"),
+        "all filters are sent: {stderr}"
+    );
+    daemon.run("get vrf red --controller cluster-a", 0);
+    daemon.run_with("get vrf red --controller operator", "", 4);
+}
+
+#[test]
+fn a_dry_run_says_what_would_happen_and_does_nothing() {
+    let daemon = Daemon::start();
+    daemon.run_with("apply -f -", "vrf: {name: red}\n", 0);
+    let text = "- vrf: {name: red, vni: 7}\n- vrf: {name: bad, label: 3}\n- interface: {name: web, port: t0, vrf: red}\n";
+    let (stdout, _) = daemon.run_with("apply --dry-run -f -", text, 1);
+    assert_eq!(
+        stdout,
+        "vrf/bad refused (invalid field): vrf.label: labels 0 to 15 are reserved; use 16 to 1048575\n\
+         interface/web would wait for port/t0\n\
+         + interface/web\n\
+         ~ vrf/red\n\
+         in vrf/red: routes +2 ~0 -0, 2 live sessions decided again\n\
+         1 to add, 1 to change, 0 to remove, 1 would wait, 1 refused\n"
+    );
+    let (atomic, _) = daemon.run_with("apply --dry-run --atomic -f -", text, 1);
+    assert!(atomic.ends_with("\nno object and no forwarding entry would change, 1 refused\n"), "{atomic}");
+    assert_eq!(daemon.run("list if -o json", 0), "[]\n");
+    let (same, _) = daemon.run_with("apply --dry-run -f -", "vrf: {name: red}\n", 0);
+    assert_eq!(same, "no object and no forwarding entry would change\n");
+    let (json, _) = daemon.run_with("apply --dry-run -o json -f -", "vrf: {name: green}\n", 0);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["objects"][0], serde_json::json!({"key": "vrf/green", "change": "added"}));
+    assert_eq!(json["vrfs"][0]["sessions"], 2);
+}
+
+#[test]
+fn diff_takes_files_for_all_that_is_held() {
+    let daemon = Daemon::start();
+    let file = daemon.file("gateway.yaml", GATEWAY);
+    daemon.run(&format!("apply -f {}", file.display()), 0);
+    daemon.run_with("apply --as cluster-a -f -", "vrf: {name: theirs}\n", 0);
+    assert_eq!(
+        daemon.run(&format!("diff -f {}", file.display()), 0),
+        "no object and no forwarding entry would change\n"
+    );
+    daemon.run_with("apply -f -", "vrf: {name: extra}\n", 0);
+    let differs = daemon.run(&format!("diff -f {}", file.display()), 1);
+    assert!(differs.starts_with("- vrf/extra\n"), "{differs}");
+    assert!(differs.ends_with("0 to add, 0 to change, 1 to remove\n"), "{differs}");
+    let (theirs, _) = daemon.run_with("diff --as cluster-a -f -", "vrf: {name: theirs, vni: 8}\n", 1);
+    assert!(theirs.starts_with("~ vrf/theirs\n"), "{theirs}");
+    daemon.run("diff -f /nonexistent.yaml", 2);
+}
+
+#[test]
+fn a_session_has_heartbeats_and_an_end_that_is_explained() {
+    let daemon = Daemon::start();
+    // It gets its second acknowledgement only after tlctl's heartbeat.
+    let (stdout, _) = daemon.run_with("apply --as slow -f -", "vrf: {name: red}\n", 0);
+    assert_eq!(stdout, "vrf/red applied\n1 applied\n");
+    let (_, stderr) = daemon.run_with("apply --as crowd -f -", "vrf: {name: red}\n", 1);
+    assert_eq!(
+        stderr,
+        "tlctl: the daemon closed the session (limit reached): 64 sessions are open, and no more may be. \
+         1 of 1 objects were not confirmed\n"
+    );
+    // One second is the longest silence here, and three are too long.
+    let (_, stderr) = daemon.run_with("apply --as deaf -f -", "vrf: {name: red}\n", 3);
+    assert!(stderr.contains("the daemon has been silent for 3 s"), "{stderr}");
+    assert!(stderr.ends_with("1 of 1 objects were not confirmed\n"), "{stderr}");
+}
+
+#[test]
+fn watching_prints_a_line_each() {
+    let daemon = Daemon::start();
+    daemon.run_with("apply -f -", "- vrf: {name: red}\n- interface: {name: web, port: t0, vrf: red}\n", 0);
+    // The fake ends the stream, as a daemon that goes away does.
+    let (all, stderr) = daemon.run_with("watch --events", "", 3);
+    assert_eq!(
+        all,
+        "interface/web waits for port/t0\n\
+         vrf/red ready\n\
+         (these are all objects; changes follow)\n\
+         1970-01-01T00:00:01.000Z port down t0: no carrier\n"
+    );
+    assert!(stderr.contains("the daemon ended the stream"), "{stderr}");
+    let (vrfs, _) = daemon.run_with("watch vrfs -o json", "", 3);
+    let lines: Vec<serde_json::Value> =
+        vrfs.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2, "{vrfs}");
+    assert_eq!(lines[0]["object"]["vrf"]["name"], "red");
+    assert_eq!(
+        (&lines[0]["object"]["status"]["state"], &lines[0]["resume_token"]),
+        (&"ready".into(), &"1".into())
+    );
+    assert!(lines[1]["caught_up"].is_object());
+    let (resumed, _) = daemon.run_with("watch --resume 7", "", 3);
+    assert!(resumed.starts_with("(changes were missed: 7 is old; all objects follow again)\n"), "{resumed}");
+}
+
+#[test]
+fn exports_are_shown_once_or_followed() {
+    let daemon = Daemon::start();
+    let table = daemon.run("exports --vrf red", 0);
+    assert_eq!(table.lines().count(), 2, "what came before the loss is forgotten: {table}");
+    assert!(table.contains("\nred  10.1.0.5/32  workload  64512:1   1001    -"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&daemon.run("exports -o json", 0)).expect("JSON");
+    assert_eq!((json.as_array().map(Vec::len), &json[0]["label"]), (Some(1), &1001.into()));
+    let (followed, _) = daemon.run_with("exports --follow", "", 3);
+    assert!(followed.ends_with("\n- vrf/red 10.1.0.5/32\n"), "{followed}");
+    let (lines, _) = daemon.run_with("exports --follow -o json", "", 3);
+    assert_eq!(lines.lines().count(), 5);
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["withdrawn"]["prefix"], "10.1.0.5/32");
+    let (_, stderr) = daemon.run_with("exports --vrf blue", "", 4);
+    assert_eq!(stderr, "tlctl: cannot read the exports: there is no VRF blue\n");
 }
 
 #[test]
@@ -200,7 +390,15 @@ fn a_dead_socket_is_explained() {
     assert!(stderr.contains("nobody listens on that socket any more"), "{stderr}");
     let (_, stderr) = finish(tlctl(&format!("--socket {} wait --timeout 0", socket.display())), "", 3);
     assert!(stderr.contains("gave up waiting for the daemon after 0 s"), "{stderr}");
-    finish(tlctl("--socket https://example.org list vrf"), "", 2);
+    let (_, stderr) = finish(tlctl("--daemon https://gw.example:7070 list vrf"), "", 2);
+    assert!(stderr.contains("https://gw.example:7070 needs --ca FILE or TLCTL_CA"), "{stderr}");
+    let (_, stderr) = finish(
+        tlctl("--daemon https://gw.example:7070 --ca /nonexistent.pem --cert x --key y list vrf"),
+        "",
+        2,
+    );
+    assert!(stderr.contains("--ca /nonexistent.pem cannot be used"), "{stderr}");
+    finish(tlctl("--daemon ftp://gw.example list vrf"), "", 2);
 }
 
 #[test]

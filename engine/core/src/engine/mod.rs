@@ -278,6 +278,11 @@ impl<I: Io> Engine<I> {
         self.read(Clone::clone)
     }
 
+    /// The version of the tables as they were last published.
+    pub fn version(&self) -> u64 {
+        self.read(|tables| tables.version)
+    }
+
     /// The newest version that every worker forwards by.
     pub fn programmed(&self) -> u64 {
         lock(&self.shared.writer).senders.iter().map(mailbox::Sender::seen).min().unwrap_or(0)
@@ -297,7 +302,8 @@ impl<I: Io> Engine<I> {
         true
     }
 
-    fn wake_workers(&self) {
+    /// Wakes workers that sleep, so that they see at once what was published.
+    pub fn wake_workers(&self) {
         for worker in &self.shared.workers {
             worker.thread.unpark();
         }

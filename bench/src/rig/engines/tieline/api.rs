@@ -3,21 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use tieline_proto::v1::control_client::ControlClient;
+use anyhow::{Context, Result};
+use tieline_bench::session::Session;
+use tieline_proto::v1::operation::Operation;
 use tieline_proto::v1::operations_client::OperationsClient;
-use tieline_proto::v1::program_reply::Outcome;
-use tieline_proto::v1::program_request::Operation;
-use tieline_proto::v1::{GetDropsRequest, GetStatsReply, GetStatsRequest, Object, ProgramRequest};
+use tieline_proto::v1::{GetDropsRequest, GetStatsReply, GetStatsRequest, Object};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Reading;
 
-/// Most operations under way.
-const WINDOW: usize = 1000;
+/// Objects of a batch.
+const TOGETHER: usize = 500;
 /// Largest reply, bytes: thousands of interfaces with their counters.
 const MAX_REPLY: usize = 64 << 20;
 /// Time for the answer to one question.
@@ -110,34 +107,11 @@ async fn stats(channel: &Channel) -> Result<GetStatsReply> {
 }
 
 async fn program(channel: Channel, objects: Vec<Object>) -> Result<()> {
-    let all = objects.len();
-    let mut waiting = objects
-        .into_iter()
-        .zip(1..)
-        .map(|(object, id)| ProgramRequest { id, operation: Some(Operation::Apply(object)) });
-    // Never full: at most a window's worth of requests is unanswered.
-    let (requests, outgoing) = mpsc::channel(WINDOW);
-    for request in waiting.by_ref().take(WINDOW) {
-        requests.try_send(request).context("the stream of requests is closed")?;
-    }
-    let mut client = ControlClient::new(channel);
-    let mut replies = client.program(ReceiverStream::new(outgoing)).await?.into_inner();
-    let mut programmed = 0;
-    while programmed < all {
-        let reply = replies.message().await?.context("the daemon closed the stream")?;
-        match reply.outcome {
-            Some(Outcome::Accepted(_)) => {}
-            Some(Outcome::Programmed(_)) => {
-                programmed += 1;
-                if let Some(request) = waiting.next() {
-                    requests.try_send(request).context("the stream of requests is closed")?;
-                }
-            }
-            Some(Outcome::Refused(refused)) => {
-                bail!("the daemon refused operation {}: {} {}", reply.id, refused.field, refused.message)
-            }
-            None => bail!("the daemon answered operation {} in a way that the rig does not know", reply.id),
-        }
-    }
-    Ok(())
+    let mut session = Session::lasting(channel, "rig").await?;
+    let mut objects = objects.into_iter().map(Operation::Apply).peekable();
+    let batches = std::iter::from_fn(|| {
+        objects.peek()?;
+        Some(objects.by_ref().take(TOGETHER).collect())
+    });
+    session.program(batches).await
 }

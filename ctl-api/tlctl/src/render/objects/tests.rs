@@ -7,7 +7,7 @@ fn ready(kind: object::Kind) -> ObjectWithStatus {
 }
 
 fn with_status(kind: object::Kind, status: ObjectStatus) -> ObjectWithStatus {
-    ObjectWithStatus { object: Some(Object { kind: Some(kind) }), status: Some(status) }
+    ObjectWithStatus { object: Some(Object { kind: Some(kind) }), status: Some(status), holders: vec![] }
 }
 
 fn next_hop(name: &str, target: next_hop::Target) -> ObjectWithStatus {
@@ -36,7 +36,7 @@ fn ports_and_their_statuses() {
         rx_queues: 2,
     });
     assert_eq!(
-        table(Kind::Port, &[ready(fabric), with_status(tenant, down)]),
+        table(Kind::Port, &[ready(fabric), with_status(tenant, down)], false),
         "NAME     DEVICE        ROLE     MTU  RX QUEUES  STATUS\n\
          fabric0  0000:01:00.0  fabric  9000          -  ready\n\
          t0       net_tap0      tenant     -          2  degraded: the link is down\n"
@@ -62,7 +62,7 @@ fn interfaces_wait_for_what_is_missing() {
         message: String::new(),
     };
     assert_eq!(
-        table(Kind::Interface, &[with_status(interface, status)]),
+        table(Kind::Interface, &[with_status(interface, status)], false),
         "NAME  PORT  VLAN   VRF  LOCAL ADDRESSES  WORKLOAD  GROUPS  STATUS\n\
          web   t0    10.20  red  10.1.0.1/24      10.1.0.5  7, 8    waits for vrf/red\n"
     );
@@ -84,7 +84,7 @@ fn next_hops_say_where_they_lead() {
         next_hop("d", next_hop::Target::Discard(DiscardNextHop {})),
     ];
     assert_eq!(
-        table(Kind::NextHop, &items),
+        table(Kind::NextHop, &items, false),
         "NAME  TARGET                                                   STATUS\n\
          a     tunnel to 198.18.0.2 from 198.18.0.1 by vxlan, mpls_udp  ready\n\
          b     192.0.2.1 on interface up                                ready\n\
@@ -105,7 +105,7 @@ fn groups_routes_and_vrfs() {
         members: vec![member("a", 0), member("b", 3)],
     });
     assert_eq!(
-        table(Kind::NextHopGroup, &[ready(group)]),
+        table(Kind::NextHopGroup, &[ready(group)], false),
         "NAME  MEMBERS  STATUS\n\
          g     a, b x3  ready\n"
     );
@@ -118,13 +118,13 @@ fn groups_routes_and_vrfs() {
         ..Default::default()
     });
     assert_eq!(
-        table(Kind::Route, &[ready(route)]),
+        table(Kind::Route, &[ready(route)], false),
         "RD       PREFIX      ROUTE TARGETS  NEXT HOP  LABEL  VNI  PREFERENCE  MED  GROUPS  STATUS\n\
          64512:1  10.0.0.0/8  64512:8000001  g           100    -         100    0  -       ready\n"
     );
     let vrf = object::Kind::Vrf(Vrf { name: "red".into(), vni: 5000, ..Default::default() });
     assert_eq!(
-        table(Kind::Vrf, &[ready(vrf)]),
+        table(Kind::Vrf, &[ready(vrf)], false),
         "NAME  RD  IMPORT  EXPORT  LABEL   VNI  STATUS\n\
          red   -   -       -           -  5000  ready\n"
     );
@@ -135,7 +135,7 @@ fn groups_routes_and_vrfs() {
         ..Default::default()
     });
     assert_eq!(
-        table(Kind::StaticRoute, &[ready(route)]),
+        table(Kind::StaticRoute, &[ready(route)], false),
         "VRF  PREFIX  NEXT HOP  LABEL  VNI  GROUPS  STATUS\n\
          red  ::/0    a             -    -  -       ready\n"
     );
@@ -167,8 +167,8 @@ fn one_security_group_shows_its_rules() {
     };
     assert_eq!(
         detail(Kind::SecurityGroup, &[ready(object::Kind::SecurityGroup(group))]),
-        "ID  NAME  INGRESS RULES  EGRESS RULES  STATUS\n \
-         7  web               2             1  ready\n\
+        "ID  NAME  INGRESS RULES  EGRESS RULES  HOLDERS  STATUS\n \
+         7  web               2             1  -        ready\n\
          \n\
          DIRECTION  FAMILY  PROTOCOL  PORTS      REMOTE\n\
          ingress    ipv4    tcp       8000-8010  10.0.0.0/8\n\
@@ -180,7 +180,7 @@ fn one_security_group_shows_its_rules() {
 #[test]
 fn an_object_of_an_unknown_kind_keeps_its_row() {
     assert_eq!(
-        table(Kind::NextHopGroup, &[ObjectWithStatus::default()]),
+        table(Kind::NextHopGroup, &[ObjectWithStatus::default()], false),
         "NAME  MEMBERS  STATUS\n\
          ?     ?        unknown\n"
     );

@@ -1,0 +1,106 @@
+//! The daemon under measurement: a child of its own, in a folder of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tonic::transport::{Channel, Endpoint};
+
+/// A folder for sockets and stores, removed with it.
+#[derive(Debug)]
+pub struct Place(PathBuf);
+
+impl Place {
+    /// A folder with the configuration of a daemon that holds a million routes.
+    pub fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("tieline-scale-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        let config = "[sessions]\ncapacity = 10000\n\
+            [limits]\nroutes = 4000000\nimported_routes = 8000000\nvrfs = 8192\n\
+            [dpdk]\nhugepages = \"never\"\nmemory_mib = 96\nbuffers = 4096\n";
+        std::fs::write(path.join("tieline.toml"), config)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What is left behind lies among the temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    /// From its start until it forwarded.
+    pub took: Duration,
+}
+
+impl Daemon {
+    /// Starts one and waits until it is ready.
+    pub fn start(binary: &Path, place: &Place) -> anyhow::Result<Self> {
+        let socket = place.0.join("control.sock");
+        let started = Instant::now();
+        let mut child = Command::new(binary)
+            .arg("--config")
+            .arg(place.0.join("tieline.toml"))
+            .arg("--socket")
+            .arg(&socket)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let out = child.stdout.take().context("no output")?;
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        let took = started.elapsed();
+        if !line.contains("ready") {
+            let status = child.wait()?;
+            anyhow::bail!("the daemon did not start: {status}");
+        }
+        Ok(Self { child, socket, took })
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> anyhow::Result<Channel> {
+        let uri = format!("unix:{}", self.socket.display());
+        Ok(Endpoint::from_shared(uri)?.connect().await?)
+    }
+
+    /// Memory that it has in use, bytes, pages of files apart.
+    pub fn memory(&self) -> anyhow::Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find(|line| line.starts_with("RssAnon:")).context("no RssAnon")?;
+        let kilobytes: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+        Ok(kilobytes * 1024.0)
+    }
+
+    /// Processor time that it has used.
+    pub fn processor_time(&self) -> anyhow::Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = text.rsplit(')').next().context("no name")?.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).context("no number");
+        Ok((ticks(11)? + ticks(12)?) / 100.0)
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,97 @@
+//! Tells controllers what has become of their batches: first that they are
+//! stored, then that every worker forwards by them.
+//!
+//! Two threads, one behind the other: the first writes to the store, the second
+//! waits for one version of the tables after the other. The control thread does
+//! neither.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tieline_engine::engine::Engine;
+use tieline_engine::io::Io;
+use tieline_proto::v1;
+use tieline_proto::v1::gateway_message::Message;
+
+use crate::control::Slot;
+use crate::persist::{Keeper, ToStore};
+
+/// Acknowledgements that can wait for each of the threads. The control thread
+/// waits when it is that far ahead.
+const QUEUE: usize = 64;
+/// After so long a worker that does not take new tables is worth a warning.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One message to a controller, and the place reserved for it.
+pub struct Acknowledgement {
+    /// The place.
+    pub slot: Slot,
+    /// The message.
+    pub message: Message,
+}
+
+impl Acknowledgement {
+    fn send(self) {
+        self.slot.send(Ok(v1::GatewayMessage { message: Some(self.message) }));
+    }
+}
+
+/// What one publication of the tables brings about.
+pub struct Acknowledgements {
+    /// The version of the tables.
+    pub version: u64,
+    /// What has to be stored first.
+    pub to_store: ToStore,
+    /// Sent when that is stored.
+    pub accepted: Vec<Acknowledgement>,
+    /// Sent when every worker has the version.
+    pub programmed: Vec<Acknowledgement>,
+}
+
+impl Acknowledgements {
+    /// None yet.
+    pub fn at(version: u64) -> Self {
+        Self { version, to_store: ToStore::default(), accepted: Vec::new(), programmed: Vec::new() }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.to_store.is_empty() && self.accepted.is_empty() && self.programmed.is_empty()
+    }
+}
+
+/// Starts the threads. They end when the sender is gone.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start<I: Io>(engine: Engine<I>, mut keeper: Keeper) -> std::io::Result<SyncSender<Acknowledgements>>
+where
+    Engine<I>: Send,
+{
+    let (sender, receiver) = sync_channel::<Acknowledgements>(QUEUE);
+    let (stored, programmed) = sync_channel::<Acknowledgements>(QUEUE);
+    std::thread::Builder::new().name("store".into()).spawn(move || {
+        for mut acknowledgements in receiver {
+            keeper.keep(std::mem::take(&mut acknowledgements.to_store));
+            for acknowledgement in acknowledgements.accepted.drain(..) {
+                acknowledgement.send();
+            }
+            if !acknowledgements.programmed.is_empty() && stored.send(acknowledgements).is_err() {
+                return;
+            }
+        }
+    })?;
+    std::thread::Builder::new().name("programmed".into()).spawn(move || wait(&engine, programmed))?;
+    Ok(sender)
+}
+
+fn wait<I: Io>(engine: &Engine<I>, acknowledgements: Receiver<Acknowledgements>) {
+    for Acknowledgements { version, programmed, .. } in acknowledgements {
+        while !engine.wait_programmed(version, PATIENCE) {
+            tracing::warn!(version, "a worker does not take the new tables");
+        }
+        for acknowledgement in programmed {
+            acknowledgement.send();
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! A controller's session: hello, heartbeats, batches in, acknowledgements out.
+//!
+//! Memory is bounded on both sides. A batch is taken out of the stream only when
+//! there is room for its acknowledgements in the stream of replies, and when it
+//! has its share of what may wait of all sessions together; until then it stays
+//! in the client's connection. So a client that does not read, or that floods,
+//! holds up itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use tieline_proto::v1;
+use tieline_proto::v1::controller_message::Message as From;
+use tieline_proto::v1::gateway_message::Message as To;
+use tieline_proto::v1::{Closing, ClosingReason};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::{Status, Streaming};
+
+use crate::control::{Control, Opened, Slot, Submission};
+use crate::sessions::Hello;
+
+/// The revision of the API that is spoken here.
+const REVISION: u32 = 1;
+/// What a controller may lean on.
+const CAPABILITIES: [&str; 5] = ["route_sets", "atomic_batches", "preview", "watch", "exports"];
+/// Batches of a session whose acknowledgements are not sent yet.
+const IN_FLIGHT: usize = 64;
+/// Acknowledgements of a batch: accepted and programmed.
+const REPLIES: usize = 2;
+/// Longest wait for the first message.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// Longest silence in seconds, where the controller states none.
+const DEFAULT_HEARTBEAT: u32 = 10;
+/// The longest that it can state.
+const LONGEST_HEARTBEAT: u32 = 3600;
+/// Silences after which the other side is taken for dead.
+const SILENCES: u32 = 3;
+/// Longest text in which a controller says what it is.
+const LONGEST_SOFTWARE: usize = 256;
+/// Bytes of one permit of [`Shares`].
+const SHARE: usize = 1024;
+
+/// What may wait of all sessions together, in units of [`SHARE`] bytes.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    semaphore: Arc<Semaphore>,
+    all: u32,
+}
+
+impl Shares {
+    /// So many bytes.
+    pub fn of(bytes: usize) -> Self {
+        let all = u32::try_from(bytes / SHARE).unwrap_or(u32::MAX).max(1);
+        Self { semaphore: Arc::new(Semaphore::new(all as usize)), all }
+    }
+
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Status> {
+        let permits = u32::try_from(bytes.div_ceil(SHARE)).unwrap_or(u32::MAX).clamp(1, self.all);
+        let taken = Arc::clone(&self.semaphore).acquire_many_owned(permits).await;
+        taken.map_err(|_| Status::unavailable("the daemon is stopping"))
+    }
+}
+
+/// What a gateway says of itself in every session.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The same for ever.
+    pub node_id: String,
+    /// Changes at every start.
+    pub boot_id: String,
+    /// How long what a controller holds is kept, where it states nothing.
+    pub grace: Duration,
+}
+
+/// The sending side of a session.
+pub type Replies = mpsc::Sender<Result<v1::GatewayMessage, Status>>;
+
+/// Room for all that a session says.
+pub fn replies() -> (Replies, mpsc::Receiver<Result<v1::GatewayMessage, Status>>) {
+    mpsc::channel(IN_FLIGHT * REPLIES)
+}
+
+/// What every session needs.
+#[derive(Clone)]
+pub struct Sessions {
+    /// The control thread.
+    pub control: Control,
+    /// The gateway.
+    pub about: Arc<About>,
+    /// What may wait.
+    pub shares: Shares,
+}
+
+/// Why a session ends.
+enum End {
+    /// The controller closed it, or is gone.
+    Left,
+    /// The gateway closes it.
+    Closed(Closing),
+}
+
+fn closed(reason: ClosingReason, message: impl Into<String>) -> End {
+    End::Closed(Closing { reason: reason.into(), message: message.into() })
+}
+
+fn protocol(message: impl Into<String>) -> End {
+    closed(ClosingReason::Protocol, message)
+}
+
+impl Sessions {
+    /// Carries a session on until it ends. `may_act_as` says whether the client
+    /// may use the name of a controller.
+    pub async fn run(
+        self,
+        mut requests: Streaming<v1::ControllerMessage>,
+        replies: Replies,
+        may_act_as: impl Fn(&str) -> Result<(), Status> + Send,
+    ) {
+        let end = match self.begin(&mut requests, &replies, may_act_as).await {
+            Ok(session) => {
+                let (by, id) = (session.opened.by, session.opened.session);
+                let end = session.carry_on(&mut requests).await;
+                self.control.close(by, id).await;
+                end
+            }
+            Err(end) => end,
+        };
+        if let End::Closed(closing) = end {
+            tracing::info!("session closed: {}", closing.message);
+            let message = v1::GatewayMessage { message: Some(To::Closing(closing)) };
+            // A client that does not read is not waited for long.
+            let _ = replies.send_timeout(Ok(message), HELLO_PATIENCE).await;
+        }
+    }
+
+    async fn begin(
+        &self,
+        requests: &mut Streaming<v1::ControllerMessage>,
+        replies: &Replies,
+        may_act_as: impl Fn(&str) -> Result<(), Status>,
+    ) -> Result<Session, End> {
+        let first = tokio::time::timeout(HELLO_PATIENCE, requests.message()).await;
+        let first = first.map_err(|_| {
+            closed(ClosingReason::Silent, format!("no hello within {} s", HELLO_PATIENCE.as_secs()))
+        })?;
+        let Ok(Some(first)) = first else { return Err(End::Left) };
+        let Some(From::Hello(hello)) = first.message else {
+            return Err(protocol("the first message must be a hello"));
+        };
+        check(&hello)?;
+        if let Err(status) = may_act_as(&hello.controller) {
+            let _ = replies.send(Err(status)).await;
+            return Err(End::Left);
+        }
+        let heartbeat = match hello.heartbeat_seconds {
+            0 => DEFAULT_HEARTBEAT,
+            seconds => seconds,
+        };
+        let grace = hello.grace_seconds.map_or(self.about.grace, |s| Duration::from_secs(u64::from(s)));
+        let (closer, closing) = oneshot::channel();
+        let asks = Hello {
+            term: hello.term,
+            grace,
+            lasting: hello.lasting,
+            software: hello.software.chars().take(LONGEST_SOFTWARE).collect(),
+            closer,
+        };
+        let opened = self.control.open(hello.controller, asks).await.map_err(|_| End::Left)?;
+        let opened = opened.map_err(End::Closed)?;
+        let message = To::Hello(v1::GatewayHello {
+            revision: REVISION,
+            node_id: self.about.node_id.clone(),
+            boot_id: self.about.boot_id.clone(),
+            software: concat!("tieline ", env!("CARGO_PKG_VERSION")).to_owned(),
+            capabilities: CAPABILITIES.map(str::to_owned).into(),
+            limits: opened.limits.clone(),
+            heartbeat_seconds: heartbeat,
+            grace_seconds: u32::try_from(grace.as_secs()).unwrap_or(u32::MAX),
+            held: opened.held,
+        });
+        let session = Session {
+            control: self.control.clone(),
+            shares: self.shares.clone(),
+            replies: replies.clone(),
+            opened,
+            closing,
+            heartbeat: Duration::from_secs(u64::from(heartbeat)),
+        };
+        session.say(message).await;
+        Ok(session)
+    }
+}
+
+/// A hello that can be answered.
+fn check(hello: &v1::ControllerHello) -> Result<(), End> {
+    let v1::ControllerHello { lowest_revision, highest_revision, .. } = *hello;
+    if !(lowest_revision..=highest_revision).contains(&REVISION) {
+        let message = format!(
+            "the controller speaks revisions {lowest_revision} to {highest_revision} of tieline.v1, this gateway speaks {REVISION}: update the older of the two"
+        );
+        return Err(closed(ClosingReason::Revision, message));
+    }
+    if hello.heartbeat_seconds > LONGEST_HEARTBEAT {
+        let message = format!(
+            "hello.heartbeat_seconds: {} is out of range: use 1 to {LONGEST_HEARTBEAT}, or 0 for {DEFAULT_HEARTBEAT}",
+            hello.heartbeat_seconds
+        );
+        return Err(protocol(message));
+    }
+    Ok(())
+}
+
+/// A session that has begun.
+struct Session {
+    control: Control,
+    shares: Shares,
+    replies: Replies,
+    opened: Opened,
+    closing: oneshot::Receiver<Closing>,
+    heartbeat: Duration,
+}
+
+impl Session {
+    async fn carry_on(mut self, requests: &mut Streaming<v1::ControllerMessage>) -> End {
+        let mut beats = tokio::time::interval(self.heartbeat);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                closing = &mut self.closing => {
+                    return closing.map_or(End::Left, End::Closed);
+                }
+                _ = beats.tick() => {
+                    if heard.elapsed() > self.heartbeat * SILENCES {
+                        let message = format!("nothing was heard for {} s", heard.elapsed().as_secs());
+                        return closed(ClosingReason::Silent, message);
+                    }
+                    // Where acknowledgements fill the stream they are enough.
+                    let _ = self.replies.try_send(message(To::Heartbeat(v1::Heartbeat {})));
+                }
+                message = requests.message() => {
+                    let message = match message {
+                        Ok(Some(message)) => message,
+                        Ok(None) => return End::Left,
+                        Err(status) => {
+                            // Such as a message that is too large. A client that is
+                            // gone is not told.
+                            let _ = self.replies.send_timeout(Err(status), HELLO_PATIENCE).await;
+                            return End::Left;
+                        }
+                    };
+                    // A session that waits for room can be closed too.
+                    let taken = tokio::select! {
+                        biased;
+                        closing = &mut self.closing => return closing.map_or(End::Left, End::Closed),
+                        taken = take(&self.control, &self.shares, &self.replies, &self.opened, message) => taken,
+                    };
+                    if let Err(end) = taken {
+                        return end;
+                    }
+                    // Time that it had to wait is not its silence.
+                    heard = Instant::now();
+                }
+            }
+        }
+    }
+
+    async fn say(&self, to: To) {
+        // A client that has gone shows elsewhere.
+        let _ = self.replies.send(message(to)).await;
+    }
+}
+
+fn message(to: To) -> Result<v1::GatewayMessage, Status> {
+    Ok(v1::GatewayMessage { message: Some(to) })
+}
+
+/// Hands a message on.
+async fn take(
+    control: &Control,
+    shares: &Shares,
+    replies: &Replies,
+    opened: &Opened,
+    message: v1::ControllerMessage,
+) -> Result<(), End> {
+    let left = |_: Status| End::Left;
+    match message.message {
+        Some(From::Heartbeat(v1::Heartbeat {})) => {}
+        Some(From::Batch(batch)) => {
+            let share = shares.take(batch.encoded_len()).await.map_err(left)?;
+            let (accepted, programmed) = (slot(replies).await?, slot(replies).await?);
+            let (by, session) = (opened.by, opened.session);
+            let submission = Submission { by, session, batch, accepted, programmed, share };
+            control.submit(submission).await.map_err(left)?;
+        }
+        Some(From::EndOfSync(v1::EndOfSync { id })) => {
+            let slot = slot(replies).await?;
+            control.end_of_sync(opened.by, opened.session, id, slot).await.map_err(left)?;
+        }
+        Some(From::Hello(_)) => return Err(protocol("a second hello in one session")),
+        None => {
+            return Err(protocol("a message without content, or of a kind that this gateway does not know"));
+        }
+    }
+    Ok(())
+}
+
+async fn slot(replies: &Replies) -> Result<Slot, End> {
+    replies.clone().reserve_owned().await.map_err(|_| End::Left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(result: Result<(), End>) -> Option<ClosingReason> {
+        match result {
+            Err(End::Closed(closing)) => Some(closing.reason()),
+            Err(End::Left) | Ok(()) => None,
+        }
+    }
+
+    #[test]
+    fn only_a_range_with_this_revision_is_spoken() {
+        let hello = |lowest_revision, highest_revision| v1::ControllerHello {
+            lowest_revision,
+            highest_revision,
+            ..Default::default()
+        };
+        for (lowest, highest) in [(1, 1), (0, 1), (1, 7)] {
+            assert_eq!(reason(check(&hello(lowest, highest))), None);
+        }
+        for (lowest, highest) in [(0, 0), (2, 7), (2, 1)] {
+            assert_eq!(reason(check(&hello(lowest, highest))), Some(ClosingReason::Revision));
+        }
+        let silent = v1::ControllerHello { heartbeat_seconds: 3601, ..hello(1, 1) };
+        assert_eq!(reason(check(&silent)), Some(ClosingReason::Protocol));
+    }
+
+    #[tokio::test]
+    async fn no_batch_is_too_large_to_have_its_turn() {
+        let shares = Shares::of(10 * SHARE);
+        let all = shares.take(1000 * SHARE).await.expect("all of it");
+        assert!(Arc::clone(&shares.semaphore).try_acquire_owned().is_err());
+        drop(all);
+        let _one = shares.take(0).await.expect("at least one");
+        assert_eq!(shares.semaphore.available_permits(), 9);
+    }
+}

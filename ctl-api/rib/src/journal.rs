@@ -1,0 +1,78 @@
+//! What has changed since it was last asked: for whoever keeps a copy.
+//!
+//! Entries are numbers and keys only. Whoever reads them looks up what is
+//! declared now, so that the last state counts, whatever led to it.
+
+use ipnet::IpNet;
+
+use crate::attributes::AttributesId;
+use crate::controllers::ControllerId;
+use crate::key::Key;
+use crate::name::Name;
+use crate::paths::PathId;
+use crate::rd::RouteDistinguisher;
+
+/// One thing that may be different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Attributes of VPN paths are there now, or gone.
+    Attributes(AttributesId),
+    /// A VPN path is there now.
+    Path(AttributesId, RouteDistinguisher, IpNet),
+    /// A VPN path is there no more.
+    NoPath(AttributesId, RouteDistinguisher, IpNet),
+    /// A controller declares an object, declares it otherwise, or no more.
+    Declaration(ControllerId, Key),
+    /// A VRF has an allocated label now, or no more.
+    Label(Name),
+}
+
+/// Entries in the order in which things changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Journal {
+    entries: Vec<Entry>,
+    is_kept: bool,
+}
+
+impl Journal {
+    /// Whether entries are kept from now on.
+    pub fn keep(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
+        self.entries = Vec::new();
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.is_kept {
+            self.entries.push(entry);
+        }
+    }
+
+    pub fn attributes(&mut self, id: AttributesId) {
+        self.push(Entry::Attributes(id));
+    }
+
+    pub fn paths(&mut self, id: AttributesId, rd: RouteDistinguisher, paths: &[(IpNet, PathId)]) {
+        if self.is_kept {
+            self.entries.extend(paths.iter().map(|(prefix, _)| Entry::Path(id, rd, *prefix)));
+        }
+    }
+
+    pub fn no_paths(&mut self, id: AttributesId, rd: RouteDistinguisher, paths: &[(IpNet, PathId)]) {
+        if self.is_kept {
+            self.entries.extend(paths.iter().map(|(prefix, _)| Entry::NoPath(id, rd, *prefix)));
+        }
+    }
+
+    pub fn declaration(&mut self, by: ControllerId, key: Key) {
+        self.push(Entry::Declaration(by, key));
+    }
+
+    pub fn label(&mut self, vrf: Name) {
+        self.push(Entry::Label(vrf));
+    }
+
+    /// Takes all entries.
+    pub fn take(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+}

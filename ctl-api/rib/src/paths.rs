@@ -169,6 +169,11 @@ mod tests {
         Path::new("10.0.0.0/8".parse().expect("a prefix"), AttributesId(0), Mark(0))
     }
 
+    #[test]
+    fn a_record_is_small() {
+        assert_eq!(std::mem::size_of::<Slot>(), 36);
+    }
+
     proptest! {
         #[test]
         fn a_list_holds_what_was_linked(steps in proptest::collection::vec((any::<bool>(), 0usize..8), 1..60)) {

@@ -137,19 +137,6 @@ pub fn peer<T>(request: &Request<T>) -> Result<&Arc<Peer>, Status> {
         .ok_or_else(|| Status::internal("the call has no peer: it has not come in through the guard"))
 }
 
-/// Refuses a call whose peer's role does not reach. The guard has asked
-/// already for what the method as a whole needs (see [`guard::needed`]); this
-/// is for methods where it depends on what is asked for.
-///
-/// # Errors
-/// See [`peer`] and [`Peer::check`].
-#[allow(dead_code, reason = "asked by services whose methods need more for some requests")]
-pub fn require<T>(request: &Request<T>, needed: Role) -> Result<&Arc<Peer>, Status> {
-    let peer = peer(request)?;
-    peer.check(needed, "this request")?;
-    Ok(peer)
-}
-
 /// What decides about peers, for all connections.
 pub struct Security {
     /// Who has which role.
@@ -202,8 +189,6 @@ mod tests {
         let mut request = Request::new(());
         assert_eq!(peer(&request).expect_err("nobody").code(), tonic::Code::Internal);
         request.extensions_mut().insert(Arc::new(peer_with(Role::Controller, None)));
-        assert_eq!(require(&request, Role::Controller).expect("it is one").name, "ctl-a.example");
-        let refused = require(&request, Role::Operator).expect_err("it is none");
-        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        assert_eq!(peer(&request).expect("it is one").name, "ctl-a.example");
     }
 }

@@ -38,8 +38,6 @@ fn event(event: &Event) -> String {
         EventKind::ControllerUp => "controller up",
         EventKind::ControllerDown => "controller down",
         EventKind::StaleWithdrawn => "stale withdrawn",
-        EventKind::StoreFailed => "store failed",
-        EventKind::StoreWorks => "store works",
     };
     let subject = if event.subject.is_empty() { String::new() } else { format!(" {}", event.subject) };
     let message = if event.message.is_empty() { String::new() } else { format!(": {}", event.message) };

@@ -19,6 +19,7 @@ use crate::changes::Changes;
 use crate::control::Opened;
 use crate::device_ports::DevicePorts;
 use crate::events::Watchman;
+use crate::keeper::KeeperWatch;
 use crate::persist::{Remembered, Restored, Restoring, ToStore};
 use crate::sessions::{Hello, SessionId, Sessions};
 
@@ -49,6 +50,7 @@ pub struct Gateway {
     sessions: Sessions,
     changes: Changes,
     watchman: Watchman,
+    keeper: KeeperWatch,
     /// Controllers that the store has to hear of.
     to_store: ToStore,
     /// Ports of the state before the start whose devices do not open yet.
@@ -75,6 +77,7 @@ impl Gateway {
             sessions: Sessions::new(sessions),
             changes: Changes::default(),
             watchman: Watchman::default(),
+            keeper: KeeperWatch::default(),
             to_store: ToStore::default(),
             unopened: Vec::new(),
         }
@@ -133,14 +136,22 @@ impl Gateway {
         Ok((restored, version))
     }
 
-    /// Everything that is declared, for a copy.
-    pub fn write_all(&self, copy: &mut ToStore) {
+    /// Says from now on when the store does not have everything, and writes it
+    /// again.
+    pub fn watch_keeper(&mut self, keeper: KeeperWatch) {
+        self.keeper = keeper;
+    }
+
+    /// Everything that is declared, to be put in the place of what is stored.
+    pub fn everything(&self) -> ToStore {
+        let mut copy = ToStore::everything();
         for (name, by) in self.rib.controllers() {
             if let Some(terms) = self.sessions.terms(by) {
                 copy.controller(by, name, terms);
             }
         }
-        self.rib.write_all(copy);
+        self.rib.write_all(&mut copy);
+        copy
     }
 
     /// A session of a controller begins.
@@ -238,6 +249,9 @@ impl Gateway {
         self.forget_controllers(now);
         self.open_again(now);
         self.watchman.look(&self.rib, &self.ports, &self.engine, &mut self.changes);
+        if self.keeper.look(&mut self.changes, now) {
+            self.to_store = self.everything();
+        }
         self.engine.version()
     }
 

@@ -26,6 +26,7 @@ mod device_ports;
 mod events;
 mod gateway;
 mod identity;
+mod keeper;
 mod persist;
 mod security;
 mod server;
@@ -58,7 +59,7 @@ use config::Config;
 use control::Control;
 use device_ports::DevicePorts;
 use gateway::Gateway;
-use persist::Keeper;
+use keeper::Keeper;
 use security::Security;
 use security::accounts::Accounts;
 use security::tls::{Loaded, Tls};
@@ -124,8 +125,9 @@ fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     let node_id = store.as_ref().map_or_else(|| identity::node_id(path), |store| hex(&store.node_id()));
-    let acknowledgements =
-        acknowledge::start(engine.clone(), Keeper::new(store)).context("could not start a thread")?;
+    let (keeper, watch) = Keeper::new(store);
+    gateway.watch_keeper(watch);
+    let acknowledgements = acknowledge::start(engine.clone(), keeper).context("could not start a thread")?;
     let (control, thread) = control::start(gateway, acknowledgements).context("could not start a thread")?;
     let about = About { node_id, boot_id: facts.boot_id.clone(), grace: config.grace };
     let sessions = Sessions {
@@ -208,9 +210,7 @@ fn take_store(config: &Config, gateway: &Gateway) -> Option<Store> {
         persist::rewrite(&store, gateway)?;
         Ok(store)
     });
-    taken
-        .inspect_err(|error| tracing::error!("what is declared is not kept from here on: {error}"))
-        .ok()
+    taken.inspect_err(|error| tracing::error!("what is declared is not kept from here on: {error}")).ok()
 }
 
 fn note_opened(path: &Path, opened: &Opened) {

@@ -22,23 +22,45 @@ const TOGETHER: usize = 8192;
 
 /// Changes on their way to the store.
 #[derive(Debug, Default)]
-pub struct ToStore(Changes);
+pub struct ToStore {
+    changes: Changes,
+    /// They are everything that is declared.
+    whole: bool,
+}
 
 impl ToStore {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.changes.is_empty() && !self.whole
+    }
+
+    /// None yet, to be put in the place of whatever is stored.
+    pub fn everything() -> Self {
+        Self { changes: Changes::default(), whole: true }
+    }
+
+    /// Whether they are everything that is declared.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Writes them.
+    ///
+    /// # Errors
+    /// When the store does not take them; it is as it was.
+    pub fn write_to(mut self, store: &Store) -> Result<(), StoreError> {
+        if self.whole { store.replace_all(&mut self.changes) } else { store.write(&mut self.changes) }
     }
 
     /// What a controller is: its name, and what has to be known of it before it
     /// comes back.
     pub fn controller(&mut self, by: ControllerId, name: &str, terms: (u64, Duration, bool)) {
-        self.0.put_controller(by.0, &controller_value(name, terms));
+        self.changes.put_controller(by.0, &controller_value(name, terms));
     }
 
     /// A controller is forgotten.
     pub fn no_controller(&mut self, by: ControllerId) {
-        self.0.remove_controller(by.0);
+        self.changes.remove_controller(by.0);
     }
 }
 
@@ -65,24 +87,24 @@ impl Copy for ToStore {
     fn attributes(&mut self, number: u32, shared: Option<(ControllerId, v1::Route)>) {
         match shared {
             Some((by, route)) => {
-                self.0.put_attributes(number, &attributes_value(by, &route));
+                self.changes.put_attributes(number, &attributes_value(by, &route));
             }
-            None => self.0.remove_attributes(number),
+            None => self.changes.remove_attributes(number),
         }
     }
 
     fn path(&mut self, attributes: u32, _: RouteDistinguisher, prefix: IpNet) {
-        self.0.add_route(attributes, prefix, &[]);
+        self.changes.add_route(attributes, prefix, &[]);
     }
 
     fn no_path(&mut self, attributes: u32, _: RouteDistinguisher, prefix: IpNet) {
-        self.0.remove_route(attributes, prefix);
+        self.changes.remove_route(attributes, prefix);
     }
 
     fn label(&mut self, vrf: &str, label: Option<u32>) {
         match label {
-            Some(label) => self.0.put_label(vrf, label),
-            None => self.0.remove_label(vrf),
+            Some(label) => self.changes.put_label(vrf, label),
+            None => self.changes.remove_label(vrf),
         }
     }
 
@@ -91,42 +113,9 @@ impl Copy for ToStore {
         match object {
             Some(kind) => {
                 let object = v1::Object { kind: Some(kind) }.encode_to_vec();
-                self.0.put_declaration(by.0, &key, &object);
+                self.changes.put_declaration(by.0, &key, &object);
             }
-            None => self.0.remove_declaration(by.0, &key),
-        }
-    }
-}
-
-/// Writes to the store, and says when it cannot.
-#[derive(Debug)]
-pub struct Keeper {
-    store: Option<Store>,
-    failing: bool,
-}
-
-impl Keeper {
-    /// Writes to `store`; nothing is kept without one.
-    pub fn new(store: Option<Store>) -> Self {
-        Self { store, failing: false }
-    }
-
-    /// Writes changes. Forwarding goes on without a store, and so do
-    /// acknowledgements: what is not stored is lost only at the next start, when
-    /// controllers declare it again.
-    pub fn keep(&mut self, mut changes: ToStore) {
-        let Some(store) = self.store.as_ref().filter(|_| !changes.is_empty()) else { return };
-        match store.write(&mut changes.0) {
-            Ok(()) if self.failing => {
-                self.failing = false;
-                tracing::info!("the last state can be stored again");
-            }
-            Ok(()) => {}
-            Err(error) if self.failing => tracing::debug!("not stored: {error}"),
-            Err(error) => {
-                self.failing = true;
-                tracing::error!("forwarding goes on, but a restart would not bring all of it back: {error}");
-            }
+            None => self.changes.remove_declaration(by.0, &key),
         }
     }
 }
@@ -251,9 +240,7 @@ impl Restoring {
 /// # Errors
 /// When the store does not take it; it is as it was.
 pub fn rewrite(store: &Store, gateway: &Gateway) -> Result<(), StoreError> {
-    let mut all = ToStore::default();
-    gateway.write_all(&mut all);
-    store.replace_all(&mut all.0)
+    gateway.everything().write_to(store)
 }
 
 fn declare(

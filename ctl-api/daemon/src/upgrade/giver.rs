@@ -10,7 +10,9 @@ use tieline_engine::transfer::stream;
 use crate::control::Control;
 use crate::upgrade::frame::{Channel, Kind, PortFacts};
 use crate::upgrade::site::Site;
-use crate::upgrade::{FROZEN_PATIENCE, PREPARE_PATIENCE, WORKER_PATIENCE, check_hello, hello, records, socket};
+use crate::upgrade::{
+    FROZEN_PATIENCE, PREPARE_PATIENCE, WORKER_PATIENCE, check_hello, hello, records, socket,
+};
 
 /// Pause after a take-over that came to nothing.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -8,8 +8,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
 use crate::socket::Permissions;
+use anyhow::{Context as _, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Who may connect: the owner.
@@ -128,7 +128,10 @@ mod tests {
         for listener in [&older, &newer] {
             listener.set_nonblocking(true).expect("a socket");
         }
-        assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, PERMISSIONS.mode);
+        assert_eq!(
+            std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777,
+            PERMISSIONS.mode
+        );
         let client = meet(&path).expect("the same user").expect("the newer one");
         let (accepted, _) = newer.accept().expect("it came here");
         check_peer(&accepted).expect("the same user");

@@ -2,6 +2,7 @@
 
 mod api;
 mod certificates;
+mod clock;
 mod full_disk;
 mod life;
 mod restart;

@@ -86,8 +86,14 @@ impl Daemon {
 
     /// The same with more arguments.
     pub fn start_with(place: &Place, arguments: &[&str]) -> Self {
-        let mut child =
-            place.command().args(arguments).stderr(Stdio::inherit()).spawn().expect("the binary starts");
+        let mut command = place.command();
+        command.args(arguments).stderr(Stdio::inherit());
+        Self::start_command(command, place)
+    }
+
+    /// The same with a command line of the test's own.
+    pub fn start_command(mut command: Command, place: &Place) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
         let mut line = String::new();
         let out = child.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut line).expect("a line");
@@ -103,6 +109,12 @@ impl Daemon {
     pub async fn channel(&self) -> Channel {
         let uri = format!("unix:{}", self.socket.display());
         Endpoint::from_shared(uri).expect("a URI").connect().await.expect("the daemon listens")
+    }
+
+    /// Whether somebody listens at its socket.
+    pub async fn answers(&self) -> bool {
+        let uri = format!("unix:{}", self.socket.display());
+        Endpoint::from_shared(uri).expect("a URI").connect().await.is_ok()
     }
 
     pub async fn control(&self) -> ControlClient<Channel> {

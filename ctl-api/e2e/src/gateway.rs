@@ -74,6 +74,20 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// Ends the daemon as a power cut does, and starts it again with what it has
+    /// kept. Nobody programs it.
+    pub fn crash_and_start(&mut self) -> Result<()> {
+        self.process.stop("KILL", Duration::from_secs(5))?;
+        let mut command = self.namespace.command(binary("tieline")?);
+        command.arg("--config").arg(&self.toml);
+        let log = self.log.with_extension(format!("{}.log", self.process.pid()));
+        let stderr = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let mut new = Background::start(&mut command, Stdio::from(stderr))?;
+        new.wait_for("tieline ready", START_LIMIT)?;
+        (self.process, self.log) = (new, log);
+        Ok(())
+    }
+
     /// Starts another daemon that takes over from this one, which must end in
     /// order. Returns what the new one says of how long nobody forwarded.
     pub fn take_over(&mut self) -> Result<String> {

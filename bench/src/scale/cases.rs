@@ -70,7 +70,7 @@ pub fn target(vrf: u32) -> String {
 pub fn underlay() -> Vec<Operation> {
     let port = v1::Port {
         name: "fabric".to_owned(),
-        device: "net_null0".to_owned(),
+        device: "net_null0,no-rx=1".to_owned(),
         role: v1::PortRole::Fabric.into(),
         ..Default::default()
     };

@@ -72,10 +72,11 @@ impl Daemon {
         Ok(Self { child, socket, took })
     }
 
-    /// Starts one whose worker polls on this core.
+    /// Starts one whose worker polls on this core, with buffers for a file of
+    /// packets.
     pub fn start_on(binary: &Path, place: &Place, core: usize) -> anyhow::Result<Self> {
         let path = place.0.join("tieline.toml");
-        let config = std::fs::read_to_string(&path)?;
+        let config = std::fs::read_to_string(&path)?.replace("buffers = 4096", "buffers = 16384");
         std::fs::write(&path, format!("{config}[engine]\ncores = [{core}]\nidle = \"poll\"\n"))?;
         Self::start(binary, place)
     }

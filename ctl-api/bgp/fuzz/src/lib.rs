@@ -186,3 +186,17 @@ fn open(asn: u32, router_id: Ipv4Addr) -> Open {
     };
     Open { asn, hold_time: 0, router_id, capabilities }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_seed_is_taken() {
+        for seed in super::seeds::all() {
+            match seed.target {
+                "bgp_update" => super::update(&seed.bytes),
+                "bgp_session" => super::session(&seed.bytes),
+                other => panic!("no target {other}"),
+            }
+        }
+    }
+}

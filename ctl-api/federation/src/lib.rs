@@ -1,0 +1,16 @@
+//! The reference controller: what operators want, who may know whom, and what
+//! each gateway should therefore hold.
+//!
+//! ```text
+//!   files --> intent --> allocation --> desired --> gateways
+//!                |           |
+//!                +-- store --+
+//! ```
+//!
+//! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges
+//! - [`intent`]: the kinds of objects, their files, their rules, their difference
+//! - `text`: types that are written as one text
+
+pub mod intent;
+pub mod numbers;
+mod text;

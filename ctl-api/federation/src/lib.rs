@@ -7,10 +7,14 @@
 //!                +-- store --+
 //! ```
 //!
+//! - [`allocation`]: numbers that clusters give themselves
 //! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges
+//! - [`desired`]: what each gateway should hold
 //! - [`intent`]: the kinds of objects, their files, their rules, their difference
 //! - `text`: types that are written as one text
 
+pub mod allocation;
+pub mod desired;
 pub mod intent;
 pub mod numbers;
 mod text;

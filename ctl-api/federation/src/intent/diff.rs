@@ -19,7 +19,6 @@ pub struct Difference {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ObjectDifference {
     /// Which object.
-    #[serde(serialize_with = "as_text")]
     pub object: ObjectKey,
     /// Added, changed or removed.
     pub change: Change,
@@ -49,10 +48,6 @@ pub enum Change {
     Changed,
     /// It is there no more.
     Removed,
-}
-
-fn as_text<S: serde::Serializer>(key: &ObjectKey, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(key)
 }
 
 impl Difference {
@@ -170,5 +165,66 @@ fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent::testing::{CLUSTERS, intent};
+
+    fn network(name: &str, spec: &str) -> String {
+        format!(
+            "---\napiVersion: tieline.io/v1\nkind: VirtualNetwork\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        )
+    }
+
+    fn peer(password: &str) -> String {
+        format!(
+            "---\napiVersion: tieline.io/v1\nkind: Peer\nmetadata: {{name: w}}\n\
+             spec: {{cluster: east, address: 198.18.1.11, asn: 64513, families: [evpn], password: {password}}}\n"
+        )
+    }
+
+    #[test]
+    fn objects_and_fields_that_differ_are_shown() {
+        let before = intent(&format!(
+            "{CLUSTERS}{}{}",
+            network("red", "{cluster: east, subnets: [{prefix: 10.1.0.0/24}], vni: 7}"),
+            network("old", "{cluster: east}")
+        ));
+        let after = intent(&format!(
+            "{CLUSTERS}{}{}",
+            network("red", "{cluster: east, subnets: [{prefix: 10.2.0.0/24}], isolated: true}"),
+            network("new", "{cluster: east, isolated: false}")
+        ));
+        let difference = Difference::between(&before, &after);
+        assert_eq!(
+            difference.to_string(),
+            "+ VirtualNetwork/default/new\n\
+             - VirtualNetwork/default/old\n\
+             ~ VirtualNetwork/default/red\n\
+             \x20 ~ spec.subnets[0].prefix: 10.1.0.0/24 -> 10.2.0.0/24\n\
+             \x20 - spec.vni: 7\n\
+             \x20 + spec.isolated: true\n\
+             1 to add, 1 to change, 1 to remove\n"
+        );
+        let json = serde_json::to_value(&difference).expect("JSON");
+        assert_eq!(
+            json["objects"][0],
+            serde_json::json!({"object": "VirtualNetwork/default/new", "change": "added"})
+        );
+        assert_eq!(json["objects"][2]["fields"][0]["after"], "10.2.0.0/24");
+        assert!(Difference::between(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn passwords_are_never_shown() {
+        let before = intent(&format!("{CLUSTERS}{}", peer("swordfish")));
+        let after = intent(&format!("{CLUSTERS}{}", peer("sesame")));
+        let difference = Difference::between(&before, &after);
+        let text = format!("{difference}{difference:?}{before:?}");
+        assert!(text.contains("~ spec.password: (hidden) -> (hidden, another)"), "{text}");
+        assert!(!text.contains("swordfish") && !text.contains("sesame"), "{text}");
     }
 }

@@ -34,6 +34,9 @@ pub mod schema;
 pub mod topology;
 pub mod traffic;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use kinds::{Kind, KindOf, Spec};
 use names::{Labels, Name, Reference};
 
@@ -87,6 +90,12 @@ impl ObjectKey {
     /// What a name in this object means, of a kind without namespaces.
     pub fn global(kind: Kind, name: &Name) -> Self {
         Self::new(kind, None, name.clone())
+    }
+}
+
+impl Serialize for ObjectKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

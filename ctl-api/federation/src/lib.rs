@@ -11,10 +11,12 @@
 //! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges
 //! - [`desired`]: what each gateway should hold
 //! - [`intent`]: the kinds of objects, their files, their rules, their difference
+//! - [`store`]: intent and allocations, kept and shared
 //! - `text`: types that are written as one text
 
 pub mod allocation;
 pub mod desired;
 pub mod intent;
 pub mod numbers;
+pub mod store;
 mod text;

@@ -7,6 +7,7 @@
 //!                +-- store --+
 //! ```
 //!
+//! - [`api`]: the intent API, over the store
 //! - [`allocation`]: numbers that clusters give themselves
 //! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges
 //! - [`desired`]: what each gateway should hold
@@ -15,6 +16,7 @@
 //! - `text`: types that are written as one text
 
 pub mod allocation;
+pub mod api;
 pub mod desired;
 pub mod intent;
 pub mod numbers;

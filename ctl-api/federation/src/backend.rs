@@ -1,7 +1,7 @@
 //! Where the intent is: a running controller, a store in a file, or etcd. The
 //! latter two are asked through the very service that a controller offers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,9 @@ impl Backend {
             Arc::new(open_file(&connection.store)?)
         } else {
             let prefix = connection.etcd_prefix.clone();
-            let options = EtcdOptions { prefix, ..EtcdOptions::new(connection.etcd.clone()) };
+            let secure = connection.etcd.iter().any(|member| member.starts_with("https://"));
+            let tls = secure.then(|| tls(connection)).transpose()?;
+            let options = EtcdOptions { prefix, tls, ..EtcdOptions::new(connection.etcd.clone()) };
             Arc::new(EtcdStore::connect(options).await?)
         };
         Ok(Self::Local(IntentService::new(store, Author::Central)))
@@ -122,7 +124,7 @@ impl Backend {
     }
 }
 
-fn open_file(path: &PathBuf) -> Result<EmbeddedStore, Error> {
+fn open_file(path: &Path) -> Result<EmbeddedStore, Error> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::Usage(format!("cannot make {}: {error}", directory.display())))?;

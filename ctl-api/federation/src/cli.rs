@@ -61,7 +61,7 @@ pub struct Connection {
         default_value = "/var/lib/tieline/federation.redb"
     )]
     pub store: PathBuf,
-    /// With https: CA of the controller's certificate, a PEM file
+    /// With https: CA of the controller's or etcd's certificate, a PEM file
     #[arg(long, global = true, env = "TIELINE_FEDERATION_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// With https: certificate to show, a PEM file

@@ -110,7 +110,7 @@ fn validate(arguments: &Validate) -> Result<Exit, Error> {
         Ok(plan) => {
             match format {
                 Format::Table => {
-                    print(&format!("{} objects in {} files are right\n", plan.intent.len(), files.len()))?
+                    print(&format!("{} objects in {} files are right\n", plan.intent.len(), files.len()))?;
                 }
                 other => print_value(other, &json!({"objects": plan.intent.len(), "problems": []}))?,
             }

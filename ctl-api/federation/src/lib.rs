@@ -7,13 +7,13 @@
 //!                +-- store --+
 //! ```
 //!
-//! - [`api`]: the intent API, over the store
-//! - [`allocation`]: numbers that clusters give themselves
-//! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges
-//! - [`desired`]: what each gateway should hold
 //! - [`intent`]: the kinds of objects, their files, their rules, their difference
-//! - [`store`]: intent and allocations, kept and shared
-//! - `text`: types that are written as one text
+//! - [`allocation`]: numbers that clusters give themselves
+//! - [`desired`]: what each gateway should hold
+//! - [`store`]: intent and allocations, kept and shared: a file or etcd
+//! - [`api`]: the intent API, over the store
+//! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges; `text`:
+//!   types that are written as one text
 
 pub mod allocation;
 pub mod api;

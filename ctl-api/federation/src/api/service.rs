@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tieline_proto::federation::v1;
-use tieline_proto::federation::v1::intent_server::Intent as IntentApi;
+use tieline_proto::federation::v1::intent_server::{Intent as IntentApi, IntentServer};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::{Parts, Wrong, difference_message, object_message, problem_messages, request};
-use crate::allocation::Circumstances;
+use crate::allocation::{Circumstances, PoolId};
 use crate::intent::ObjectKey;
 use crate::intent::kinds::Kind;
 use crate::intent::names::Name;
@@ -25,6 +25,8 @@ use crate::store::{Entries, Revision, Snapshot, Store, Term, Update, Watch};
 const PAGE: u32 = 1000;
 /// Most objects in a reply.
 const MAX_PAGE: u32 = 10_000;
+/// Largest request in bytes: a whole intent as files.
+const MAX_REQUEST: usize = 65 << 20;
 /// Replies that wait for a watcher.
 const WATCH_QUEUE: usize = 16;
 
@@ -36,6 +38,8 @@ pub struct IntentService {
     author: Author,
     /// The term of this controller, if it leads; none at all without election.
     term: Option<watch::Receiver<Option<Term>>>,
+    /// Numbers that others still have.
+    referenced: Arc<dyn Fn() -> BTreeSet<(PoolId, u32)> + Send + Sync>,
 }
 
 impl std::fmt::Debug for IntentService {
@@ -47,12 +51,31 @@ impl std::fmt::Debug for IntentService {
 impl IntentService {
     /// A service that anybody's changes go through.
     pub fn new(store: Arc<dyn Store>, author: Author) -> Self {
-        Self { store, author, term: None }
+        Self { store, author, term: None, referenced: Arc::new(BTreeSet::new) }
     }
 
     /// A service that takes changes only while this controller leads.
     pub fn with_term(self, term: watch::Receiver<Option<Term>>) -> Self {
         Self { term: Some(term), ..self }
+    }
+
+    /// A service that gives out no number that this function names: those that
+    /// gateways and peers still have.
+    pub fn with_referenced(
+        self,
+        referenced: impl Fn() -> BTreeSet<(PoolId, u32)> + Send + Sync + 'static,
+    ) -> Self {
+        Self { referenced: Arc::new(referenced), ..self }
+    }
+
+    /// For a listener, with the limits of its messages.
+    pub fn into_server(self) -> IntentServer<Self> {
+        IntentServer::new(self).max_decoding_message_size(MAX_REQUEST)
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Circumstances { now, referenced: (self.referenced)() }
     }
 
     /// The term to write in.
@@ -81,12 +104,6 @@ impl IntentService {
     }
 }
 
-/// Nobody else's references are known here: released numbers rest for a time.
-fn circumstances() -> Circumstances {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Circumstances { now, referenced: BTreeSet::new() }
-}
-
 #[tonic::async_trait]
 impl IntentApi for IntentService {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyReply>, Status> {
@@ -97,7 +114,7 @@ impl IntentApi for IntentService {
             Ok(request) => request,
             Err(problems) => return Ok(Response::new(v1::ApplyReply { problems, ..Default::default() })),
         };
-        let reply = match state::apply(self.store.as_ref(), &request, &circumstances(), term).await {
+        let reply = match state::apply(self.store.as_ref(), &request, &self.circumstances(), term).await {
             Ok((revision, plan)) => v1::ApplyReply {
                 revision: revision.0,
                 difference: Some(difference_message(&plan.difference)),
@@ -118,7 +135,7 @@ impl IntentApi for IntentService {
             Ok(request) => request,
             Err(problems) => return Ok(Response::new(v1::DiffReply { problems, ..Default::default() })),
         };
-        let reply = match state::plan(&self.state().await?, &request, &circumstances()) {
+        let reply = match state::plan(&self.state().await?, &request, &self.circumstances()) {
             Ok(plan) => {
                 v1::DiffReply { difference: Some(difference_message(&plan.difference)), problems: Vec::new() }
             }
@@ -235,4 +252,41 @@ fn replies(update: Update) -> Result<Vec<v1::WatchReply>, Status> {
 fn objects_of(entries: Entries) -> Result<Vec<v1::Object>, Status> {
     let state = State::from_snapshot(&Snapshot { entries, ..Snapshot::default() })?;
     Ok(state.intent.objects().map(|(key, object)| object_message(key, object)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocation::Allocations;
+    use crate::intent::testing::intent;
+    use crate::store::state::entries_of;
+
+    #[test]
+    fn all_objects_come_in_parts_and_changes_of_numbers_alone_are_not_told() {
+        let cluster = |n| {
+            format!(
+                "---\napiVersion: tieline.io/v1\nkind: Cluster\nmetadata: {{name: c{n}}}\nspec: {{asn: {}}}\n",
+                n + 1
+            )
+        };
+        let intent = intent(&(0..2500).map(cluster).collect::<String>());
+        let entries = entries_of(&intent, &Allocations::default());
+        let snapshot = Snapshot { revision: Revision(7), entries, stale: None };
+        let parts = replies(Update::Relisted(snapshot)).expect("readable");
+        let shapes: Vec<_> =
+            parts.iter().map(|part| (part.objects.len(), part.relisted, part.more)).collect();
+        assert_eq!(shapes, [(1000, true, true), (1000, false, true), (500, false, false)]);
+        assert!(parts.iter().all(|part| part.revision == 7));
+
+        let changed = |puts: &[(&str, &str)], deletes: &[&str]| {
+            let puts = puts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let deletes = deletes.iter().map(|key| (*key).to_owned()).collect();
+            replies(Update::Changed { revision: Revision(8), puts, deletes }).expect("readable")
+        };
+        assert_eq!(changed(&[("held/64512/vni/a", "7")], &["held/64512/vni/b"]), []);
+        let gone = changed(&[], &["object/Cluster/c1", "held/64512/vni/b"]);
+        assert_eq!((gone.len(), gone[0].removed.as_slice()), (1, ["Cluster/c1".to_owned()].as_slice()));
+        let none = replies(Update::Relisted(Snapshot::default())).expect("readable");
+        assert!(none.len() == 1 && none[0].relisted, "that there is nothing is told too");
+    }
 }

@@ -1,5 +1,6 @@
 //! From intent and allocations to what gateways should hold.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
@@ -96,8 +97,8 @@ impl<'a> Building<'a> {
                 let Some(spec) = self.intent.spec::<kinds::SecurityGroup>(&group) else { continue };
                 let id = self.group_id(&group, spec)?;
                 interface.security_groups.insert(id);
-                if !gateway.security_groups.contains_key(&id) {
-                    gateway.security_groups.insert(id, self.security_group(&group, spec)?);
+                if let Entry::Vacant(vacant) = gateway.security_groups.entry(id) {
+                    vacant.insert(self.security_group(&group, spec)?);
                 }
             }
             gateway.interfaces.insert(key.gateway_name(), interface);

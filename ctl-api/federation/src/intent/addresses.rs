@@ -153,6 +153,11 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Whether an address is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        (self.first..=self.last).contains(&address) && self.first.is_ipv4() == address.is_ipv4()
+    }
+
     /// Whether the two have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last && self.first.is_ipv4() == other.first.is_ipv4()
@@ -180,6 +185,18 @@ mod tests {
         assert_eq!(host("10.1.0.0/31"), "10.1.0.1");
         assert_eq!(host("10.1.0.7/32"), "10.1.0.7");
         assert_eq!(host("2001:db8::/64"), "2001:db8::1");
+    }
+
+    #[test]
+    fn pools_hold_their_ends_and_only_their_own_family() {
+        let pool = |first: &str, last: &str| Pool {
+            first: first.parse().expect("an address"),
+            last: last.parse().expect("an address"),
+        };
+        let v4 = pool("10.0.0.2", "10.0.0.9");
+        let holds = |text: &str| v4.contains(text.parse().expect("an address"));
+        assert!(holds("10.0.0.2") && holds("10.0.0.9") && !holds("10.0.0.10") && !holds("::a00:5"));
+        assert!(v4.overlaps(&pool("10.0.0.9", "10.0.0.20")) && !v4.overlaps(&pool("10.0.0.10", "10.0.0.20")));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Rule {
     DuplicateAsn,
     /// No two gateways have the same name.
     DuplicateGateway,
+    /// A gateway's control API is at a socket or behind TLS.
+    Endpoint,
     /// Names of controllers are unique in a cluster; so are peers' addresses.
     DuplicateName,
     /// User route targets are outside of the ranges that clusters allocate.

@@ -281,3 +281,87 @@ fn without_nulls(value: Value) -> Option<Value> {
 fn one_line(error: &serde_saphyr::Error) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Documents, Vec<String>> {
+        let files = [File { name: "a.yaml".to_owned(), text: text.to_owned() }];
+        Documents::read(&files).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn documents_that_are_none_are_refused_with_their_place() {
+        let problems =
+            read("- 1\n---\nkind: Netwrk\n---\nmetadata: {}\n---\nkind: [x]\n---\nkind: Cluster\n")
+                .expect_err("nothing is right");
+        assert_eq!(problems.len(), 4 + 3, "{problems:#?}");
+        assert!(
+            problems[0].starts_with("a.yaml:1:1: a document is a mapping of apiVersion, kind"),
+            "{problems:#?}"
+        );
+        assert!(problems[1].starts_with("a.yaml:3:7: kind: \"Netwrk\" is not a kind: use one of Cluster, "));
+        assert!(problems[2].starts_with("a.yaml:5:1: kind: is missing"));
+        assert!(problems[3].starts_with("a.yaml:7:7: kind: must be a text, not a list"));
+        assert!(problems[4].contains("apiVersion: is missing: write \"tieline.io/v1\""));
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_said_with_its_place() {
+        let problems = read("kind: Cluster\nspec: [\n").expect_err("no YAML");
+        assert!(
+            problems[0].contains("cannot be read as YAML") && problems[0].contains("[syntax]"),
+            "{problems:?}"
+        );
+        let problems = read("kind: Cluster\nkind: Peer\n").expect_err("twice");
+        assert!(problems[0].starts_with("a.yaml:2:"), "{problems:?}");
+    }
+
+    #[test]
+    fn bombs_are_refused_and_large_files_are_not() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let below = format!("*a{}, ", level - 1).repeat(9);
+            bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+        }
+        assert!(read(&bomb).is_err());
+        assert!(read(&"[".repeat(100_000)).is_err());
+        let cluster = |n| {
+            format!(
+                "apiVersion: tieline.io/v1\nkind: Cluster\nmetadata: {{name: c{n}}}\nspec: {{asn: {}}}\n---\n",
+                n + 1
+            )
+        };
+        let text: String = (0..5000).map(cluster).collect();
+        assert_eq!(read(&text).map(|documents| documents.objects.len()), Ok(5000));
+    }
+
+    #[test]
+    fn names_that_gateways_cannot_take_are_refused() {
+        let text = format!(
+            "apiVersion: tieline.io/v1\nkind: VirtualNetwork\nmetadata: {{name: {}, namespace: {}}}\nspec: {{cluster: a}}\n",
+            "n".repeat(40),
+            "s".repeat(40)
+        );
+        let problems = read(&text).expect_err("81 characters");
+        assert!(problems[0].contains("[name-length]"), "{problems:?}");
+        let text =
+            "apiVersion: tieline.io/v1\nkind: Cluster\nmetadata: {name: a, namespace: b}\nspec: {asn: 1}\n";
+        let problems = read(text).expect_err("no namespace");
+        assert!(
+            problems[0]
+                .starts_with("a.yaml:3:32: Cluster/a: metadata.namespace: a Cluster is in no namespace")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,200}", spec in "[a-z0-9:{}\\[\\], \\n'\"&*-]{0,120}") {
+            let _ = read(&text);
+            let _ = read(&format!("apiVersion: tieline.io/v1\nkind: Endpoint\nmetadata: {{name: a}}\nspec: {spec}\n"));
+        }
+    }
+}

@@ -240,11 +240,14 @@ impl Store for EmbeddedStore {
         let term = self.blocking(Inner::next_term).await?;
         let (lost_sender, lost) = watch::channel(false);
         let (resign, mut resigned) = mpsc::channel::<oneshot::Sender<()>>(1);
-        let inner = Arc::clone(&self.inner);
+        // Who leads does not keep the file open.
+        let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             // None when the leadership was dropped.
             let done = resigned.recv().await;
-            *inner.leader() = None;
+            if let Some(inner) = inner.upgrade() {
+                *inner.leader() = None;
+            }
             lost_sender.send_replace(true);
             drop(office);
             if let Some(done) = done {

@@ -27,7 +27,9 @@ mod watching;
 
 /// How long etcd has to answer.
 const ANSWER: Duration = Duration::from_secs(3);
-/// Largest transaction: etcd takes 1.5 MiB by default, keys and all.
+/// Largest transaction in bytes: etcd takes 1.5 MiB by default, keys and all. A
+/// bucket is written whole, so that this bounds the state for changes that touch
+/// every bucket.
 const MAX_COMMIT: usize = 1_400_000;
 /// Largest answer: all buckets.
 const MAX_ANSWER: usize = 256 << 20;

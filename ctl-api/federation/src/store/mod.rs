@@ -192,7 +192,9 @@ pub enum StoreError {
         path: String,
     },
     /// More than it takes at once.
-    #[error("the change is too large for the store: {bytes} bytes, at most {most}: apply it in parts")]
+    #[error(
+        "the change is too large for the store: {bytes} bytes, at most {most}: apply fewer objects at a time"
+    )]
     TooLarge {
         /// Its size in bytes.
         bytes: usize,

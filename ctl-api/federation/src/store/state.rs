@@ -228,3 +228,47 @@ pub async fn apply(
 fn is_known(key: &str) -> bool {
     matches!(key.split_once('/'), Some(("object" | "held" | "released", _)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent::testing::{CLUSTERS, intent};
+
+    #[test]
+    fn a_state_reads_back_from_its_entries() {
+        let network = "---\napiVersion: tieline.io/v1\nkind: VirtualNetwork\nmetadata: {name: red, labels: {a: b}}\n\
+                       spec: {cluster: east, subnets: [{prefix: 10.1.0.0/24}]}\n";
+        let with = intent(&format!("{CLUSTERS}{network}"));
+        let held = allocate(&Allocations::default(), &with, &Circumstances::default()).expect("room");
+        // One state holds numbers, the other has released them.
+        let without = intent(CLUSTERS);
+        let released = allocate(&held, &without, &Circumstances::default()).expect("room");
+        for (intent, allocations) in [(with, held), (without, released)] {
+            let entries = entries_of(&intent, &allocations);
+            let snapshot = Snapshot { revision: Revision(7), entries, stale: None };
+            let state = State::from_snapshot(&snapshot).expect("it is what was written");
+            assert_eq!(state, State { revision: Revision(7), intent, allocations, stale: None });
+        }
+    }
+
+    #[test]
+    fn entries_that_cannot_be_right_are_named_and_those_of_newer_programs_left_alone() {
+        let snapshot = |key: &str, text: &str| Snapshot {
+            entries: [(key.to_owned(), text.to_owned())].into(),
+            ..Snapshot::default()
+        };
+        for (key, text) in [
+            ("object/Cluster/a", "{}"),
+            ("object/Cluster/a", "noise"),
+            ("held/x/vni/a", "1"),
+            ("held/64512/vnn/a", "1"),
+            ("held/64512/vni/a", "x"),
+            ("released/64512/vni/1", "x"),
+            ("released/64512/vni", "{}"),
+        ] {
+            let error = State::from_snapshot(&snapshot(key, text)).expect_err(key);
+            assert!(error.to_string().contains(&format!("entry {key}: ")), "{error}");
+        }
+        assert_eq!(State::from_snapshot(&snapshot("later/x", "y")), Ok(State::default()));
+    }
+}

@@ -34,6 +34,8 @@ pub(super) fn check(intent: &Intent, report: &mut Report) {
             for (_, other, other_spec) in &networks[..at] {
                 pools(key, *index, (network, spec), (other, other_spec), report);
                 stations(network, other, &endpoints, report);
+                foreign_pools(network, (other, other_spec), &endpoints, report);
+                foreign_pools(other, (network, spec), &endpoints, report);
             }
         }
     }
@@ -128,6 +130,33 @@ fn stations(network: &ObjectKey, other: &ObjectKey, endpoints: &Endpoints<'_>, r
         if let Some((mac, first)) = endpoint.mac.and_then(|mac| Some((mac, macs.get(&mac)?))) {
             let reason = format!("{mac} is {first}'s MAC, on the same layer 2 connection");
             report.add(key, "spec.mac", Rule::DuplicateMac, reason, "use another one");
+        }
+    }
+}
+
+/// An address from another network's pool is one that this network may give to
+/// somebody else at any time.
+fn foreign_pools(
+    network: &ObjectKey,
+    (other, other_spec): (&ObjectKey, &VirtualNetwork),
+    endpoints: &Endpoints<'_>,
+    report: &mut Report,
+) {
+    let pools = || other_spec.subnets.iter().flat_map(|subnet| &subnet.pools);
+    for (key, endpoint) in endpoints.get(network).into_iter().flatten() {
+        for (index, address) in endpoint.addresses.iter().enumerate() {
+            if let Some(pool) = pools().find(|pool| pool.contains(*address)) {
+                let reason =
+                    format!("{address} is in pool {pool} of {other}, on the same layer 2 connection");
+                let field = format!("spec.addresses[{index}]");
+                report.add(
+                    key,
+                    field,
+                    Rule::Layer2Pools,
+                    reason,
+                    "use an address outside of the others' pools",
+                );
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{Intent, ObjectKey};
 
 mod addresses;
 mod authority;
+mod clusters;
 mod layer2;
 mod numbers;
 mod overlap;
@@ -26,6 +27,7 @@ pub fn check(intent: &Intent) -> Vec<Problem> {
     let topology = Topology::of(intent);
     let mut report = Report { problems: Vec::new() };
     references::check(intent, &mut report);
+    clusters::check(intent, &mut report);
     numbers::check(intent, &mut report);
     addresses::check(intent, &mut report);
     layer2::check(intent, &mut report);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Report, connected};
+use crate::intent::kinds::peer::Secret;
 use crate::intent::kinds::site::{FIRST_LISTENER_PORT, FIRST_ROUTE_TARGET_NUMBER, ROUTE_TARGET_STEP};
 use crate::intent::kinds::{Cluster, Connection, Peer, SecurityGroup, Site, VirtualNetwork};
 use crate::intent::problem::Rule;
@@ -88,6 +89,14 @@ fn peers(intent: &Intent, report: &mut Report) {
         if let Some(first) = addresses.claim((&peer.cluster, peer.address, peer.port), key) {
             let reason = format!("{} port {} is {first}'s address", peer.address, peer.port);
             report.add(key, "spec.address", Rule::DuplicateName, reason, "keep one of the two");
+        }
+        let groups = peer.contract.iter().flat_map(|contract| &contract.security_groups);
+        for (index, id) in groups.enumerate() {
+            user_group(key, format!("spec.contract.securityGroups[{index}]"), *id, report);
+        }
+        if peer.password.as_ref().is_some_and(|password| password.reveal() == Secret::HIDDEN) {
+            let reason = format!("{} stands for a password that is not shown", Secret::HIDDEN);
+            report.add(key, "spec.password", Rule::Field, reason, "write the password itself");
         }
     }
 }
@@ -191,7 +200,7 @@ fn sites(intent: &Intent, report: &mut Report) {
     let mut numbers = Holders::new();
     for (key, site) in intent.all::<Site>() {
         if let Some(port) = site.listener_port
-            && let Some(first) = ports.claim(port, key)
+            && let Some(first) = ports.claim((&site.cluster, port), key)
         {
             let reason = format!("listener port {port} is {first}'s");
             let remedy = format!("each site has its own, from {FIRST_LISTENER_PORT} by one, or leave it out");

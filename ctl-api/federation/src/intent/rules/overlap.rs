@@ -47,10 +47,12 @@ impl Check<'_> {
         for (key, place) in &topology.networks {
             place.routed.exports.iter().for_each(|target| exporters.entry(target).or_default().push(key));
         }
+        let mut seen = BTreeSet::new();
         for (key, place) in &topology.networks {
             let mut known: BTreeSet<&ObjectKey> = BTreeSet::from([key]);
             known.extend(place.routed.imports.iter().filter_map(|target| exporters.get(target)).flatten());
-            if known.len() < 2 {
+            // All networks of a mesh know the same ones.
+            if known.len() < 2 || !seen.insert(known.clone()) {
                 continue;
             }
             let subnets = known

@@ -13,7 +13,7 @@ pub(super) fn check(intent: &Intent, report: &mut Report) {
         let remedy = "give either mesh or hubAndSpoke";
         match (&router.mesh, &router.hub_and_spoke) {
             (None, None) => {
-                report.add(key, "spec", Rule::Router, "does not say how networks are joined", remedy)
+                report.add(key, "spec", Rule::Router, "does not say how networks are joined", remedy);
             }
             (Some(_), Some(_)) => {
                 report.add(key, "spec", Rule::Router, "is a mesh and hub and spoke at once", remedy);

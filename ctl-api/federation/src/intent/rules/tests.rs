@@ -33,6 +33,42 @@ fn c1_two_clusters_with_the_same_asn_are_refused() {
 }
 
 #[test]
+fn gateways_and_controllers_are_each_at_their_own_place() {
+    let with = |gateways: &str| {
+        problems(&document("Cluster", "north", &format!("{{asn: 64514, gateways: [{gateways}]}}")))
+    };
+    let tls = "tls: {ca: a, certificate: b, key: c}";
+    assert_eq!(with(&format!("{{name: n1, endpoint: 'https://198.18.0.1:7447', {tls}}}")), NOTHING);
+    assert_eq!(
+        with("{name: n1, endpoint: 'https://198.18.0.1:7447'}"),
+        ["Cluster/north spec.gateways[0].tls endpoint"]
+    );
+    assert_eq!(
+        with(&format!("{{name: n1, endpoint: 'unix:/a', {tls}}}")),
+        ["Cluster/north spec.gateways[0].tls endpoint"]
+    );
+    for wrong in ["198.18.0.1:7447", "unix:", "https://", "http://a"] {
+        assert_eq!(
+            with(&format!("{{name: n1, endpoint: '{wrong}'}}")),
+            ["Cluster/north spec.gateways[0].endpoint endpoint"],
+            "{wrong}"
+        );
+    }
+    let gateway =
+        |name: &str| format!("{{name: {name}, endpoint: 'unix:/a', tunnelAddresses: [198.18.0.1]}}");
+    assert_eq!(with(&gateway("n1")), NOTHING, "C16: another cluster may use it too");
+    assert_eq!(
+        with(&format!("{}, {}", gateway("n1"), gateway("n2"))),
+        ["Cluster/north spec.gateways[1].tunnelAddresses[0] address"]
+    );
+    let twins = "{asn: 64514, controllers: [{name: a, address: 198.18.0.9}, {name: b, address: 198.18.0.9}]}";
+    assert_eq!(
+        problems(&document("Cluster", "north", twins)),
+        ["Cluster/north spec.controllers[1].address address"]
+    );
+}
+
+#[test]
 fn c5_route_targets_of_the_own_reserved_range_are_refused() {
     let with = |target: &str| problems(&network("red", &format!("routeTargets: {{both: [{target:?}]}}")));
     assert_eq!(
@@ -116,8 +152,16 @@ fn c7_duplicate_addresses_and_macs_are_reported() {
         + &endpoint("h2", "blue", "west-1", "10.1.0.5", "mac: '02:00:00:00:00:01'");
     assert_eq!(
         layer2(&low, &high, &stations),
-        ["Endpoint/default/h2 spec.addresses[0] address", "Endpoint/default/h2 spec.mac duplicate-mac"]
+        [
+            "Endpoint/default/h2 spec.addresses[0] address",
+            "Endpoint/default/h2 spec.mac duplicate-mac",
+            "Endpoint/default/h2 spec.addresses[0] layer2-pools",
+        ]
     );
+    let foreign = endpoint("h1", "red", "east-1", "10.1.0.150", "");
+    assert_eq!(layer2(&low, &high, &foreign), ["Endpoint/default/h1 spec.addresses[0] layer2-pools"]);
+    let outside = endpoint("h1", "red", "east-1", "10.1.0.250", "");
+    assert_eq!(layer2(&low, &high, &outside), NOTHING, "in nobody's pool");
     let one_network = network("red", &low)
         + &endpoint("h1", "red", "east-1", "10.1.0.5", "")
         + &endpoint("h2", "red", "east-2", "10.1.0.5", "");
@@ -163,6 +207,18 @@ fn c10_security_group_ids_are_users_or_allocated() {
 fn c12_a_rule_cannot_name_a_system_group_by_number() {
     let text = document("SecurityGroup", "web", "{cluster: east, ingress: [{remote: {id: 8000004}}]}");
     assert_eq!(problems(&text), ["SecurityGroup/default/web spec.ingress[0].remote.id security-group-id"]);
+}
+
+#[test]
+fn c10_a_contract_is_about_user_groups() {
+    let peer = |id: &str| {
+        let spec = format!(
+            "{{cluster: east, address: 198.18.1.1, asn: 64513, families: [evpn], contract: {{securityGroups: [{id}]}}}}"
+        );
+        problems(&document("Peer", "w", &spec))
+    };
+    assert_eq!(peer("100"), NOTHING);
+    assert_eq!(peer("8000000"), ["Peer/w spec.contract.securityGroups[0] security-group-id"]);
 }
 
 #[test]

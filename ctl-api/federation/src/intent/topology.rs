@@ -208,3 +208,113 @@ pub fn hosts(intent: &Intent) -> BTreeMap<ObjectKey, BTreeSet<Name>> {
 pub fn site_of<'a>(intent: &'a Intent, gateway: &Name) -> Option<&'a ObjectKey> {
     intent.all::<Site>().find(|(_, site)| site.gateways.contains(gateway)).map(|(key, _)| key)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::intent::testing::{CLUSTERS, intent};
+
+    /// What one network is part of.
+    #[derive(Debug, Clone)]
+    struct Member {
+        connections: BTreeSet<u8>,
+        mesh: Option<u8>,
+        role: Option<bool>,
+    }
+
+    fn member() -> impl Strategy<Value = Member> {
+        let connections = proptest::collection::btree_set(0u8..3, 0..3);
+        (connections, proptest::option::of(0u8..2), proptest::option::of(any::<bool>()))
+            .prop_map(|(connections, mesh, role)| Member { connections, mesh, role })
+    }
+
+    fn text(members: &[Member], policies: &[(usize, usize)], imports: [bool; 2]) -> String {
+        let mut text = CLUSTERS.to_owned();
+        let mut add = |kind: &str, name: &str, labels: &str, spec: &str| {
+            text += &format!(
+                "---\napiVersion: tieline.io/v1\nkind: {kind}\nmetadata: {{name: {name}, labels: {{{labels}}}}}\nspec: {spec}\n"
+            );
+        };
+        for (number, member) in members.iter().enumerate() {
+            let mesh = member.mesh.map(|mesh| format!("mesh: m{mesh}, ")).unwrap_or_default();
+            let role =
+                member.role.map(|hub| if hub { "role: hub" } else { "role: spoke" }).unwrap_or_default();
+            add("VirtualNetwork", &format!("n{number}"), &format!("{mesh}{role}"), "{cluster: east}");
+        }
+        for connection in 0..3 {
+            let names: Vec<String> = (0..members.len())
+                .filter(|number| members[*number].connections.contains(&connection))
+                .map(|number| format!("n{number}"))
+                .collect();
+            let spec =
+                format!("{{layer: L3, userRouteTarget: '1:{connection}', networks: [{}]}}", names.join(", "));
+            add("Connection", &format!("c{connection}"), "", &spec);
+        }
+        for mesh in 0..2 {
+            let import = if imports[mesh] { format!("m{}", 1 - mesh) } else { String::new() };
+            let spec = format!(
+                "{{cluster: east, mesh: {{networks: {{matchLabels: {{mesh: m{mesh}}}}}, import: [{import}]}}}}"
+            );
+            add("VirtualNetworkRouter", &format!("m{mesh}"), "", &spec);
+        }
+        let star = "{cluster: east, hubAndSpoke: {hubs: {matchLabels: {role: hub}}, spokes: {matchLabels: {role: spoke}}}}";
+        add("VirtualNetworkRouter", "star", "", star);
+        for (number, (from, to)) in policies.iter().enumerate() {
+            let (from, to) = (from % members.len(), to % members.len());
+            let spec = format!("{{cluster: east, rules: [{{from: n{from}, to: n{to}}}]}}");
+            add("NetworkPolicy", &format!("p{number}"), "", &spec);
+        }
+        text
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// A network learns another's routes exactly when something that an
+        /// operator wrote says so.
+        #[test]
+        fn routes_flow_where_somebody_said_so_and_nowhere_else(
+            members in proptest::collection::vec(member(), 1..6),
+            policies in proptest::collection::vec((0usize..6, 0usize..6), 0..3),
+            imports in any::<[bool; 2]>(),
+        ) {
+            let topology = Topology::of(&intent(&text(&members, &policies, imports)));
+            let place = |number: usize| {
+                &topology.networks[&ObjectKey::parse(&format!("VirtualNetwork/default/n{number}")).expect("a key")]
+            };
+            // Without policies, and then with: a policy makes each learn all
+            // that has one of the other's targets.
+            let meshed = |a: &Member, b: &Member| match (a.mesh, b.mesh) {
+                (Some(a), Some(b)) => a == b || imports[usize::from(a)],
+                _ => false,
+            };
+            let direct = |learner: usize, origin: usize| {
+                let (a, b) = (&members[learner], &members[origin]);
+                learner == origin
+                    || !a.connections.is_disjoint(&b.connections)
+                    || meshed(a, b)
+                    || a.role.is_some_and(|hub| b.role == Some(!hub))
+            };
+            // Whoever has a target of b's: b, who is connected with it, in its
+            // mesh or in its part of the star.
+            let shares = |b: usize, origin: usize| {
+                let (b, o, same) = (&members[b], &members[origin], b == origin);
+                same || !b.connections.is_disjoint(&o.connections)
+                    || b.mesh.is_some() && b.mesh == o.mesh
+                    || b.role.is_some() && b.role == o.role
+            };
+            for learner in 0..members.len() {
+                for origin in 0..members.len() {
+                    let permitted = policies.iter().any(|(from, to)| {
+                        let (from, to) = (from % members.len(), to % members.len());
+                        (from == learner && shares(to, origin)) || (to == learner && shares(from, origin))
+                    });
+                    let flows = !place(learner).routed.imports.is_disjoint(&place(origin).routed.exports);
+                    prop_assert_eq!(flows, direct(learner, origin) || permitted, "n{} of n{}", learner, origin);
+                }
+            }
+        }
+    }
+}

@@ -51,6 +51,32 @@ async fn a_watcher_whose_revisions_were_compacted_is_told_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_go_on_after_etcd_was_away() {
+    let Some(mut server) = EtcdServer::start(1) else { return };
+    let store = server.store().await;
+    let first = store.commit(cases::put(Revision(0), &[("a", "1")])).await.expect("committed");
+    let mut watch = store.watch(first).await.expect("watched");
+    server.kill(0);
+    assert!(store.commit(cases::put(first, &[("a", "2")])).await.is_err(), "nobody is there");
+    let known = store.read().await.expect("what was known");
+    assert_eq!((known.revision, known.stale.is_some()), (first, true));
+    server.start_again(0);
+    let again = server.store().await;
+    let now = again.read().await.expect("readable").revision;
+    let second = again.commit(cases::put(now, &[("b", "3")])).await.expect("committed");
+    // Had the change from before been carried out after all, it comes first.
+    let last = loop {
+        let Update::Changed { revision, puts, .. } = cases::next(&mut watch).await else {
+            panic!("no change")
+        };
+        if revision == second {
+            break puts;
+        }
+    };
+    assert_eq!(last["b"], "3");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a2_a_leader_that_is_cut_off_is_replaced_and_fenced() {
     let Some(server) = EtcdServer::start(1) else { return };
     let (one, two) = (server.store().await, server.store().await);

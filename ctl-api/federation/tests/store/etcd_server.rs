@@ -11,6 +11,7 @@ use crate::place::Place;
 /// One or several members.
 pub struct EtcdServer {
     members: Vec<Child>,
+    commands: Vec<Command>,
     endpoints: Vec<String>,
     _place: Place,
 }
@@ -32,8 +33,9 @@ impl EtcdServer {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let cluster: Vec<String> =
             ports.iter().enumerate().map(|(n, (_, peer))| format!("m{n}={}", url(*peer))).collect();
-        let start = |n: usize, (client, peer): (u16, u16)| {
-            Command::new("etcd")
+        let command = |n: usize, (client, peer): (u16, u16)| {
+            let mut command = Command::new("etcd");
+            command
                 .args(["--name", &format!("m{n}"), "--initial-cluster", &cluster.join(",")])
                 .arg("--data-dir")
                 .arg(place.path().join(format!("m{n}")))
@@ -41,13 +43,19 @@ impl EtcdServer {
                 .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
                 .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("etcd starts")
+                .stderr(Stdio::null());
+            command
         };
-        let started = ports.iter().enumerate().map(|(n, ports)| start(n, *ports)).collect();
+        let mut commands: Vec<Command> =
+            ports.iter().enumerate().map(|(n, ports)| command(n, *ports)).collect();
+        let members = commands.iter_mut().map(|command| command.spawn().expect("etcd starts")).collect();
         let endpoints = ports.iter().map(|(client, _)| url(*client)).collect();
-        Some(Self { members: started, endpoints, _place: place })
+        Some(Self { members, commands, endpoints, _place: place })
+    }
+
+    /// Starts a member again that was killed, with what it had.
+    pub fn start_again(&mut self, member: usize) {
+        self.members[member] = self.commands[member].spawn().expect("etcd starts");
     }
 
     /// A store in it, once it answers.

@@ -284,8 +284,8 @@ impl<'a> Building<'a> {
     }
 
     fn policy_end(&self, network: &ObjectKey) -> Result<PolicyEnd, NotAllocated> {
-        let exports = self.topology.networks.get(network).map(|place| place.routed.exports.clone());
-        let route_targets = self.route_targets(network, &exports.unwrap_or_default())?;
+        let targets = self.topology.networks.get(network).map(|place| place.known_as());
+        let route_targets = self.route_targets(network, &targets.unwrap_or_default())?;
         Ok(PolicyEnd { network: network.gateway_name(), route_targets })
     }
 }

@@ -279,6 +279,30 @@ fn n8_spokes_reach_hubs_and_not_each_other_and_meshes_all() {
 }
 
 #[test]
+fn n8_a_policy_to_one_spoke_opens_no_other() {
+    let text = labelled("east", "hub", 1, "{role: hub}", "")
+        + &labelled("east", "s1", 2, "{role: spoke}", "")
+        + &labelled("east", "s2", 3, "{role: spoke}", "")
+        + &network("east", "red", 4, "")
+        + &document(
+            "VirtualNetworkRouter",
+            "star",
+            "{cluster: east, hubAndSpoke: {hubs: {matchLabels: {role: hub}}, spokes: {matchLabels: {role: spoke}}}}",
+        )
+        + &document("NetworkPolicy", "p", "{cluster: east, rules: [{from: red, to: s1}]}");
+    let world = World::new(&text);
+    let (red, s1, s2) = (("east-1", "red"), ("east-1", "s1"), ("east-1", "s2"));
+    assert!(world.both_ways(red, s1));
+    assert!(!world.flows(s2, red) && !world.flows(red, s2));
+    let gateway = world.gateway("east-1");
+    let rule = &gateway.policies["default/p"].rules[0];
+    assert!(
+        rule.to.route_targets.is_disjoint(&gateway.vrfs["default/s2"].exports),
+        "the rule is about s1 alone"
+    );
+}
+
+#[test]
 fn n9_a_label_joins_and_leaves() {
     let world = |label: &str| {
         let networks = labelled("east", "a", 1, "{net: x}", "") + &labelled("east", "b", 2, label, "");

@@ -8,11 +8,14 @@
 //! | a mesh | the router's target | it, and those of routers that the router imports |
 //! | a hub's part | the router's hub target | the router's spoke target |
 //! | a spoke's part | the router's spoke target | the router's hub target |
-//! | a policy that lets it talk to another | | all that the other exports |
+//! | a policy that lets it talk to another | | the other's own and user targets |
 //! | gateways at a site | the site's target, there | |
 //!
-//! A policy does not pass on what another policy has brought: two networks that
-//! are joined to a third by policies do not learn each other.
+//! A policy means a network and those that share a user route target with it, in
+//! other clusters too (C14). It does not mean the other networks of its routers:
+//! who may talk to one spoke may not talk to all. Nor does it pass on what another
+//! policy has brought: two networks that are joined to a third by policies do not
+//! learn each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,6 +82,14 @@ pub struct Place {
     pub routed: Reach,
     /// Layer 2, if it has one.
     pub bridged: Option<Reach>,
+}
+
+impl Place {
+    /// The targets by which a policy knows the network.
+    pub fn known_as(&self) -> BTreeSet<Target> {
+        let exports = self.routed.exports.iter();
+        exports.filter(|target| !matches!(target, Target::Router(..))).cloned().collect()
+    }
 }
 
 /// The topology of an intent.
@@ -151,7 +162,7 @@ impl Topology {
                 let to = key.resolve(Kind::VirtualNetwork, &rule.to);
                 for (who, whom) in [(&from, &to), (&to, &from)] {
                     if let Some(place) = self.networks.get(whom) {
-                        learned.push((who.clone(), place.routed.exports.clone()));
+                        learned.push((who.clone(), place.known_as()));
                     }
                 }
             }
@@ -284,8 +295,6 @@ mod tests {
             let place = |number: usize| {
                 &topology.networks[&ObjectKey::parse(&format!("VirtualNetwork/default/n{number}")).expect("a key")]
             };
-            // Without policies, and then with: a policy makes each learn all
-            // that has one of the other's targets.
             let meshed = |a: &Member, b: &Member| match (a.mesh, b.mesh) {
                 (Some(a), Some(b)) => a == b || imports[usize::from(a)],
                 _ => false,
@@ -297,13 +306,9 @@ mod tests {
                     || meshed(a, b)
                     || a.role.is_some_and(|hub| b.role == Some(!hub))
             };
-            // Whoever has a target of b's: b, who is connected with it, in its
-            // mesh or in its part of the star.
+            // Whom a policy means by b: b, and who is connected with it.
             let shares = |b: usize, origin: usize| {
-                let (b, o, same) = (&members[b], &members[origin], b == origin);
-                same || !b.connections.is_disjoint(&o.connections)
-                    || b.mesh.is_some() && b.mesh == o.mesh
-                    || b.role.is_some() && b.role == o.role
+                b == origin || !members[b].connections.is_disjoint(&members[origin].connections)
             };
             for learner in 0..members.len() {
                 for origin in 0..members.len() {

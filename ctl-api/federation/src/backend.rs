@@ -103,6 +103,12 @@ impl Backend {
         }
     }
 
+    /// What gateways should hold; an empty name means all.
+    pub async fn desired(&mut self, gateway: &str) -> Result<v1::GetDesiredReply, Error> {
+        let message = v1::GetDesiredRequest { gateway: gateway.to_owned() };
+        ask!(self.get_desired(message), "work out what gateways should hold")
+    }
+
     /// Changes as they come.
     pub async fn watch(
         &mut self,

@@ -90,6 +90,14 @@ pub enum Command {
     Delete(Delete),
     /// Show objects
     Get(Get),
+    /// Show what gateways should hold, with the numbers that are allocated
+    Desired {
+        /// Name of a gateway; absent: all
+        gateway: Option<String>,
+        /// Print JSON instead of YAML
+        #[arg(long)]
+        json: bool,
+    },
     /// Follow changes of the intent, a line each
     Watch {
         /// Begin after this revision; absent: what comes from now on

@@ -28,6 +28,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Apply(arguments) => apply(&cli.connection, &arguments).await,
         Command::Delete(arguments) => delete(&cli.connection, &arguments).await,
         Command::Get(arguments) => get(&cli.connection, &arguments).await,
+        Command::Desired { gateway, json } => desired(&cli.connection, gateway.as_deref(), json).await,
         Command::Watch { after } => watch(&cli.connection, after).await,
     }
 }
@@ -231,10 +232,23 @@ async fn get(connection: &Connection, arguments: &Get) -> Result<Exit, Error> {
             (reply.objects, reply.stale)
         }
     };
+    warn_if_stale(&stale);
+    print(&render::objects(arguments.output.format, &objects).map_err(Error::Refused)?)?;
+    Ok(Exit::Success)
+}
+
+fn warn_if_stale(stale: &str) {
     if !stale.is_empty() {
         eprintln!("tieline-federation: this may be old: {stale}");
     }
-    print(&render::objects(arguments.output.format, &objects).map_err(Error::Refused)?)?;
+}
+
+async fn desired(connection: &Connection, gateway: Option<&str>, json: bool) -> Result<Exit, Error> {
+    let reply = Backend::open(connection).await?.desired(gateway.unwrap_or_default()).await?;
+    warn_if_stale(&reply.stale);
+    let gateways: Value = serde_json::from_str(&reply.json)
+        .map_err(|error| Error::Refused(format!("the answer is no JSON: {error}")))?;
+    print_value(if json { Format::Json } else { Format::Yaml }, &gateways)?;
     Ok(Exit::Success)
 }
 

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Parts, Wrong, difference_message, object_message, problem_messages, request};
 use crate::allocation::{Circumstances, PoolId};
+use crate::desired::desired;
 use crate::intent::ObjectKey;
 use crate::intent::kinds::Kind;
 use crate::intent::names::Name;
@@ -195,6 +196,25 @@ impl IntentApi for IntentService {
         let (sender, replies) = mpsc::channel(WATCH_QUEUE);
         tokio::spawn(tell(watch, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(replies).map(|reply| reply))))
+    }
+
+    async fn get_desired(
+        &self,
+        request: Request<v1::GetDesiredRequest>,
+    ) -> Result<Response<v1::GetDesiredReply>, Status> {
+        let wanted = request.into_inner().gateway;
+        let state = self.state().await?;
+        let mut gateways = desired(&state.intent, &state.allocations)
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        if !wanted.is_empty() {
+            gateways.retain(|name, _| name.as_str() == wanted);
+            if gateways.is_empty() {
+                return Err(Status::not_found(format!("no cluster has a gateway {wanted}")));
+            }
+        }
+        let json = serde_json::to_string(&gateways).map_err(|error| Status::internal(error.to_string()))?;
+        let stale = state.stale.unwrap_or_default();
+        Ok(Response::new(v1::GetDesiredReply { json, revision: state.revision.0, stale }))
     }
 }
 

@@ -263,8 +263,8 @@ mod tests {
                 format!("{{layer: L3, userRouteTarget: '1:{connection}', networks: [{}]}}", names.join(", "));
             add("Connection", &format!("c{connection}"), "", &spec);
         }
-        for mesh in 0..2 {
-            let import = if imports[mesh] { format!("m{}", 1 - mesh) } else { String::new() };
+        for (mesh, import) in imports.into_iter().enumerate() {
+            let import = if import { format!("m{}", 1 - mesh) } else { String::new() };
             let spec = format!(
                 "{{cluster: east, mesh: {{networks: {{matchLabels: {{mesh: m{mesh}}}}}, import: [{import}]}}}}"
             );

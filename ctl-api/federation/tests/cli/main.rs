@@ -170,6 +170,15 @@ fn apply_and_get(place: &Place, at: &str) {
     assert!(refused.contains("spec.gateway: gateway east-1 is not at site far"), "{refused}");
     place.run(&format!("{at} apply --site far -f east-2.yaml"), 0);
 
+    let (json, _) = place.run(&format!("{at} desired east-2 --json"), 0);
+    let desired: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let vrf = &desired["east-2"]["vrfs"]["default/red"];
+    assert_eq!(vrf["imports"], serde_json::json!(["64512:8000000"]));
+    assert_eq!(vrf["exports"], serde_json::json!(["64512:7699", "64512:8000000"]), "with the site's");
+    let (yaml, _) = place.run(&format!("{at} desired"), 0);
+    assert!(yaml.starts_with("east-1:\n") && yaml.contains("\neast-2:\n"), "{yaml}");
+    assert!(place.run(&format!("{at} desired east-9"), 4).1.contains("no cluster has a gateway east-9"));
+
     let (_, refused) = place.run(&format!("{at} delete vn/red"), 1);
     assert!(
         refused.contains("Endpoint/default/h1: spec.network: there is no VirtualNetwork/default/red"),

@@ -4,12 +4,14 @@
 //! - [`workers`]: several workers at once, each on its own core
 //! - [`operations`]: the parts of the engine, each alone
 //! - [`callgrind`]: the counting of instructions
+//! - [`pcap`]: capture files
 //! - [`random`]: reproducible random numbers
 //! - [`routes`]: routing tables of a realistic shape
 //! - [`session`]: the daemon driven as a controller does
 
 pub mod callgrind;
 pub mod operations;
+pub mod pcap;
 pub mod pipeline;
 pub mod random;
 pub mod routes;

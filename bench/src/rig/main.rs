@@ -4,7 +4,7 @@
 //! each engine on the same core, in turns. `scripts/bench rig` builds and runs
 //! it.
 //!
-//! - [`case`], [`frames`], [`pcap`]: what is measured, and the packets for it
+//! - [`case`], [`frames`]: what is measured, and the packets for it
 //! - [`engines`]: how each engine is started, set up and read
 //! - [`verify`]: whether the right bytes come out
 //! - [`calibrate`], [`sample`]: which samples count
@@ -19,7 +19,6 @@ mod engines;
 mod frames;
 mod hugepages;
 mod measure;
-mod pcap;
 mod precedence;
 mod process;
 mod report;

@@ -18,11 +18,11 @@ use crate::calibrate::{RunTimes, fixed_work};
 use crate::case::{Case, Measure};
 use crate::engines::{Bed, Engine, Kind, Wiring, tieline};
 use crate::frames::{self, Flow, flows, frame};
-use crate::pcap;
 use crate::process::{await_some, check_interrupt, pause_for};
 use crate::report::say;
 use crate::sample::{Sample, Summary};
 use crate::verify;
+use tieline_bench::pcap;
 
 /// Flows whose bytes are looked at.
 const LOOKED_AT: usize = 64;

@@ -10,8 +10,8 @@ use tieline_proto::v1::object::Kind;
 use tieline_proto::v1::operation::Operation;
 use tieline_proto::v1::watch_reply::What;
 
-use crate::Figures;
 use crate::daemon::{Daemon, Place};
+use crate::{Figures, forwarding};
 
 /// Prefixes of one set of routes.
 const SET: u32 = 1000;
@@ -23,11 +23,15 @@ const CHANGES: u32 = 2000;
 const CONTROLLERS: u32 = 64;
 
 /// Names and what they are about.
-pub const ALL: [(&str, &str); 6] = [
+pub const ALL: [(&str, &str); 7] = [
     ("routes", "routes in sets of 1,000 over one stream into one VRF, until programmed; and withdrawn"),
     ("single", "the same, each route an operation of its own, 200 in a batch; a tenth as many"),
     ("vrfs", "as many routes over 4,096 VRFs"),
     ("latency", "one route changed at a time, nothing else going on"),
+    (
+        "forwarding",
+        "packets of a worker on its own core while 100,000 routes a second change; and are listed",
+    ),
     ("restart", "kill -9 with all routes, then until it forwards again; synchronised again"),
     ("controllers", "64 controllers at once; one of them watched by 10 others"),
 ];
@@ -40,12 +44,13 @@ pub async fn run(name: &str, daemon: &Path, routes: u32, figures: &mut Figures) 
         "single" => one_by_one(daemon, &place, routes / 10, figures).await,
         "vrfs" => over_vrfs(daemon, &place, routes, figures).await,
         "latency" => latency(daemon, &place, figures).await,
+        "forwarding" => forwarding::run(daemon, &place, figures).await,
         "restart" => restart(daemon, &place, routes, figures).await,
         _ => controllers(daemon, &place, figures).await,
     }
 }
 
-fn apply(kind: Kind) -> Operation {
+pub fn apply(kind: Kind) -> Operation {
     Operation::Apply(v1::Object { kind: Some(kind) })
 }
 
@@ -57,15 +62,15 @@ fn vrf(n: u32) -> Operation {
     }))
 }
 
-fn target(vrf: u32) -> String {
+pub fn target(vrf: u32) -> String {
     format!("64512:{}", 1_000_000 + vrf)
 }
 
 /// A way to a remote gateway, all of it declared.
-fn underlay() -> Vec<Operation> {
+pub fn underlay() -> Vec<Operation> {
     let port = v1::Port {
         name: "fabric".to_owned(),
-        device: "net_null0".to_owned(),
+        device: "net_null0,no-rx=1".to_owned(),
         role: v1::PortRole::Fabric.into(),
         ..Default::default()
     };
@@ -118,7 +123,7 @@ fn no_set(vrf: u32, numbers: std::ops::Range<u32>) -> Operation {
 }
 
 /// Parts of `0..total`.
-fn parts(total: u32, of: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
+pub fn parts(total: u32, of: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
     (0..total).step_by(of as usize).map(move |start| start..(start + of).min(total))
 }
 

@@ -23,6 +23,11 @@ impl Place {
         std::fs::write(path.join("tieline.toml"), config)?;
         Ok(Self(path))
     }
+
+    /// A further file.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
 }
 
 impl Drop for Place {
@@ -65,6 +70,34 @@ impl Daemon {
             anyhow::bail!("the daemon did not start: {status}");
         }
         Ok(Self { child, socket, took })
+    }
+
+    /// Starts one whose worker polls on this core, with buffers for a file of
+    /// packets.
+    pub fn start_on(binary: &Path, place: &Place, core: usize) -> anyhow::Result<Self> {
+        let path = place.0.join("tieline.toml");
+        let config = std::fs::read_to_string(&path)?.replace("buffers = 4096", "buffers = 16384");
+        std::fs::write(&path, format!("{config}[engine]\ncores = [{core}]\nidle = \"poll\"\n"))?;
+        Self::start(binary, place)
+    }
+
+    /// Moves all its threads but the workers to a core. Threads that they start
+    /// later stay there.
+    pub fn keep_off(&self, core: usize) -> anyhow::Result<()> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let thread = thread?;
+            if std::fs::read_to_string(thread.path().join("comm"))?.starts_with("worker-") {
+                continue;
+            }
+            let status = Command::new("taskset")
+                .args(["-c", "-p", &core.to_string()])
+                .arg(thread.file_name())
+                .stdout(Stdio::null())
+                .status()
+                .context("cannot start taskset")?;
+            anyhow::ensure!(status.success(), "cannot move a thread of the daemon to core {core}");
+        }
+        Ok(())
     }
 
     /// A connection to it.

@@ -4,6 +4,7 @@
 
 mod cases;
 mod daemon;
+mod forwarding;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

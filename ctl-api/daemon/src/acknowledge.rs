@@ -3,8 +3,12 @@
 //!
 //! Two threads, one behind the other: the first writes to the store, the second
 //! waits for one version of the tables after the other. The control thread does
-//! neither.
+//! neither. When the workers were faster than the store, and the second thread
+//! has nothing to do, the first answers for it: that saves a single change one
+//! handing over.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -14,11 +18,15 @@ use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 
 use crate::control::Slot;
-use crate::persist::{Keeper, ToStore};
+use crate::keeper::Keeper;
+use crate::persist::ToStore;
 
 /// Acknowledgements that can wait for each of the threads. The control thread
 /// waits when it is that far ahead.
 const QUEUE: usize = 64;
+/// So long the first thread waits for workers itself: about what it takes to
+/// wake the second.
+const QUICK: Duration = Duration::from_micros(50);
 /// After so long a worker that does not take new tables is worth a warning.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -70,28 +78,48 @@ where
 {
     let (sender, receiver) = sync_channel::<Acknowledgements>(QUEUE);
     let (stored, programmed) = sync_channel::<Acknowledgements>(QUEUE);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let second = Second { engine: engine.clone(), waiting: Arc::clone(&waiting) };
     std::thread::Builder::new().name("store".into()).spawn(move || {
         for mut acknowledgements in receiver {
             keeper.keep(std::mem::take(&mut acknowledgements.to_store));
             for acknowledgement in acknowledgements.accepted.drain(..) {
                 acknowledgement.send();
             }
-            if !acknowledgements.programmed.is_empty() && stored.send(acknowledgements).is_err() {
+            if acknowledgements.programmed.is_empty() {
+                continue;
+            }
+            // Acquire: what the second thread has sent comes before.
+            let is_alone = waiting.load(Ordering::Acquire) == 0;
+            if is_alone && engine.wait_programmed(acknowledgements.version, QUICK) {
+                acknowledgements.programmed.into_iter().for_each(Acknowledgement::send);
+                continue;
+            }
+            waiting.fetch_add(1, Ordering::Relaxed);
+            if stored.send(acknowledgements).is_err() {
                 return;
             }
         }
     })?;
-    std::thread::Builder::new().name("programmed".into()).spawn(move || wait(&engine, programmed))?;
+    std::thread::Builder::new().name("programmed".into()).spawn(move || second.run(programmed))?;
     Ok(sender)
 }
 
-fn wait<I: Io>(engine: &Engine<I>, acknowledgements: Receiver<Acknowledgements>) {
-    for Acknowledgements { version, programmed, .. } in acknowledgements {
-        while !engine.wait_programmed(version, PATIENCE) {
-            tracing::warn!(version, "a worker does not take the new tables");
-        }
-        for acknowledgement in programmed {
-            acknowledgement.send();
+/// The thread that waits for the workers.
+struct Second<I: Io> {
+    engine: Engine<I>,
+    /// What it has been handed and has not sent.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<I: Io> Second<I> {
+    fn run(&self, acknowledgements: Receiver<Acknowledgements>) {
+        for Acknowledgements { version, programmed, .. } in acknowledgements {
+            while !self.engine.wait_programmed(version, PATIENCE) {
+                tracing::warn!(version, "a worker does not take the new tables");
+            }
+            programmed.into_iter().for_each(Acknowledgement::send);
+            self.waiting.fetch_sub(1, Ordering::Release);
         }
     }
 }

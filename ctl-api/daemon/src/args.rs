@@ -20,6 +20,10 @@ pub struct Args {
     /// Socket of the control API, instead of the configured one
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Take over from the daemon that serves the control socket: what it has
+    /// declared, its sessions, its devices. Without one, start as usual
+    #[arg(long)]
+    pub take_over: bool,
     /// Check the configuration and exit
     #[arg(long)]
     pub check: bool,

@@ -101,6 +101,12 @@ impl Copy for Changes {
         self.push(Change::Object(key.clone()));
     }
 
+    fn dropped(&mut self, controller: &str, key: &Key, why: &str) {
+        let subject = key.to_string();
+        let message = format!("{subject}, as {controller} declares it, came first and is refused: {why}");
+        self.event(v1::EventKind::DeclarationDropped, &subject, message);
+    }
+
     fn wants_declarations(&self) -> bool {
         false
     }

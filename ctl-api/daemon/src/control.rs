@@ -63,6 +63,7 @@ pub struct Opened {
 }
 
 type Read = Box<dyn FnOnce(&Gateway) + Send>;
+type Alone = Box<dyn FnOnce(&mut Gateway) + Send>;
 
 enum Request {
     Batch(Box<Submission>),
@@ -70,6 +71,7 @@ enum Request {
     Close { by: ControllerId, session: SessionId },
     EndOfSync { by: ControllerId, session: SessionId, id: u64, slot: Slot },
     Read(Read),
+    Alone(Alone),
     Tick,
     Stop,
 }
@@ -161,6 +163,22 @@ impl Control {
         receiver.await.map_err(|_| stopping())
     }
 
+    /// Has the gateway for itself, and waits for its turn and its end. All
+    /// others wait meanwhile. `None`: the daemon is stopping. Not for threads
+    /// of the API.
+    pub fn alone<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Gateway) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (sender, receiver) = blocking::channel();
+        let alone: Alone = Box::new(move |gateway| {
+            // Whoever asked waits.
+            let _ = sender.send(work(gateway));
+        });
+        self.requests.blocking_send(Request::Alone(alone)).ok()?;
+        receiver.recv().ok()
+    }
+
     /// The position of the next change, whenever it is another.
     pub fn head(&self) -> watch::Receiver<u64> {
         self.head.clone()
@@ -249,6 +267,7 @@ impl Thread {
                 self.publish_changes(acknowledgements);
             }
             Request::Read(read) => read(&self.gateway),
+            Request::Alone(work) => work(&mut self.gateway),
             Request::Tick => {
                 let version = self.gateway.tick(Instant::now());
                 self.publish_changes(Acknowledgements::at(version));

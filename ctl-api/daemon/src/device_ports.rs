@@ -5,6 +5,10 @@
 //! under a lock that the neighbour service needs too, queues only change
 //! hands: [`DevicePorts::prepare`] opens a device before that, and
 //! [`DevicePorts::finish`] closes what was left over after it.
+//!
+//! - [`handover`]: devices that one daemon gives to another
+
+mod handover;
 
 use std::collections::BTreeMap;
 
@@ -25,11 +29,23 @@ pub struct DevicePorts {
     pool: Pool,
     engine: Engine<DpdkIo>,
     workers: u16,
-    open: BTreeMap<PortId, Port>,
+    open: BTreeMap<PortId, Opened>,
+    /// In a take-over: ports that are declared before their devices are open.
+    plan: Option<handover::Plan>,
+    /// In a take-over: queues that no worker has at the moment.
+    resting: BTreeMap<PortId, PortQueues<DpdkIo>>,
+    /// In a take-over: devices that are closed so that another can have them.
+    closed: Vec<(PortId, PortSpec, PortInfo)>,
     /// Opened, or not, for an operation that is about to be carried out.
     prepared: Vec<(PortSpec, Result<OpenPort, String>)>,
     /// Without a port any more, and not closed yet.
     detached: Vec<(Port, PortQueues<DpdkIo>)>,
+}
+
+/// An open device, and what it was opened for.
+struct Opened {
+    port: Port,
+    spec: PortSpec,
 }
 
 /// What a device tells about itself.
@@ -48,22 +64,36 @@ impl DevicePorts {
     pub fn new(eal: Eal, pool: Pool, engine: Engine<DpdkIo>) -> Self {
         let workers = u16::try_from(engine.workers().len()).unwrap_or(u16::MAX);
         let open = BTreeMap::new();
-        Self { eal, pool, engine, workers, open, prepared: Vec::new(), detached: Vec::new() }
+        Self {
+            eal,
+            pool,
+            engine,
+            workers,
+            open,
+            plan: None,
+            resting: BTreeMap::new(),
+            closed: Vec::new(),
+            prepared: Vec::new(),
+            detached: Vec::new(),
+        }
     }
 
     /// Whether a port's device has a link; true if there is no such port.
     pub fn link_up(&self, id: PortId) -> bool {
-        self.open.get(&id).is_none_or(Port::link_up)
+        self.open.get(&id).is_none_or(|opened| opened.port.link_up())
     }
 
     /// What a port's device tells about itself.
     pub fn view(&self, id: PortId) -> Option<DeviceView> {
-        let port = self.open.get(&id)?;
+        let port = &self.open.get(&id)?.port;
         Some(DeviceView { mac: port.mac(), link_up: port.link_up(), counters: port.stats() })
     }
 
     /// Opens a device for a port that is about to be declared.
     pub fn prepare(&mut self, spec: PortSpec) {
+        if self.plan.is_some() {
+            return;
+        }
         let device = self.open_device(&spec);
         self.prepared.push((spec, device));
     }
@@ -108,7 +138,13 @@ impl DevicePorts {
     }
 
     fn try_open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-        let OpenPort { port, rx, tx, messages } = self.take_prepared(spec)?;
+        let device = self.take_prepared(spec)?;
+        self.attach(id, spec, device)
+    }
+
+    /// Gives the queues of an open device to the workers.
+    fn attach(&mut self, id: PortId, spec: &PortSpec, device: OpenPort) -> Result<PortInfo, String> {
+        let OpenPort { port, rx, tx, messages } = device;
         let queues = PortQueues { rx, tx };
         let counts = (queues.rx.len(), queues.tx.len());
         // When it is refused the queues are dropped, and with them and the
@@ -124,18 +160,21 @@ impl DevicePorts {
             port = %spec.name, device = %spec.device, mac = %info.mac, mtu = info.mtu,
             rx_queues = counts.0, tx_queues = counts.1, "port added"
         );
-        self.open.insert(id, port);
+        self.open.insert(id, Opened { port, spec: spec.clone() });
         Ok(info)
     }
 }
 
 impl Ports for DevicePorts {
     fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-        self.try_open(id, spec)
+        match &mut self.plan {
+            Some(plan) => plan.declare(id, spec),
+            None => self.try_open(id, spec),
+        }
     }
 
     fn close(&mut self, id: PortId) {
-        let Some(port) = self.open.remove(&id) else { return };
+        let Some(Opened { port, .. }) = self.open.remove(&id) else { return };
         let queues = self.engine.detach_port(id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
         self.detached.push((port, queues));
     }

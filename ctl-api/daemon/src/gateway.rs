@@ -12,14 +12,15 @@ use tieline_proto::v1;
 use tieline_proto::v1::operation::Operation;
 use tieline_rib::spec::port::PortSpec;
 use tieline_rib::{ControllerId, Ports as _, Refusal, Rib};
-use tieline_store::Store;
+use tieline_store::{Record, Store};
 
 use crate::batch::{self, Done};
 use crate::changes::Changes;
 use crate::control::Opened;
 use crate::device_ports::DevicePorts;
 use crate::events::Watchman;
-use crate::persist::{self, Remembered, Restored, ToStore};
+use crate::keeper::KeeperWatch;
+use crate::persist::{Remembered, Restored, Restoring, ToStore};
 use crate::sessions::{Hello, SessionId, Sessions};
 
 /// Time between two attempts to open a device.
@@ -49,6 +50,7 @@ pub struct Gateway {
     sessions: Sessions,
     changes: Changes,
     watchman: Watchman,
+    keeper: KeeperWatch,
     /// Controllers that the store has to hear of.
     to_store: ToStore,
     /// Ports of the state before the start whose devices do not open yet.
@@ -75,6 +77,7 @@ impl Gateway {
             sessions: Sessions::new(sessions),
             changes: Changes::default(),
             watchman: Watchman::default(),
+            keeper: KeeperWatch::default(),
             to_store: ToStore::default(),
             unopened: Vec::new(),
         }
@@ -85,12 +88,29 @@ impl Gateway {
     /// # Errors
     /// A sentence that says what in the store cannot be. Nothing is changed.
     pub fn restore(&mut self, store: &Store, now: Instant) -> Result<Restored, String> {
+        let (restored, _) =
+            self.restore_from(now, |take| store.load(take).map_err(|error| error.to_string()))?;
+        Ok(restored)
+    }
+
+    /// The same from wherever records come; also returns the version of the
+    /// tables that holds it.
+    ///
+    /// # Errors
+    /// A sentence that says which record cannot be. Nothing is changed.
+    pub fn restore_from(
+        &mut self,
+        now: Instant,
+        from: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), String>) -> Result<(), String>,
+    ) -> Result<(Restored, u64), String> {
         let (limits, options) = (self.rib.limits().clone(), self.rib.options().clone());
         let (rib, ports) = (&mut self.rib, &mut self.ports);
         rib.keep_journal(false);
-        let (restored, _) = self.engine.update_if(|tables| {
+        let (restored, version) = self.engine.update_if(|tables| {
             let before = tables.clone();
-            let restored = persist::restore(store, rib, tables, ports);
+            let mut restoring = Restoring::default();
+            let restored = from(&mut |record| restoring.take(record, rib, tables, ports))
+                .and_then(|()| restoring.finish(rib, tables, ports));
             if restored.is_err() {
                 for (_, id) in rib.ports() {
                     ports.close(id);
@@ -113,7 +133,25 @@ impl Gateway {
             tracing::error!(port = %port.name, "does not open, and is tried again: {why}");
             self.unopened.push(Unopened { by, port, next: now + OPEN_AGAIN });
         }
-        Ok(restored)
+        Ok((restored, version))
+    }
+
+    /// Says from now on when the store does not have everything, and writes it
+    /// again.
+    pub fn watch_keeper(&mut self, keeper: KeeperWatch) {
+        self.keeper = keeper;
+    }
+
+    /// Everything that is declared, to be put in the place of what is stored.
+    pub fn everything(&self) -> ToStore {
+        let mut copy = ToStore::everything();
+        for (name, by) in self.rib.controllers() {
+            if let Some(terms) = self.sessions.terms(by) {
+                copy.controller(by, name, terms);
+            }
+        }
+        self.rib.write_all(&mut copy);
+        copy
     }
 
     /// A session of a controller begins.
@@ -211,6 +249,9 @@ impl Gateway {
         self.forget_controllers(now);
         self.open_again(now);
         self.watchman.look(&self.rib, &self.ports, &self.engine, &mut self.changes);
+        if self.keeper.look(&mut self.changes, now) {
+            self.to_store = self.everything();
+        }
         self.engine.version()
     }
 
@@ -394,6 +435,11 @@ impl Gateway {
     /// The devices.
     pub fn ports(&self) -> &DevicePorts {
         &self.ports
+    }
+
+    /// The devices, to hand them over or take them.
+    pub fn ports_mut(&mut self) -> &mut DevicePorts {
+        &mut self.ports
     }
 
     /// The engine.

@@ -11,6 +11,7 @@
 //! - [`service`], [`stats`]: the gRPC services
 //! - [`server`]: serving them
 //! - [`security`]: who may do what, and how much of it
+//! - [`upgrade`]: a new daemon takes over from the one that runs
 //!
 //! Start: configuration, socket, DPDK, workers, control thread, and last the
 //! runtime of the API, so that its threads are not born on a worker's core.
@@ -25,6 +26,7 @@ mod device_ports;
 mod events;
 mod gateway;
 mod identity;
+mod keeper;
 mod persist;
 mod security;
 mod server;
@@ -32,8 +34,10 @@ mod service;
 mod sessions;
 mod socket;
 mod stats;
+mod upgrade;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,7 +59,7 @@ use config::Config;
 use control::Control;
 use device_ports::DevicePorts;
 use gateway::Gateway;
-use persist::Keeper;
+use keeper::Keeper;
 use security::Security;
 use security::accounts::Accounts;
 use security::tls::{Loaded, Tls};
@@ -96,13 +100,34 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     start_log(&config)?;
     let started = Instant::now();
-    let socket = ControlSocket::bind(&config.api.socket, config.api.permissions)?;
+    let path = &config.api.socket;
+    let meeting = upgrade::socket::path(path);
+    let running = if args.take_over { upgrade::socket::meet(&meeting)? } else { None };
+    // A daemon that runs keeps its socket until the last moment.
+    let running = match running {
+        Some(running) => Ok(running),
+        None => Err(ControlSocket::bind(path, config.api.permissions)?),
+    };
+    if args.take_over && running.is_err() {
+        tracing::info!("there is no daemon to take over from: starting as usual");
+    }
     let (engine, mut gateway, facts) = start_engine(&config, started)?;
-    let store = open_store(&config, &mut gateway)?;
-    let node_id =
-        store.as_ref().map_or_else(|| identity::node_id(&config.api.socket), |store| hex(&store.node_id()));
-    let acknowledgements =
-        acknowledge::start(engine.clone(), Keeper::new(store)).context("could not start a thread")?;
+    let (socket, store) = match running {
+        Err(socket) => (socket, open_store(&config, &mut gateway)?),
+        Ok(running) => {
+            let socket = take_over(running, &config, &mut gateway).unwrap_or_else(|error| {
+                let _ = writeln!(std::io::stderr(), "tieline: nothing was taken over: {error:#}");
+                // Nothing is closed in order: the other daemon uses some of these
+                // devices.
+                std::process::exit(1);
+            });
+            (socket, take_store(&config, &gateway))
+        }
+    };
+    let node_id = store.as_ref().map_or_else(|| identity::node_id(path), |store| hex(&store.node_id()));
+    let (keeper, watch) = Keeper::new(store);
+    gateway.watch_keeper(watch);
+    let acknowledgements = acknowledge::start(engine.clone(), keeper).context("could not start a thread")?;
     let (control, thread) = control::start(gateway, acknowledgements).context("could not start a thread")?;
     let about = About { node_id, boot_id: facts.boot_id.clone(), grace: config.grace };
     let sessions = Sessions {
@@ -110,10 +135,34 @@ fn run(args: Args) -> anyhow::Result<()> {
         about: Arc::new(about),
         shares: Shares::of(config.waiting_bytes),
     };
+    let meeting = offer_take_over(&meeting, &control);
     let served = serve(&config, &socket, sessions, facts);
-    drop(socket);
+    drop((socket, meeting));
     stop(&control, thread, &engine);
     served
+}
+
+/// Takes everything over from a daemon that runs, its socket last.
+fn take_over(running: UnixStream, config: &Config, gateway: &mut Gateway) -> anyhow::Result<ControlSocket> {
+    let taking = upgrade::taker::take(running, gateway, config.neighbours.per_interface)?;
+    let socket = ControlSocket::replace(&config.api.socket, config.api.permissions)?;
+    taking.finish(gateway)?;
+    Ok(socket)
+}
+
+/// Lets a daemon that comes later take over. It is no reason not to start if
+/// that is impossible.
+fn offer_take_over(meeting: &Path, control: &Control) -> Option<ControlSocket> {
+    let offered = ControlSocket::replace(meeting, upgrade::socket::PERMISSIONS).map_err(anyhow::Error::from);
+    let offered = offered.and_then(|socket| {
+        upgrade::giver::start(socket.listener()?, control.clone())?;
+        Ok(socket)
+    });
+    offered
+        .inspect_err(|error| {
+            tracing::warn!(socket = %meeting.display(), "no daemon will be able to take over: {error:#}");
+        })
+        .ok()
 }
 
 /// Opens the store and brings back what is in it. A store that cannot be used
@@ -149,6 +198,19 @@ fn open_store(config: &Config, gateway: &mut Gateway) -> anyhow::Result<Option<S
             Ok(Some(store))
         }
     }
+}
+
+/// Opens the store that the daemon before has left, and writes what was taken
+/// over from it: its last words may be missing.
+fn take_store(config: &Config, gateway: &Gateway) -> Option<Store> {
+    let path = config.store()?;
+    let options = tieline_store::Options { sync_interval: config.sync_interval, ..Default::default() };
+    let taken = Store::open(&path, options).and_then(|(store, opened)| {
+        note_opened(&path, &opened);
+        persist::rewrite(&store, gateway)?;
+        Ok(store)
+    });
+    taken.inspect_err(|error| tracing::error!("what is declared is not kept from here on: {error}")).ok()
 }
 
 fn note_opened(path: &Path, opened: &Opened) {

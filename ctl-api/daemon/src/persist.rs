@@ -13,65 +13,98 @@ use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 use tieline_rib::persist::Copy;
 use tieline_rib::{ControllerId, Key, Ports, Refusal, Rib, RouteDistinguisher};
-use tieline_store::{Changes, Record, Store};
+use tieline_store::{Changes, Record, Store, StoreError};
+
+use crate::gateway::Gateway;
 
 /// Routes that are brought back together.
 const TOGETHER: usize = 8192;
 
 /// Changes on their way to the store.
 #[derive(Debug, Default)]
-pub struct ToStore(Changes);
+pub struct ToStore {
+    changes: Changes,
+    /// They are everything that is declared.
+    whole: bool,
+}
 
 impl ToStore {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.changes.is_empty() && !self.whole
+    }
+
+    /// None yet, to be put in the place of whatever is stored.
+    pub fn everything() -> Self {
+        Self { changes: Changes::default(), whole: true }
+    }
+
+    /// Whether they are everything that is declared.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Writes them.
+    ///
+    /// # Errors
+    /// When the store does not take them; it is as it was.
+    pub fn write_to(mut self, store: &Store) -> Result<(), StoreError> {
+        if self.whole { store.replace_all(&mut self.changes) } else { store.write(&mut self.changes) }
     }
 
     /// What a controller is: its name, and what has to be known of it before it
     /// comes back.
     pub fn controller(&mut self, by: ControllerId, name: &str, terms: (u64, Duration, bool)) {
-        let (term, grace, lasting) = terms;
-        let hello = v1::ControllerHello {
-            controller: name.to_owned(),
-            term,
-            grace_seconds: Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
-            lasting,
-            ..Default::default()
-        };
-        self.0.put_controller(by.0, &hello.encode_to_vec());
+        self.changes.put_controller(by.0, &controller_value(name, terms));
     }
 
     /// A controller is forgotten.
     pub fn no_controller(&mut self, by: ControllerId) {
-        self.0.remove_controller(by.0);
+        self.changes.remove_controller(by.0);
     }
+}
+
+/// What is kept of a controller.
+pub fn controller_value(name: &str, (term, grace, lasting): (u64, Duration, bool)) -> Vec<u8> {
+    let hello = v1::ControllerHello {
+        controller: name.to_owned(),
+        term,
+        grace_seconds: Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
+        lasting,
+        ..Default::default()
+    };
+    hello.encode_to_vec()
+}
+
+/// What is kept of routes' attributes: the controller's number, and the rest.
+pub fn attributes_value(by: ControllerId, route: &v1::Route) -> Vec<u8> {
+    let mut bytes = by.0.to_be_bytes().to_vec();
+    bytes.extend(route.encode_to_vec());
+    bytes
 }
 
 impl Copy for ToStore {
     fn attributes(&mut self, number: u32, shared: Option<(ControllerId, v1::Route)>) {
         match shared {
             Some((by, route)) => {
-                let mut bytes = by.0.to_be_bytes().to_vec();
-                route.encode(&mut bytes).unwrap_or_default();
-                self.0.put_attributes(number, &bytes);
+                self.changes.put_attributes(number, &attributes_value(by, &route));
             }
-            None => self.0.remove_attributes(number),
+            None => self.changes.remove_attributes(number),
         }
     }
 
     fn path(&mut self, attributes: u32, _: RouteDistinguisher, prefix: IpNet) {
-        self.0.add_route(attributes, prefix, &[]);
+        self.changes.add_route(attributes, prefix, &[]);
     }
 
     fn no_path(&mut self, attributes: u32, _: RouteDistinguisher, prefix: IpNet) {
-        self.0.remove_route(attributes, prefix);
+        self.changes.remove_route(attributes, prefix);
     }
 
     fn label(&mut self, vrf: &str, label: Option<u32>) {
         match label {
-            Some(label) => self.0.put_label(vrf, label),
-            None => self.0.remove_label(vrf),
+            Some(label) => self.changes.put_label(vrf, label),
+            None => self.changes.remove_label(vrf),
         }
     }
 
@@ -80,42 +113,9 @@ impl Copy for ToStore {
         match object {
             Some(kind) => {
                 let object = v1::Object { kind: Some(kind) }.encode_to_vec();
-                self.0.put_declaration(by.0, &key, &object);
+                self.changes.put_declaration(by.0, &key, &object);
             }
-            None => self.0.remove_declaration(by.0, &key),
-        }
-    }
-}
-
-/// Writes to the store, and says when it cannot.
-#[derive(Debug)]
-pub struct Keeper {
-    store: Option<Store>,
-    failing: bool,
-}
-
-impl Keeper {
-    /// Writes to `store`; nothing is kept without one.
-    pub fn new(store: Option<Store>) -> Self {
-        Self { store, failing: false }
-    }
-
-    /// Writes changes. Forwarding goes on without a store, and so do
-    /// acknowledgements: what is not stored is lost only at the next start, when
-    /// controllers declare it again.
-    pub fn keep(&mut self, mut changes: ToStore) {
-        let Some(store) = self.store.as_ref().filter(|_| !changes.is_empty()) else { return };
-        match store.write(&mut changes.0) {
-            Ok(()) if self.failing => {
-                self.failing = false;
-                tracing::info!("the last state can be stored again");
-            }
-            Ok(()) => {}
-            Err(error) if self.failing => tracing::debug!("not stored: {error}"),
-            Err(error) => {
-                self.failing = true;
-                tracing::error!("forwarding goes on, but a restart would not bring all of it back: {error}");
-            }
+            None => self.changes.remove_declaration(by.0, &key),
         }
     }
 }
@@ -146,47 +146,51 @@ pub struct Restored {
     pub unopened: Vec<(ControllerId, v1::Port, String)>,
 }
 
-/// Brings everything back into an empty RIB.
-///
-/// # Errors
-/// A sentence that says which record cannot be; the RIB is then good for
-/// nothing.
-pub fn restore(
-    store: &Store,
-    rib: &mut Rib,
-    tables: &mut Tables,
-    ports: &mut dyn Ports,
-) -> Result<Restored, String> {
-    let mut restored = Restored::default();
-    let mut declarations: BTreeMap<(String, Vec<u8>), (ControllerId, Kind)> = BTreeMap::new();
-    let mut routes = Routes::default();
-    let mut names: BTreeMap<u16, String> = BTreeMap::new();
-    let mut is_declared = false;
-    let visit = &mut |record: Record<'_>| -> Result<(), String> {
-        let is_route = matches!(record, Record::Attributes { .. } | Record::Route { .. });
-        if is_route && !is_declared {
-            is_declared = true;
-            declare(std::mem::take(&mut declarations), rib, tables, ports, &mut restored)?;
+/// Brings everything back into an empty RIB, record by record.
+#[derive(Debug, Default)]
+pub struct Restoring {
+    restored: Restored,
+    /// By name of the controller: what is in force comes first.
+    declarations: BTreeMap<(String, Vec<u8>), (ControllerId, Kind)>,
+    routes: Routes,
+    names: BTreeMap<u16, String>,
+}
+
+impl Restoring {
+    /// Takes a record. Controllers come before what they declare, attributes
+    /// before their routes.
+    ///
+    /// # Errors
+    /// A sentence that says why there can be no such record; the RIB is then good
+    /// for nothing.
+    pub fn take(
+        &mut self,
+        record: Record<'_>,
+        rib: &mut Rib,
+        tables: &mut Tables,
+        ports: &mut dyn Ports,
+    ) -> Result<(), String> {
+        if matches!(record, Record::Attributes { .. }) && !self.declarations.is_empty() {
+            self.declare(rib, tables, ports)?;
         }
         match record {
             Record::Controller { number, value } => {
                 let hello = v1::ControllerHello::decode(value).map_err(|error| error.to_string())?;
                 let by = rib.restore_controller(number, &hello.controller).map_err(words)?;
-                restored.controllers.push(Remembered {
+                self.restored.controllers.push(Remembered {
                     by,
                     term: hello.term,
                     grace: Duration::from_secs(u64::from(hello.grace_seconds())),
                     lasting: hello.lasting,
                 });
-                names.insert(number, hello.controller);
+                self.names.insert(number, hello.controller);
             }
             Record::Declaration { controller, key, value } => {
                 let object = v1::Object::decode(value).map_err(|error| error.to_string())?;
                 let kind = object.kind.ok_or("an object without a kind")?;
-                let name = names.get(&controller).ok_or("a declaration of an unknown controller")?;
-                // By name of the controller: what is in force comes first.
+                let name = self.names.get(&controller).ok_or("a declaration of an unknown controller")?;
                 let place = (name.clone(), key.to_vec());
-                declarations.insert(place, (ControllerId(controller), kind));
+                self.declarations.insert(place, (ControllerId(controller), kind));
             }
             Record::Attributes { number, value } => {
                 let (by, route) = value.split_first_chunk().ok_or("attributes that are cut off")?;
@@ -195,26 +199,48 @@ pub fn restore(
                 rib.restore_attributes(number, by, route, tables).map_err(words)?;
             }
             Record::Route { attributes, prefix, .. } => {
-                restored.routes += 1;
-                routes.add(attributes, prefix, rib)?;
+                self.restored.routes += 1;
+                self.routes.add(attributes, prefix, rib)?;
             }
             Record::Label { vrf, label } => rib.restore_label(vrf, label).map_err(words)?,
             Record::Meta { .. } => {}
         }
         Ok(())
-    };
-    store.load(visit).map_err(|error| error.to_string())?;
-    if !is_declared {
-        declare(declarations, rib, tables, ports, &mut restored)?;
     }
-    routes.finish(rib)?;
-    rib.finish_restore(tables);
-    for controller in &restored.controllers {
-        if controller.lasting {
-            rib.refresh(controller.by);
+
+    fn declare(&mut self, rib: &mut Rib, tables: &mut Tables, ports: &mut dyn Ports) -> Result<(), String> {
+        declare(std::mem::take(&mut self.declarations), rib, tables, ports, &mut self.restored)
+    }
+
+    /// That was the last record.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn finish(
+        mut self,
+        rib: &mut Rib,
+        tables: &mut Tables,
+        ports: &mut dyn Ports,
+    ) -> Result<Restored, String> {
+        self.declare(rib, tables, ports)?;
+        self.routes.finish(rib)?;
+        rib.finish_restore(tables);
+        for controller in &self.restored.controllers {
+            if controller.lasting {
+                rib.refresh(controller.by);
+            }
         }
+        Ok(self.restored)
     }
-    Ok(restored)
+}
+
+/// Writes all that a gateway has declared into a store, in the place of whatever
+/// is there.
+///
+/// # Errors
+/// When the store does not take it; it is as it was.
+pub fn rewrite(store: &Store, gateway: &Gateway) -> Result<(), StoreError> {
+    gateway.everything().write_to(store)
 }
 
 fn declare(

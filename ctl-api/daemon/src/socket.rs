@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
+use crate::upgrade::socket::put_in_place;
+
 /// Clients that wait to be let in.
 const BACKLOG: i32 = 1024;
 
@@ -82,6 +84,22 @@ impl ControlSocket {
         let prepare = || {
             std::os::unix::fs::chown(path, None, permissions.group)?;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(permissions.mode))?;
+            listener.set_nonblocking(true)?;
+            identify(path)
+        };
+        let file = prepare().map_err(refused("prepared"))?;
+        Ok(Self { path: path.into(), listener, file })
+    }
+
+    /// Binds `path` with these permissions in the place of the daemon that
+    /// serves it now, which keeps the clients that it has.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn replace(path: &Path, permissions: Permissions) -> Result<Self, SocketError> {
+        let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
+        let listener = put_in_place(path, permissions).map_err(refused("taken over"))?;
+        let prepare = || {
             listener.set_nonblocking(true)?;
             identify(path)
         };

@@ -48,15 +48,22 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(finished.stdout)
 }
 
-/// The path of a binary of this workspace, beside the test that runs.
+/// The path of a binary of this workspace: in the directory that
+/// `TIELINE_BINARIES` names, or beside the test that runs.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe().context("cannot tell where this test's own binary is")?;
-    let profile = test.parent().and_then(Path::parent).context("this test's own binary is in no profile")?;
-    let path = profile.join(name);
+    let directory = match std::env::var_os("TIELINE_BINARIES") {
+        Some(directory) => PathBuf::from(directory),
+        None => {
+            let test = std::env::current_exe().context("cannot tell where this test's own binary is")?;
+            let profile = test.parent().and_then(Path::parent);
+            profile.context("this test's own binary is in no profile")?.to_owned()
+        }
+    };
+    let path = directory.join(name);
     if !path.is_file() {
         bail!(
-            "{} does not exist. Build it first, with the profile of this test: \
-             cargo build --workspace --bins (and --release if the test was)",
+            "{} does not exist. Build it first (cargo build --workspace --bins), \
+             or name the directory of the binaries in TIELINE_BINARIES",
             path.display()
         );
     }

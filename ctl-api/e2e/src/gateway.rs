@@ -57,6 +57,7 @@ pub struct Gateway {
     process: Background,
     socket: PathBuf,
     log: PathBuf,
+    toml: PathBuf,
 }
 
 impl Gateway {
@@ -68,7 +69,41 @@ impl Gateway {
             .with_context(|| format!("cannot write {}", toml.display()))?;
         let mut command = namespace.command(binary("tieline")?);
         command.arg("--config").arg(&toml);
-        Self::start_command(namespace, &mut command, socket, log)
+        let mut gateway = Self::start_command(namespace, &mut command, socket, log)?;
+        gateway.toml = toml;
+        Ok(gateway)
+    }
+
+    /// Ends the daemon as a power cut does, and starts it again with what it has
+    /// kept. Nobody programs it.
+    pub fn crash_and_start(&mut self) -> Result<()> {
+        self.process.stop("KILL", Duration::from_secs(5))?;
+        let mut command = self.namespace.command(binary("tieline")?);
+        command.arg("--config").arg(&self.toml);
+        let log = self.log.with_extension(format!("{}.log", self.process.pid()));
+        let stderr = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let mut new = Background::start(&mut command, Stdio::from(stderr))?;
+        new.wait_for("tieline ready", START_LIMIT)?;
+        (self.process, self.log) = (new, log);
+        Ok(())
+    }
+
+    /// Starts another daemon that takes over from this one, which must end in
+    /// order. Returns what the new one says of how long nobody forwarded.
+    pub fn take_over(&mut self) -> Result<String> {
+        let mut command = self.namespace.command(binary("tieline")?);
+        command.arg("--config").arg(&self.toml).arg("--take-over");
+        let log = self.log.with_extension(format!("{}.log", self.process.pid()));
+        let stderr = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let mut new = Background::start(&mut command, Stdio::from(stderr))?;
+        new.wait_for("tieline ready", START_LIMIT)?;
+        let status = self.process.wait(Duration::from_secs(5))?;
+        ensure!(status.success(), "the daemon that was taken over from ended with {status}");
+        self.process = new;
+        self.log = log;
+        let said = fs::read_to_string(&self.log)?;
+        let line = said.lines().find(|line| line.contains("after a standstill"));
+        Ok(line.context("the new daemon does not say how long nobody forwarded")?.to_owned())
     }
 
     /// Starts a daemon without any configuration file.
@@ -89,8 +124,14 @@ impl Gateway {
         let started = Instant::now();
         let stderr = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let process = Background::start(command, Stdio::from(stderr))?;
-        let mut gateway =
-            Self { namespace: namespace.clone(), ready_after: Duration::ZERO, process, socket, log };
+        let mut gateway = Self {
+            namespace: namespace.clone(),
+            ready_after: Duration::ZERO,
+            process,
+            socket,
+            log,
+            toml: PathBuf::new(),
+        };
         gateway.process.wait_for("tieline ready", START_LIMIT)?;
         gateway.ready_after = started.elapsed();
         Ok(gateway)

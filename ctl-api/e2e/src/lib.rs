@@ -13,11 +13,12 @@
 //! - [`command`]: running programs
 //!
 //! They need root. Without it they print that they are skipped. The binaries
-//! must have been built before, by the same profile:
+//! must have been built before. `TIELINE_BINARIES` says where they are; without
+//! it the tests take those of their own profile:
 //!
 //! ```text
-//! cargo build --release --workspace --bins
-//! cargo test --release -p tieline-e2e -- --test-threads=1 --nocapture
+//! cargo build --release -p tieline-daemon -p tlctl -p tieline-e2e --bins
+//! TIELINE_BINARIES=$PWD/target/release cargo test -p tieline-e2e -- --test-threads=1 --nocapture
 //! ```
 
 pub mod capture;

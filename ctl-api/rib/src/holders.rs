@@ -215,8 +215,9 @@ impl Rib {
                     let kind = (**kind).clone();
                     match self.put(kind.clone(), tables, ports) {
                         Ok((_, changed)) => (Some(kind), changed),
-                        Err(_) => {
+                        Err(refusal) => {
                             // It contradicts what was declared meanwhile.
+                            self.journal.dropped(next.by, key.clone(), refusal.to_string());
                             self.holders.remove(key, next.by);
                             self.controllers.count_gone(next.by, next.mark);
                             self.journal.declaration(next.by, key.clone());

@@ -1,7 +1,7 @@
 //! What has changed since it was last asked: for whoever keeps a copy.
 //!
-//! Entries are numbers and keys only. Whoever reads them looks up what is
-//! declared now, so that the last state counts, whatever led to it.
+//! Entries are numbers and keys. Whoever reads them looks up what is declared
+//! now, so that the last state counts, whatever led to it.
 
 use ipnet::IpNet;
 
@@ -23,6 +23,8 @@ pub(crate) enum Entry {
     NoPath(AttributesId, RouteDistinguisher, IpNet),
     /// A controller declares an object, declares it otherwise, or no more.
     Declaration(ControllerId, Key),
+    /// A declaration that waited came first, and was refused.
+    Dropped(ControllerId, Key, String),
     /// A VRF has an allocated label now, or no more.
     Label(Name),
 }
@@ -65,6 +67,10 @@ impl Journal {
 
     pub fn declaration(&mut self, by: ControllerId, key: Key) {
         self.push(Entry::Declaration(by, key));
+    }
+
+    pub fn dropped(&mut self, by: ControllerId, key: Key, why: String) {
+        self.push(Entry::Dropped(by, key, why));
     }
 
     pub fn label(&mut self, vrf: Name) {

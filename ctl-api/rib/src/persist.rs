@@ -33,6 +33,9 @@ pub trait Copy {
     fn declaration(&mut self, by: ControllerId, key: &Key, object: Option<Kind>);
     /// The label that a VRF was given, or `None`.
     fn label(&mut self, vrf: &str, label: Option<u32>);
+    /// A controller's declaration waited behind another, came first and was
+    /// refused; it is not held any more.
+    fn dropped(&mut self, _controller: &str, _key: &Key, _why: &str) {}
     /// Whether it wants to know what is declared, and not only that it is
     /// different.
     fn wants_declarations(&self) -> bool {
@@ -59,6 +62,7 @@ impl Rib {
                     Entry::Label(vrf) => {
                         copy.label(vrf.as_str(), self.labels.of(vrf.as_str()).map(|label| label.value()));
                     }
+                    Entry::Dropped(by, key, why) => copy.dropped(self.controllers.name(*by), key, why),
                     Entry::Declaration(by, key) => {
                         let object = if says { self.declaration(*by, key) } else { None };
                         copy.declaration(*by, key, object);

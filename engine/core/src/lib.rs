@@ -15,6 +15,7 @@
 //! - [`local`]: what the engine says itself: ARP, ND, rate limits
 //! - [`io`]: where packets come from and go to
 //! - [`stats`]: what is counted
+//! - [`transfer`]: live state on its way to another process
 //! - [`testbed`]: an engine in the hand, for tests, fuzzers and benchmarks
 //! - [`cycles`]: the processor's clock
 //! - [`types`], [`drop_reason`]: the vocabulary
@@ -35,6 +36,7 @@ pub mod stats;
 pub mod tables;
 #[cfg(not(loom))]
 pub mod testbed;
+pub mod transfer;
 pub mod types;
 #[cfg(not(loom))]
 pub mod worker;

@@ -23,6 +23,9 @@ use tieline_engine::packet::ip::{decrement_ttl, ecn_decapsulate};
 use tieline_engine::packet::meta::{PacketFlags, PacketMeta};
 use tieline_engine::packet::mss::clamp_mss;
 use tieline_engine::packet::parse::{check_addresses, icmp_type_code, parse_ethernet, parse_ip, tcp_flags};
+use tieline_engine::session::tick::Tick;
+use tieline_engine::session::{SessionLimits, SessionTable};
+use tieline_engine::transfer::stream::{Chunk, ChunkWriter, Reader};
 use tieline_engine::types::{InterfaceId, MacAddr};
 
 static POOL: LazyLock<MemoryPool> = LazyLock::new(|| MemoryPool::new(4));
@@ -174,6 +177,36 @@ pub fn mss(data: &[u8]) {
     }
 }
 
+/// Chunks of live state from another process: what is read can be written
+/// again, and goes into a table.
+pub fn transfer(data: &[u8]) {
+    let mut table = SessionTable::new(SessionLimits { capacity: 64, ..SessionLimits::with_seed(1) });
+    let mut reader = Reader::new(data);
+    // An empty chunk takes 16 bytes, so this ends.
+    while let Ok(chunk) = reader.next_chunk() {
+        let Chunk::Sessions(records) = chunk else {
+            if let Chunk::Neighbours(records) = chunk {
+                records.flatten().for_each(|neighbour| assert!(neighbour.mac.is_unicast()));
+            }
+            continue;
+        };
+        for record in records.flatten() {
+            let mut writer = ChunkWriter::sessions();
+            writer.put(&record);
+            let mut reader = Reader::new(writer.finish());
+            let Ok(Chunk::Sessions(again)) = reader.next_chunk() else { panic!("our own chunk") };
+            assert!(again.flatten().eq([record]));
+            let taken = table.restore(&record, 48, Tick(7)).is_ok();
+            for key in record.keys() {
+                assert_eq!(table.lookup(&key, table.hash(&key)).is_some(), taken);
+            }
+        }
+        assert!(table.len() <= table.capacity());
+    }
+    table.expire(Tick(7 + Tick::MAX_SPAN), usize::MAX);
+    assert!(table.is_empty(), "no timeout is longer");
+}
+
 #[cfg(test)]
 mod tests {
     use tieline_engine::packet::parse::parse_ethernet;
@@ -187,6 +220,8 @@ mod tests {
                 "icmp" => super::icmp(&seed.bytes),
                 "arp_nd" => super::arp_nd(&seed.bytes),
                 "mss" => super::mss(&seed.bytes),
+                "pipeline" => super::pipeline::pipeline(&seed.bytes),
+                "transfer" => super::transfer(&seed.bytes),
                 other => panic!("no target {other}"),
             }
             if seed.target == "ethernet_ip" {

@@ -8,8 +8,10 @@ use tieline_engine::local::nd::{
     ND_LENGTH, NeighbourSolicitation, solicited_node, write_advertisement, write_solicitation,
 };
 use tieline_engine::packet::encap::{EncapHeader, EncapOptions};
-use tieline_engine::packet::flow_key::Family;
-use tieline_engine::types::{Label, MacAddr, Vni};
+use tieline_engine::packet::flow_key::{Family, FlowKey};
+use tieline_engine::session::State;
+use tieline_engine::transfer::{ChunkWriter, Names, NeighbourRecord, SessionRecord, stream};
+use tieline_engine::types::{InterfaceId, Label, MacAddr, Vni, VrfId};
 
 /// One input for one target.
 pub struct Seed {
@@ -45,7 +47,45 @@ pub fn all() -> Vec<Seed> {
     for (name, bytes) in nd_packets() {
         add("arp_nd", name, bytes);
     }
+    add("transfer", "stream", live_state());
     seeds
+}
+
+/// A stream of live state with a chunk of each kind.
+fn live_state() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut sink = |chunk: &[u8]| {
+        bytes.extend_from_slice(chunk);
+        Ok(())
+    };
+    let (vrf, interface) = (VrfId(1), InterfaceId(2));
+    let names = Names { vrfs: vec![(vrf, "red".into())], interfaces: vec![(interface, "web".into())] };
+    let neighbour = NeighbourRecord { interface, address: Ipv6Addr::LOCALHOST.into(), mac: MAC };
+    let mut chunk = ChunkWriter::sessions();
+    for (protocol, family, state) in [
+        (6, Family::V4, State::TcpEstablished),
+        (17, Family::V6, State::UdpReplied),
+        (1, Family::V4, State::IcmpUnanswered),
+        (47, Family::V4, State::OtherReplied),
+    ] {
+        let key = FlowKey { protocol, family, vrf, source_port: 4000, destination_port: 80, ..FlowKey::ZERO };
+        chunk.put(&SessionRecord {
+            key,
+            reply_vrf: vrf,
+            ingress: [interface, InterfaceId::NONE],
+            state,
+            age: 160,
+            idle: [16, 32],
+            packets: [300, 2],
+            bytes: [70_000, 120],
+        });
+    }
+    stream::write_names(&names, &mut sink)
+        .and_then(|()| sink(chunk.finish()))
+        .and_then(|()| stream::write_neighbours([neighbour], &mut sink))
+        .and_then(|()| stream::write_end(&mut sink))
+        .expect("memory takes everything");
+    bytes
 }
 
 fn ethernet(packet: &[u8]) -> Vec<u8> {

@@ -2,10 +2,13 @@
 
 mod api;
 mod certificates;
+mod clock;
+mod full_disk;
 mod life;
 mod restart;
 mod security;
 mod sessions;
 mod support;
+mod take_over;
 mod watching;
 mod wire;

@@ -81,7 +81,19 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it is ready.
     pub fn start(place: &Place) -> Self {
-        let mut child = place.command().stderr(Stdio::inherit()).spawn().expect("the binary starts");
+        Self::start_with(place, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(place: &Place, arguments: &[&str]) -> Self {
+        let mut command = place.command();
+        command.args(arguments).stderr(Stdio::inherit());
+        Self::start_command(command, place)
+    }
+
+    /// The same with a command line of the test's own.
+    pub fn start_command(mut command: Command, place: &Place) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
         let mut line = String::new();
         let out = child.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut line).expect("a line");
@@ -97,6 +109,12 @@ impl Daemon {
     pub async fn channel(&self) -> Channel {
         let uri = format!("unix:{}", self.socket.display());
         Endpoint::from_shared(uri).expect("a URI").connect().await.expect("the daemon listens")
+    }
+
+    /// Whether somebody listens at its socket.
+    pub async fn answers(&self) -> bool {
+        let uri = format!("unix:{}", self.socket.display());
+        Endpoint::from_shared(uri).expect("a URI").connect().await.is_ok()
     }
 
     pub async fn control(&self) -> ControlClient<Channel> {
@@ -152,6 +170,10 @@ impl Daemon {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success());
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
     }
 
     pub fn kill(mut self) {

@@ -146,9 +146,15 @@ struct Memory {
     paths: BTreeMap<(u32, IpNet), ()>,
     labels: BTreeMap<String, u32>,
     declarations: BTreeMap<(ControllerId, String), Kind>,
+    /// What was refused when it came first.
+    dropped: Vec<String>,
 }
 
 impl Copy for Memory {
+    fn dropped(&mut self, controller: &str, key: &Key, why: &str) {
+        self.dropped.push(format!("{controller} {key}: {why}"));
+    }
+
     fn attributes(&mut self, number: u32, shared: Option<(ControllerId, v1::Route)>) {
         match shared {
             Some(shared) => self.attributes.insert(number, shared),
@@ -219,7 +225,7 @@ proptest! {
         let result = meaning::without_objects(meaning::of(&world));
 
         // The changes written one after the other are what is there.
-        let mut whole = Memory::default();
+        let mut whole = Memory { dropped: copy.dropped.clone(), ..Memory::default() };
         world.rib.write_all(&mut whole);
         prop_assert_eq!(&whole, &copy);
         for (number, _) in world.rib.attributes.iter_from(AttributesId(0)) {
@@ -304,6 +310,10 @@ fn what_waits_behind_is_checked_when_it_comes_first() {
     // The label that it wanted has gone to another.
     assert!(world.rib.get(&key_of(&labelled("red", 0)), "").is_none());
     assert_eq!(world.rib.held(ids[1]), 1);
+    let mut copy = Memory::default();
+    world.rib.write_changes(&mut [&mut copy]);
+    let [said] = copy.dropped.as_slice() else { panic!("not said once: {:?}", copy.dropped) };
+    assert!(said.starts_with("b VRF red: ") && said.contains("label 200"), "{said}");
     invariants::check(&world);
 }
 

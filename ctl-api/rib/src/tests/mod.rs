@@ -1,5 +1,6 @@
 //! Behaviour of the RIB as a whole.
 
+mod bytes;
 mod controllers;
 mod history;
 mod invariants;

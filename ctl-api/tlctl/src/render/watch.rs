@@ -38,6 +38,9 @@ fn event(event: &Event) -> String {
         EventKind::ControllerUp => "controller up",
         EventKind::ControllerDown => "controller down",
         EventKind::StaleWithdrawn => "stale withdrawn",
+        EventKind::StoreIncomplete => "store incomplete",
+        EventKind::StoreComplete => "store complete",
+        EventKind::DeclarationDropped => "declaration dropped",
     };
     let subject = if event.subject.is_empty() { String::new() } else { format!(" {}", event.subject) };
     let message = if event.message.is_empty() { String::new() } else { format!(": {}", event.message) };

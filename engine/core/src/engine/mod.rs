@@ -6,10 +6,12 @@
 //!
 //! - [`ports`]: attaching and detaching ports while packets flow
 //! - [`totals`]: what is counted of interfaces and VRFs
+//! - [`transfer`]: live state to and from another process
 //! - [`view`]: what the engine tells about itself
 
 pub mod ports;
 pub mod totals;
+pub mod transfer;
 pub mod view;
 
 use std::any::Any;
@@ -43,6 +45,9 @@ use totals::Starts;
 
 /// Commands that can wait for one worker.
 const COMMAND_DEPTH: usize = 64;
+/// How often a thread that waits for workers gives way before it sleeps: a
+/// worker that is awake needs less time than any sleep takes.
+const QUICK_LOOKS: u32 = 100;
 /// How often threads that wait for workers look again.
 const POLL_INTERVAL: Duration = Duration::from_micros(20);
 
@@ -290,12 +295,18 @@ impl<I: Io> Engine<I> {
     /// whether that came true in time.
     pub fn wait_programmed(&self, version: u64, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
+        let mut looks = 0;
         while self.programmed() < version {
             if Instant::now() >= deadline {
                 return false;
             }
-            self.wake_workers();
-            std::thread::sleep(POLL_INTERVAL);
+            looks += 1;
+            if looks <= QUICK_LOOKS {
+                std::thread::yield_now();
+            } else {
+                self.wake_workers();
+                std::thread::sleep(POLL_INTERVAL);
+            }
         }
         true
     }

@@ -111,7 +111,7 @@ fn release_early<I: Io>(cx: &mut Context<'_, I>, first: &PacketMeta) {
 
 /// The worker that a hash belongs to.
 #[inline]
-pub(super) fn worker_of(flow_hash: u32, workers: usize) -> WorkerId {
+pub(crate) fn worker_of(flow_hash: u32, workers: usize) -> WorkerId {
     WorkerId(((u64::from(flow_hash) * workers as u64) >> 32) as u16)
 }
 

@@ -145,6 +145,14 @@ impl Flow {
         Self { key, next_hop, generation, last_seen: now, packets_low: 0, bytes_low: 0, high: 0 }
     }
 
+    /// A flow that has counted before, and for which nothing is decided.
+    pub(super) fn restored(key: FlowKey, packets: u64, bytes: u64, last_seen: Tick) -> Self {
+        let packets_high = (packets >> 32) as u32 & ((1 << PACKETS_HIGH) - 1);
+        let high = ((bytes >> 32) as u32) << PACKETS_HIGH | packets_high;
+        let (packets_low, bytes_low) = (packets as u32, bytes as u32);
+        Self { packets_low, bytes_low, high, ..Self::new(key, None, last_seen) }
+    }
+
     /// Addresses and ports of the packets in this direction.
     #[inline]
     pub fn key(&self) -> &FlowKey {

@@ -29,6 +29,7 @@ pub use entry::{Decision, Direction, Flow, NewSession, Session, SessionRef};
 pub use fragments::{FragmentLimits, FragmentTable};
 pub use hash::KeyHash;
 pub use state::State;
+pub use table::restore::NotRestored;
 pub use table::{SessionLimits, SessionTable, Settled, Verdict};
 pub use tick::Tick;
 pub use timeouts::Timeouts;

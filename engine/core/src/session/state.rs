@@ -67,6 +67,22 @@ impl State {
     /// How many states there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// The state with this number, if there is one.
+    pub fn from_number(number: u8) -> Option<State> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Whether a session of this IP protocol can be in this state.
+    pub fn is_of(self, protocol: u8) -> bool {
+        use State::{IcmpAnswered, IcmpUnanswered, OtherReplied, OtherUnreplied, UdpReplied, UdpUnreplied};
+        match protocol {
+            protocol::UDP | protocol::UDP_LITE => matches!(self, UdpUnreplied | UdpReplied),
+            protocol::ICMP | protocol::ICMPV6 => matches!(self, IcmpUnanswered | IcmpAnswered),
+            protocol::TCP => (self as u8) < UdpUnreplied as u8,
+            _ => matches!(self, OtherUnreplied | OtherReplied),
+        }
+    }
+
     /// Whether packets in this direction leave the state as it is, TCP
     /// segments with SYN, FIN or RST aside.
     pub fn is_settled(self, direction: Direction) -> bool {

@@ -14,6 +14,8 @@
 //! All memory is reserved at the start and none of it is used before it is
 //! needed: places are handed out in order, and again once they are free.
 
+pub mod restore;
+
 use crate::DropReason;
 use crate::huge_pages;
 use crate::packet::flow_key::FlowKey;

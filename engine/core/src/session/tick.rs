@@ -39,6 +39,13 @@ impl Tick {
         Tick(self.0.wrapping_add(ticks))
     }
 
+    /// The tick that was `ticks` earlier.
+    #[inline]
+    #[must_use]
+    pub fn before(self, ticks: u32) -> Tick {
+        Tick(self.0.wrapping_sub(ticks))
+    }
+
     /// Ticks from `earlier` to `self`, or 0 if `earlier` is in fact later.
     #[inline]
     pub fn since(self, earlier: Tick) -> u32 {
@@ -76,6 +83,7 @@ mod tests {
             prop_assert_eq!(early.has_reached(late), ahead == 0);
             prop_assert_eq!(late.since(early), ahead);
             prop_assert_eq!(early.since(late), 0);
+            prop_assert_eq!(late.before(ahead), early);
         }
     }
 }

@@ -16,18 +16,23 @@ use crate::engine::ports::PortQueues;
 use crate::io::Io;
 use crate::io::memory::{MemoryBuf, MemoryIo, MemoryPool, MemoryWire};
 use crate::local::rate_limit::RateLimits;
+use crate::packet::flow_hash::flow_hash;
 use crate::pipeline::handover::HandoverRings;
 use crate::pipeline::outbox::{Learned, NeighbourRings, Unresolved};
+use crate::pipeline::owner::worker_of;
 use crate::session::fragments::{FragmentLimits, FragmentTable};
 use crate::session::table::{SessionLimits, SessionTable};
 use crate::session::tick::Tick;
 use crate::session::timeouts::Timeouts;
 use crate::stats::{Balance, Counters};
 use crate::tables::Tables;
+use crate::transfer::SessionRecord;
+use crate::transfer::stream::{self, Chunk, Reader};
 use crate::types::{PortId, WorkerId};
 use crate::worker::command::{AddPort, Command, Done};
 use crate::worker::idle::IdlePolicy;
 use crate::worker::mailbox::{self, mailbox};
+use crate::worker::transfer::{SessionExport, SessionImport, Taken};
 use crate::worker::{Worker, WorkerParts};
 
 /// Packets that fit on a wire or into a ring.
@@ -149,6 +154,53 @@ impl Testbed {
     /// The tables as they were last changed.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Copies all sessions, as for another process.
+    pub fn export_sessions(&mut self) -> Vec<SessionRecord> {
+        let mut bytes = Vec::new();
+        for at in 0..self.commands.len() {
+            let mut export = Box::new(SessionExport::new(None));
+            loop {
+                let (done, receiver) = Done::new();
+                self.command(at, Command::ExportSessions(export, done));
+                export = receiver.try_recv().expect("the worker has nothing else to do");
+                bytes.extend_from_slice(export.chunk().unwrap_or_default());
+                if !export.go_on() {
+                    break;
+                }
+            }
+        }
+        stream::write_end(&mut |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        })
+        .expect("memory takes everything");
+        let (mut reader, mut sessions) = (Reader::new(&bytes[..]), Vec::new());
+        while let Chunk::Sessions(records) = reader.next_chunk().expect("our own stream") {
+            sessions.extend(records.map(|record| record.expect("our own stream")));
+        }
+        sessions
+    }
+
+    /// Takes sessions of another process, each by the worker that owns it.
+    pub fn import_sessions(&mut self, sessions: &[SessionRecord]) -> Taken {
+        let mut taken = Taken::default();
+        for session in sessions {
+            let owner = worker_of(flow_hash(&session.key), self.workers.len());
+            let mut import = Box::new(SessionImport::new(1));
+            import.push(*session);
+            let (done, receiver) = Done::new();
+            self.command(owner.index(), Command::ImportSessions(import, done));
+            taken.add(receiver.try_recv().expect("the worker has nothing else to do").finish());
+        }
+        taken
+    }
+
+    /// Gives a worker a command and lets it work.
+    fn command(&mut self, at: usize, command: Command<MemoryIo>) {
+        assert!(self.commands[at].push(command).is_ok(), "the command queue holds {DEPTH}");
+        self.run();
     }
 
     /// Puts a frame on a wire. Returns whether there was a buffer and room.

@@ -8,6 +8,7 @@ use crate::packet::flow_key::FlowKey;
 use crate::session::tick::Tick;
 use crate::session::{Direction, Session, SessionTable, State};
 use crate::types::{PortId, VrfId, WorkerId};
+use crate::worker::transfer::{SessionExport, SessionImport};
 
 /// Tells the control side that a command was carried out.
 #[derive(Debug)]
@@ -47,6 +48,11 @@ pub enum Command<I: Io> {
     },
     /// Copy sessions.
     DumpSessions(Box<SessionDump>),
+    /// Copy sessions into a chunk for another process. One at a time: an
+    /// earlier one that is not done comes back as it is.
+    ExportSessions(Box<SessionExport>, Done<Box<SessionExport>>),
+    /// Take sessions of another process. One at a time, likewise.
+    ImportSessions(Box<SessionImport>, Done<Box<SessionImport>>),
     /// End the thread.
     Stop,
 }

@@ -7,11 +7,13 @@
 //!
 //! - [`mailbox`]: how new tables reach it
 //! - [`command`]: what the control side asks of it
+//! - [`transfer`]: sessions that leave for another process, or come from one
 //! - [`idle`]: what it does when there is nothing to do
 
 pub mod command;
 pub mod idle;
 pub mod mailbox;
+pub mod transfer;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,13 +38,15 @@ use crate::stats::Counters;
 use crate::stats::stages::Stage;
 use crate::tables::Tables;
 use crate::types::{PortId, VrfId, WorkerId};
-use command::{Command, SessionDump};
+use command::{Command, Done, SessionDump};
 use idle::{Idle, IdlePolicy};
+use transfer::{SessionExport, SessionImport};
 
 /// Sessions that are looked at for expiry in one turn: more than a burst can
 /// begin, or a table under attack would fill with sessions that are over.
 const EXPIRE_BUDGET: usize = 2 * BURST;
-/// Sessions that are copied for a dump in one turn.
+/// Sessions that are copied for a dump, or to or from another process, in one
+/// turn.
 const DUMP_BUDGET: usize = 256;
 /// How often gauges are written, in ticks.
 const GAUGE_INTERVAL: u32 = Tick::PER_SECOND / 4;
@@ -98,6 +102,8 @@ pub struct Worker<I: Io> {
     counters: Arc<Counters>,
     idle: Idle,
     dump: Option<Box<SessionDump>>,
+    export: Option<(Box<SessionExport>, Done<Box<SessionExport>>)>,
+    import: Option<(Box<SessionImport>, Done<Box<SessionImport>>)>,
     gauges_written: Tick,
     stopping: bool,
 }
@@ -128,6 +134,8 @@ impl<I: Io> Worker<I> {
             counters: parts.counters,
             idle: Idle::new(parts.idle),
             dump: None,
+            export: None,
+            import: None,
             gauges_written: Tick(0),
             stopping: false,
         }
@@ -162,6 +170,7 @@ impl<I: Io> Worker<I> {
         self.out.flush_handovers();
         self.out.flush(&self.counters);
         busy |= self.dump.is_some() || self.out.is_handing_over();
+        busy |= self.export.is_some() || self.import.is_some();
         self.keep_house(now);
         self.counters.loops.add(1);
         self.counters.busy_loops.add(u64::from(busy));
@@ -248,9 +257,26 @@ impl<I: Io> Worker<I> {
         {
             dump.finish();
         }
+        self.transfer(now);
         if now.since(self.gauges_written) >= GAUGE_INTERVAL {
             self.gauges_written = now;
             self.write_gauges();
+        }
+    }
+
+    /// Goes on with what leaves for another process, or comes from one.
+    fn transfer(&mut self, now: Tick) {
+        if let Some((export, _)) = &mut self.export
+            && export.fill(&self.sessions, now, DUMP_BUDGET)
+            && let Some((export, done)) = self.export.take()
+        {
+            done.signal(export);
+        }
+        if let Some((import, _)) = &mut self.import
+            && import.work_off(&mut self.sessions, self.tables.current(), now, DUMP_BUDGET)
+            && let Some((import, done)) = self.import.take()
+        {
+            done.signal(import);
         }
     }
 
@@ -293,6 +319,16 @@ impl<I: Io> Worker<I> {
                 // One at a time: the newer one ends at once, with nothing.
                 Some(_) => dump.finish(),
             },
+            Command::ExportSessions(export, done) => {
+                if let Some((earlier, done)) = self.export.replace((export, done)) {
+                    done.signal(earlier);
+                }
+            }
+            Command::ImportSessions(import, done) => {
+                if let Some((earlier, done)) = self.import.replace((import, done)) {
+                    done.signal(earlier);
+                }
+            }
             Command::Stop => self.stopping = true,
         }
         true

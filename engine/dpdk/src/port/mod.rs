@@ -129,6 +129,19 @@ impl Port {
         self.mac
     }
 
+    /// Gives the device another MAC. Returns whether it takes one.
+    pub fn set_mac(&mut self, mac: MacAddr) -> bool {
+        let mut address = sys::rte_ether_addr { addr_bytes: mac.0 };
+        // SAFETY: the port runs as long as `self.running` lives, and the
+        // address is read during the call.
+        let taken =
+            unsafe { sys::rte_eth_dev_default_mac_addr_set(self.running.id(), &raw mut address) } == 0;
+        if taken {
+            self.mac = mac;
+        }
+        taken
+    }
+
     /// Largest IP packet, bytes.
     pub fn mtu(&self) -> u16 {
         self.mtu

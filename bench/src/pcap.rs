@@ -19,6 +19,9 @@ const LINK_ETHERNET: u32 = 1;
 const SNAP_LENGTH: u32 = 65_535;
 
 /// Writes frames to a new file.
+///
+/// # Errors
+/// When it cannot be written.
 pub fn write(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<()> {
     let cannot = || format!("cannot write {}: is there room?", path.display());
     let mut file = BufWriter::new(File::create(path).with_context(cannot)?);
@@ -37,6 +40,9 @@ pub fn write(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<()> {
 }
 
 /// Reads the frames of a file; a last one that was cut off is left out.
+///
+/// # Errors
+/// When there is no such file, or it is no capture.
 pub fn read(path: &Path) -> Result<Vec<Vec<u8>>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let word = |at: usize| -> Option<usize> {

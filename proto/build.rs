@@ -1,4 +1,5 @@
-//! Generates the messages, the clients and the servers from `tieline/v1`.
+//! Generates the messages, the clients and the servers from `tieline/v1` and
+//! `tieline/federation/v1`.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -6,8 +7,10 @@ use std::path::PathBuf;
 const FILES: [&str; 3] =
     ["tieline/v1/objects.proto", "tieline/v1/control.proto", "tieline/v1/operations.proto"];
 
+const FEDERATION_FILES: [&str; 1] = ["tieline/federation/v1/intent.proto"];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    for file in FILES {
+    for file in FILES.iter().chain(&FEDERATION_FILES) {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
@@ -21,5 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         &FILES,
         &["."],
     )?;
+    // Apart: what a gateway's API is must not depend on the controllers'.
+    let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("federation_descriptors.bin");
+    tonic_prost_build::configure()
+        .file_descriptor_set_path(&descriptors)
+        .compile_protos(&FEDERATION_FILES, &["."])?;
     Ok(())
 }

@@ -1,15 +1,30 @@
-//! The control API of Tieline, generated from `proto/tieline/v1`.
+//! The APIs of Tieline, generated from `proto/tieline`.
 //!
-//! [`v1`] holds the messages, and for each service a client and a server.
-//! Messages reflect (through `prost-reflect`), so that JSON and YAML in the
+//! [`v1`] is the gateways' control API, [`federation`] the controllers' own.
+//! They hold the messages, and for each service a client and a server. Messages
+//! of [`v1`] reflect (through `prost-reflect`), so that JSON and YAML in the
 //! canonical mapping can be read and written without a second set of types.
 
-/// The encoded descriptors of all files, for reflection.
+/// The encoded descriptors of all files of `tieline.v1`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The encoded descriptors of all files of `tieline.federation.v1`.
+pub const FEDERATION_DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/federation_descriptors.bin"));
 
 /// Package `tieline.v1`.
 #[allow(missing_docs, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 #[allow(clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("tieline.v1");
+}
+
+/// Packages `tieline.federation`.
+pub mod federation {
+    /// Package `tieline.federation.v1`.
+    #[allow(missing_docs, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+    #[allow(clippy::all, clippy::pedantic)]
+    pub mod v1 {
+        tonic::include_proto!("tieline.federation.v1");
+    }
 }

@@ -1,0 +1,91 @@
+//! Types that are written as one text: how they are read, written and
+//! described in a schema.
+//!
+//! Each has a format, by which the check of a file knows how to read its texts
+//! ([`check_format`]), so that every wrong text of a file is found, not only
+//! the first.
+
+use std::str::FromStr;
+
+/// Makes a type with `FromStr` and `Display` readable and writable as a text,
+/// and describes it: format, description, an example.
+macro_rules! text_type {
+    ($type:ty, $format:literal, $description:literal, $example:literal) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl schemars::JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $format.into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "type": "string",
+                    "format": $format,
+                    "description": $description,
+                    "examples": [$example],
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use text_type;
+
+use crate::intent::addresses::{InterfaceAddress, Mac, Prefix};
+use crate::intent::names::{LabelKey, LabelValue, Name, PortName, Reference};
+use crate::intent::traffic::{PortRange, Protocol};
+use crate::numbers::{Asn, RouteDistinguisher, RouteTarget};
+
+/// Whether a text is of a format; none when the format is not one of ours.
+pub fn check_format(format: &str, text: &str) -> Option<Result<(), String>> {
+    fn read<T: FromStr>(text: &str) -> Result<(), String>
+    where
+        T::Err: ToString,
+    {
+        text.parse::<T>().map(drop).map_err(|error| error.to_string())
+    }
+    Some(match format {
+        "name" => read::<Name>(text),
+        "port-name" => read::<PortName>(text),
+        "reference" => read::<Reference>(text),
+        "label-key" => read::<LabelKey>(text),
+        "label-value" => read::<LabelValue>(text),
+        "prefix" => read::<Prefix>(text),
+        "address-with-length" => read::<InterfaceAddress>(text),
+        "mac" => read::<Mac>(text),
+        "ip" => read::<std::net::IpAddr>(text)
+            .map_err(|_| format!("{text:?} is not an IP address: write 198.18.0.1 or 2001:db8::1")),
+        "route-target" => read::<RouteTarget>(text),
+        "route-distinguisher" => read::<RouteDistinguisher>(text),
+        "port-range" => read::<PortRange>(text),
+        "protocol" => read::<Protocol>(text),
+        _ => return None,
+    })
+}
+
+/// Whether a number is of a format; none when the format is not one of ours.
+pub fn check_number_format(format: &str, number: u64) -> Option<Result<(), String>> {
+    match format {
+        "asn" => Some(match u32::try_from(number) {
+            Ok(number) => Asn::try_from(number).map(drop),
+            Err(_) => Err(format!("{number} is larger than any AS number")),
+        }),
+        _ => None,
+    }
+}

@@ -10,6 +10,9 @@
 //! - [`intent`]: the kinds of objects, their files, their rules, their difference
 //! - [`allocation`]: numbers that clusters give themselves
 //! - [`desired`]: what each gateway should hold
+//! - [`programs`]: what gateways are told of it, in the words of their API
+//! - [`contracts`]: what BGP peers may announce
+//! - [`routes`]: between BGP and the gateways
 //! - [`store`]: intent and allocations, kept and shared: a file or etcd
 //! - [`api`]: the intent API, over the store
 //! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges; `text`:
@@ -17,8 +20,11 @@
 
 pub mod allocation;
 pub mod api;
+pub mod contracts;
 pub mod desired;
 pub mod intent;
 pub mod numbers;
+pub mod programs;
+pub mod routes;
 pub mod store;
 mod text;

@@ -5,6 +5,11 @@
 //! - [`attributes`], [`as_path`], [`community`]: what is said about routes
 //! - [`nlri`]: what routes are about; [`rd`], [`family`]: its parts
 //!
+//! Reading and writing are our own: a relay has to give bytes back as they came,
+//! and RFC 7606 asks which routes a damaged attribute concerned, neither of
+//! which the codecs at hand tell. One of them (netgauze-bgp-pkt) reads what is
+//! written here in the tests, as an independent judge.
+//!
 //! Nothing here panics on bytes from a peer, and nothing is longer than the
 //! message that it came in.
 

@@ -29,7 +29,7 @@ fn refusals(network: &Network<impl Policy>, at: usize) -> BTreeSet<&'static str>
 }
 
 #[test]
-fn a_loop_a_foreign_path_and_the_own_address_are_refused_by_name() {
+fn c15_a_loop_a_foreign_path_and_the_own_address_are_refused_by_name() {
     let mut network = Network::with(2, |index| {
         let own_addresses = vec![IpAddr::from([198, 19, 9, 9])];
         Speaker::new(

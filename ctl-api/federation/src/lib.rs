@@ -10,6 +10,7 @@
 //! - [`intent`]: the kinds of objects, their files, their rules, their difference
 //! - [`allocation`]: numbers that clusters give themselves
 //! - [`desired`]: what each gateway should hold
+//! - [`gateway`]: the client of one gateway, over the control API
 //! - [`store`]: intent and allocations, kept and shared: a file or etcd
 //! - [`api`]: the intent API, over the store
 //! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges; `text`:
@@ -18,6 +19,7 @@
 pub mod allocation;
 pub mod api;
 pub mod desired;
+pub mod gateway;
 pub mod intent;
 pub mod numbers;
 pub mod store;

@@ -87,7 +87,7 @@ pub enum Change {
     /// This object should be there, and no other under its key. VPN routes come
     /// as [`Change::Routes`]; one of them here, or an object without a kind,
     /// changes nothing.
-    Object(v1::Object),
+    Object(Box<v1::Object>),
     /// No object should be there under this key.
     NoObject(Key),
     /// These VPN routes should be there, with these attributes and no others.
@@ -106,6 +106,12 @@ pub enum Change {
         /// Their prefixes; host bits do not count.
         prefixes: Vec<IpNet>,
     },
+}
+
+impl From<v1::Object> for Change {
+    fn from(object: v1::Object) -> Self {
+        Self::Object(Box::new(object))
+    }
 }
 
 /// What one operation of a batch was about.

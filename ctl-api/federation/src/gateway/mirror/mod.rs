@@ -183,7 +183,7 @@ impl Mirror {
         };
         match change {
             Change::Object(object) => match super::key::Key::of(&object) {
-                Some(key) => self.objects.want(key, Some(object), objects),
+                Some(key) => self.objects.want(key, Some(*object), objects),
                 None => false,
             },
             Change::NoObject(key) => self.objects.want(key, None, objects),

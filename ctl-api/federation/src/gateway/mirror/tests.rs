@@ -171,7 +171,7 @@ impl Oracle {
     fn apply(&mut self, change: &Change) {
         match change {
             Change::Object(object) => {
-                self.objects.insert(Key::of(object).expect("a key"), object.clone());
+                self.objects.insert(Key::of(object).expect("a key"), v1::Object::clone(object));
             }
             Change::NoObject(key) => {
                 self.objects.remove(key);
@@ -370,7 +370,7 @@ fn change() -> impl Strategy<Value = Change> {
     let prefixes = || proptest::collection::vec((0..12u8).prop_map(prefix), 1..6);
     prop_oneof![
         (0..8u8, 0..3u32, 1..5u32)
-            .prop_map(|(kind, number, detail)| Change::Object(object(kind, number, detail))),
+            .prop_map(|(kind, number, detail)| Change::from(object(kind, number, detail))),
         (0..8u8, 0..3u32)
             .prop_map(|(kind, number)| Change::NoObject(Key::of(&object(kind, number, 1)).expect("a key"))),
         (1..4u32, 1..5u32, prefixes()).prop_map(|(number, label, prefixes)| Change::Routes {
@@ -420,7 +420,7 @@ proptest! {
         // At rest nothing is said, and what is wanted already is nothing new.
         let operations = world.gateway.operations;
         let revision = world.mirror.revision();
-        let again: Vec<Change> = world.oracle.objects.values().cloned().map(Change::Object).collect();
+        let again: Vec<Change> = world.oracle.objects.values().cloned().map(Change::from).collect();
         prop_assert_eq!(world.mirror.apply(again), revision);
         world.settle();
         prop_assert_eq!(world.gateway.operations, operations);
@@ -492,7 +492,7 @@ fn an_object_comes_before_its_routes_and_goes_after_them() {
         world.settle();
         kinds
     };
-    world.step(Step::Apply(vec![many(0..2, 16), Change::Object(hop)]));
+    world.step(Step::Apply(vec![many(0..2, 16), Change::from(hop)]));
     assert_eq!(kinds(&mut world), ["object", "routes"]);
     let moved = vec![Change::NoObject(key), many(0..1, 17), many(1..2, 16), no_routes(1..2)];
     world.step(Step::Apply(moved));
@@ -510,9 +510,9 @@ fn no_routes(range: std::ops::Range<u32>) -> Change {
 fn a_label_that_is_given_on_is_tried_again_at_once() {
     let mut world = begun();
     // n1 asks for the label of n2 before n2 has given it up.
-    world.step(Step::Apply(vec![Change::Object(object(2, 1, 20)), Change::Object(object(2, 2, 21))]));
+    world.step(Step::Apply(vec![Change::from(object(2, 1, 20)), Change::from(object(2, 2, 21))]));
     world.settle();
-    world.step(Step::Apply(vec![Change::Object(object(2, 1, 21)), Change::Object(object(2, 2, 22))]));
+    world.step(Step::Apply(vec![Change::from(object(2, 1, 21)), Change::from(object(2, 2, 22))]));
     world.settle();
     world.check_at_rest();
     assert_eq!(world.mirror.counts().refused, 0);
@@ -523,7 +523,7 @@ fn what_no_gateway_takes_is_refused_here() {
     let mut world = begun();
     let name = "x".repeat(LARGEST);
     let large = v1::Object { kind: Some(Kind::Vrf(v1::Vrf { name, ..Default::default() })) };
-    world.mirror.apply(vec![Change::Object(large)]);
+    world.mirror.apply(vec![Change::from(large)]);
     assert_eq!(world.mirror.poll_batch(), None);
     let refusal = world.mirror.poll_refusal().expect("a refusal");
     assert!(refusal.refused.message.contains("make it smaller"), "{refusal}");

@@ -18,6 +18,10 @@ use super::session::{self, End};
 
 /// A session that lasted so long was a good one: the next pause is short again.
 const GOOD: Duration = Duration::from_secs(10);
+/// Most batches under way: a gateway reads no more before it has answered.
+const MOST_BATCHES: usize = 64;
+/// Pauses that are shorter would be none, and longer ones no pauses.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(24 * 3600));
 /// Events that wait for the owner.
 const EVENTS: usize = 1024;
 
@@ -119,7 +123,14 @@ impl Gateway {
     ///
     /// To be called inside a tokio runtime.
     pub fn start(address: Address, settings: Settings) -> (Self, mpsc::Receiver<Event>) {
-        let settings = Settings { window: settings.window.clamp(1, 64), ..settings };
+        let pause = |pause: Duration| pause.clamp(PAUSES.0, PAUSES.1);
+        let settings = Settings {
+            window: settings.window.clamp(1, MOST_BATCHES),
+            retry_refused: pause(settings.retry_refused),
+            first_pause: pause(settings.first_pause),
+            longest_pause: pause(settings.longest_pause),
+            ..settings
+        };
         let shared = Arc::new(Shared { address, settings, changed: Notify::new(), state: Mutex::default() });
         let (orders, told) = watch::channel(Orders::default());
         let (sender, events) = mpsc::channel(EVENTS);

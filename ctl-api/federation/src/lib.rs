@@ -11,6 +11,7 @@
 //! - [`allocation`]: numbers that clusters give themselves
 //! - [`desired`]: what each gateway should hold
 //! - [`programs`]: what gateways are told of it, in the words of their API
+//! - [`gateway`]: the client of one gateway
 //! - [`contracts`]: what BGP peers may announce
 //! - [`routes`]: between BGP and the gateways
 //! - [`store`]: intent and allocations, kept and shared: a file or etcd
@@ -22,6 +23,7 @@ pub mod allocation;
 pub mod api;
 pub mod contracts;
 pub mod desired;
+pub mod gateway;
 pub mod intent;
 pub mod numbers;
 pub mod programs;

@@ -55,15 +55,7 @@ impl Backend {
                 .max_encoding_message_size(MAX_MESSAGE);
             return Ok(Self::Server(client));
         }
-        let store: Arc<dyn Store> = if connection.etcd.is_empty() {
-            Arc::new(open_file(&connection.store)?)
-        } else {
-            let prefix = connection.etcd_prefix.clone();
-            let secure = connection.etcd.iter().any(|member| member.starts_with("https://"));
-            let tls = secure.then(|| tls(connection)).transpose()?;
-            let options = EtcdOptions { prefix, tls, ..EtcdOptions::new(connection.etcd.clone()) };
-            Arc::new(EtcdStore::connect(options).await?)
-        };
+        let store = store(connection).await?;
         Ok(Self::Local(IntentService::new(store, Author::Central)))
     }
 
@@ -128,6 +120,18 @@ impl Backend {
         };
         Ok(stream.map(|reply| reply))
     }
+}
+
+/// Opens the store: a file, or etcd.
+pub async fn store(connection: &Connection) -> Result<Arc<dyn Store>, Error> {
+    if connection.etcd.is_empty() {
+        return Ok(Arc::new(open_file(&connection.store)?));
+    }
+    let prefix = connection.etcd_prefix.clone();
+    let secure = connection.etcd.iter().any(|member| member.starts_with("https://"));
+    let tls = secure.then(|| tls(connection)).transpose()?;
+    let options = EtcdOptions { prefix, tls, ..EtcdOptions::new(connection.etcd.clone()) };
+    Ok(Arc::new(EtcdStore::connect(options).await?))
 }
 
 fn open_file(path: &Path) -> Result<EmbeddedStore, Error> {

@@ -1,5 +1,6 @@
 //! The command line: commands, their arguments and help.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -98,6 +99,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run the controller of a cluster, and serve the intent API
+    Run(Run),
     /// Follow changes of the intent, a line each
     Watch {
         /// Begin after this revision; absent: what comes from now on
@@ -188,6 +191,23 @@ pub struct Apply {
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Name of the cluster
+    #[arg(long, env = "TIELINE_FEDERATION_CLUSTER", value_name = "NAME")]
+    pub cluster: String,
+    /// Which of the cluster's controllers this is
+    #[arg(long, env = "TIELINE_FEDERATION_CONTROLLER", value_name = "NAME")]
+    pub controller: String,
+    /// Where to take BGP connections; absent: nowhere, it only connects
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// The Unix socket of the intent API
+    #[arg(long, value_name = "PATH", default_value = "/run/tieline/federation.sock")]
+    pub socket: PathBuf,
 }
 
 /// Arguments of `delete`.

@@ -29,6 +29,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Delete(arguments) => delete(&cli.connection, &arguments).await,
         Command::Get(arguments) => get(&cli.connection, &arguments).await,
         Command::Desired { gateway, json } => desired(&cli.connection, gateway.as_deref(), json).await,
+        Command::Run(arguments) => crate::serve::run(&cli.connection, arguments).await,
         Command::Watch { after } => watch(&cli.connection, after).await,
     }
 }

@@ -12,6 +12,7 @@
 //! - [`desired`]: what each gateway should hold
 //! - [`programs`]: what gateways are told of it, in the words of their API
 //! - [`gateway`]: the client of one gateway
+//! - [`controller`]: what runs: store, gateways and BGP together
 //! - [`contracts`]: what BGP peers may announce
 //! - [`routes`]: between BGP and the gateways
 //! - [`store`]: intent and allocations, kept and shared: a file or etcd
@@ -22,6 +23,7 @@
 pub mod allocation;
 pub mod api;
 pub mod contracts;
+pub mod controller;
 pub mod desired;
 pub mod gateway;
 pub mod intent;

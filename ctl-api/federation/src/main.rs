@@ -6,6 +6,7 @@
 //! | [`commands`] | what they do |
 //! | [`backend`] | where the intent is: a controller, a store in a file, etcd |
 //! | [`render`] | answers as text: pure functions |
+//! | [`serve`] | the controller that runs |
 //! | [`error`] | errors and the exit codes they end in |
 
 mod backend;
@@ -13,6 +14,7 @@ mod cli;
 mod commands;
 mod error;
 mod render;
+mod serve;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,99 @@
+//! `tieline-federation run`: the controller, with the intent API beside it.
+
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tieline_federation::api::IntentService;
+use tieline_federation::controller::{self, Settings};
+use tieline_federation::intent::names::Name;
+use tieline_federation::intent::rules::Author;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tracing_subscriber::EnvFilter;
+
+use crate::backend;
+use crate::cli::{Connection, Run};
+use crate::error::{Error, Exit};
+
+/// Runs until a signal comes.
+pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if connection.server.is_some() {
+        return Err(Error::Usage("run is the server itself: leave out --server".to_owned()));
+    }
+    let name = |text: &str, option: &str| {
+        text.parse::<Name>().map_err(|reason| Error::Usage(format!("--{option} {text}: {reason}")))
+    };
+    let settings = Settings {
+        cluster: name(&arguments.cluster, "cluster")?,
+        controller: name(&arguments.controller, "controller")?,
+        listen: arguments.listen,
+    };
+    let store = backend::store(connection).await?;
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        // Who waits for it has ended otherwise.
+        let _ = stop.send(true);
+    });
+    let (_socket, listener) = Socket::bind(arguments.socket)?;
+    let until = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let service = IntentService::new(Arc::clone(&store), Author::Central).into_server();
+    let serving = Server::builder()
+        .add_service(service)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until(stopped.clone()));
+    let serving = tokio::spawn(serving);
+    let outcome = controller::run(settings, store, Box::pin(until(stopped))).await;
+    serving.abort();
+    outcome.map(|()| Exit::Success).map_err(|error| Error::Unreachable(error.to_string()))
+}
+
+/// The Unix socket of the intent API; the file goes with it.
+struct Socket {
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Binds it, in place of one that nobody listens on. Only its user and group
+    /// may connect.
+    fn bind(path: PathBuf) -> Result<(Self, UnixListener), Error> {
+        let cannot = |what: &str, path: &Path, error: std::io::Error| {
+            Error::Usage(format!("cannot {what} {}: {error}", path.display()))
+        };
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            std::fs::create_dir_all(directory).map_err(|error| cannot("make", directory, error))?;
+        }
+        let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
+        if is_socket {
+            if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+                return Err(Error::Usage(format!(
+                    "{} is served by another controller: end that one, or use --socket",
+                    path.display()
+                )));
+            }
+            std::fs::remove_file(&path).map_err(|error| cannot("replace", &path, error))?;
+        }
+        let listener = UnixListener::bind(&path).map_err(|error| cannot("listen on", &path, error))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))
+            .map_err(|error| cannot("set the permissions of", &path, error))?;
+        Ok((Self { path }, listener))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

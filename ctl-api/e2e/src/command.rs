@@ -51,23 +51,18 @@ pub fn run(command: &mut Command) -> Result<String> {
 /// The path of a binary of this workspace: in the directory that
 /// `TIELINE_BINARIES` names, or beside the test that runs.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let directory = match std::env::var_os("TIELINE_BINARIES") {
-        Some(directory) => PathBuf::from(directory),
-        None => {
-            let test = std::env::current_exe().context("cannot tell where this test's own binary is")?;
-            let profile = test.parent().and_then(Path::parent);
-            profile.context("this test's own binary is in no profile")?.to_owned()
-        }
-    };
-    let path = directory.join(name);
-    if !path.is_file() {
-        bail!(
+    let test = std::env::current_exe().context("cannot tell where this test's own binary is")?;
+    let beside = test.parent().and_then(Path::parent).context("this test's own binary is in no profile")?;
+    let named = std::env::var_os("TIELINE_BINARIES").map(PathBuf::from);
+    let directories = named.iter().map(PathBuf::as_path).chain([beside]);
+    let found = directories.map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
             "{} does not exist. Build it first (cargo build --workspace --bins), \
              or name the directory of the binaries in TIELINE_BINARIES",
-            path.display()
-        );
-    }
-    Ok(path)
+            beside.join(name).display()
+        )
+    })
 }
 
 /// A program that runs beside the test and is killed with it. Its standard

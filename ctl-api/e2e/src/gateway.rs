@@ -137,6 +137,11 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// The path of its socket.
+    pub fn socket(&self) -> String {
+        self.socket.display().to_string()
+    }
+
     /// Runs `tlctl` and returns how it ended.
     pub fn tlctl_finish(&self, arguments: &[&str], input: &str) -> Result<Finished> {
         let mut command = Command::new("timeout");

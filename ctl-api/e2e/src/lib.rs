@@ -4,6 +4,7 @@
 //! through `tlctl`, sends real traffic, and looks at bytes and counters.
 //!
 //! - [`net`]: namespaces, and the wires between them
+//! - [`federation`]: a running controller
 //! - [`gateway`]: a running daemon and its `tlctl`
 //! - [`host`]: a workload: pings, connections, floods
 //! - [`capture`]: packets on a wire, decoded by tshark
@@ -18,11 +19,13 @@
 //!
 //! ```text
 //! cargo build --release -p tieline-daemon -p tlctl -p tieline-e2e --bins
+//! cargo build -p tieline-federation
 //! TIELINE_BINARIES=$PWD/target/release cargo test -p tieline-e2e -- --test-threads=1 --nocapture
 //! ```
 
 pub mod capture;
 pub mod command;
+pub mod federation;
 pub mod gateway;
 pub mod host;
 pub mod net;

@@ -163,6 +163,19 @@ impl Sites {
         Ok(())
     }
 
+    /// Blue is filtered at both sites: it may be called on one port, and pinged.
+    pub fn filter_blue(&self) -> Result<()> {
+        let group = r#"
+security_group: {id: 100, rules: [{direction: egress}, {direction: ingress, protocol: tcp, ports: "80"}, {direction: ingress, protocol: icmp}]}
+"#;
+        for (site, gateway) in [1, 2].into_iter().zip(&self.gateways) {
+            gateway.apply(group)?;
+            gateway.apply(&interface(site, Tenant::Blue, "[100]", ""))?;
+            gateway.apply(&routes(3 - site, Tenant::Blue, ", security_groups: [100]"))?;
+        }
+        Ok(())
+    }
+
     /// The workloads of one tenant.
     pub fn hosts(&self, tenant: Tenant) -> &[Host; 2] {
         match tenant {

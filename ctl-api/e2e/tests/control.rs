@@ -5,26 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tieline_e2e::gateway::number;
-use tieline_e2e::sites::{Underlay, interface, routes};
+use tieline_e2e::sites::{Underlay, routes};
 use tieline_e2e::{Sites, Steps, Tenant, eventually, with_one_and_two_workers};
-
-/// Blue is filtered at both sites: it may be called on one port, and pinged.
-fn filter_blue(sites: &Sites) -> Result<()> {
-    let group = r#"
-security_group: {id: 100, rules: [{direction: egress}, {direction: ingress, protocol: tcp, ports: "80"}, {direction: ingress, protocol: icmp}]}
-"#;
-    for (site, gateway) in [1, 2].into_iter().zip(&sites.gateways) {
-        gateway.apply(group)?;
-        gateway.apply(&interface(site, Tenant::Blue, "[100]", ""))?;
-        gateway.apply(&routes(3 - site, Tenant::Blue, ", security_groups: [100]"))?;
-    }
-    Ok(())
-}
 
 fn forwarding_is_back_without_a_controller(workers: usize, steps: &mut Steps) -> Result<()> {
     let mut sites = Sites::start(workers)?;
     sites.connect(Underlay::V4, "mpls_udp")?;
-    filter_blue(&sites)?;
+    sites.filter_blue()?;
     let _server = sites.blue[1].serve_tcp("10.2.0.10:80")?;
     sites.blue[0].connect("10.2.0.10:80")?;
     let before = sites.gateways[0].tlctl("routes --vrf red")?;
@@ -68,7 +55,7 @@ fn dry_run(sites: &Sites, yaml: &str, vrf: &str) -> Result<(u64, u64, u64, u64)>
 fn a_dry_run_foretells_and_changes_nothing(workers: usize, steps: &mut Steps) -> Result<()> {
     let sites = Sites::start(workers)?;
     sites.connect(Underlay::V4, "mpls_udp")?;
-    filter_blue(&sites)?;
+    sites.filter_blue()?;
     let _server = sites.blue[1].serve_tcp("10.2.0.10:80")?;
     let mut echo = sites.blue[0].echo("10.2.0.10:80")?;
     echo.moves(Duration::from_secs(5))?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tieline_e2e::gateway::number;
-use tieline_e2e::sites::{Underlay, interface, routes};
-use tieline_e2e::{Gateway, Host, Sites, Steps, Tenant, with_one_and_two_workers};
+use tieline_e2e::sites::Underlay;
+use tieline_e2e::{Gateway, Host, Sites, Steps, with_one_and_two_workers};
 
 /// Pings that are on their way while a daemon takes over: a millisecond apart
 /// while they are answered, and ten while they are not.
@@ -36,19 +36,6 @@ fn take_over_under(host: &Host, destination: &str, gateway: &mut Gateway) -> Res
     Ok(())
 }
 
-/// Blue is filtered at both sites: it may be called on one port, and pinged.
-fn filter_blue(sites: &Sites) -> Result<()> {
-    let group = r#"
-security_group: {id: 100, rules: [{direction: egress}, {direction: ingress, protocol: tcp, ports: "80"}, {direction: ingress, protocol: icmp}]}
-"#;
-    for (site, gateway) in [1, 2].into_iter().zip(&sites.gateways) {
-        gateway.apply(group)?;
-        gateway.apply(&interface(site, Tenant::Blue, "[100]", ""))?;
-        gateway.apply(&routes(3 - site, Tenant::Blue, ", security_groups: [100]"))?;
-    }
-    Ok(())
-}
-
 /// Packets that the session of a TCP connection has counted.
 fn counted(gateway: &Gateway) -> Result<u64> {
     let sessions = gateway.tlctl("sessions --vrf blue")?;
@@ -62,7 +49,7 @@ fn counted(gateway: &Gateway) -> Result<u64> {
 fn connections_survive(workers: usize, steps: &mut Steps) -> Result<()> {
     let mut sites = Sites::start(workers)?;
     sites.connect(Underlay::V4, "mpls_udp")?;
-    filter_blue(&sites)?;
+    sites.filter_blue()?;
     let _server = sites.blue[1].serve_tcp("10.2.0.10:80")?;
     sites.blue[0].connect("10.2.0.10:80")?;
     let mut echo = sites.blue[0].echo("10.2.0.10:80")?;

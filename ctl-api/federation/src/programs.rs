@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
-use tieline_proto::v1::{self, object_key};
 
 use crate::desired::{DesiredGateway, GroupRule, Interface, Remote, SecurityGroup, Vrf};
 use crate::intent::traffic::Family;
@@ -22,26 +22,6 @@ pub fn objects(gateway: &DesiredGateway) -> BTreeMap<(u8, String), Kind> {
     let interfaces =
         gateway.interfaces.iter().map(|(name, of)| ((2, name.clone()), Kind::Interface(interface(name, of))));
     groups.chain(vrfs).chain(interfaces).collect()
-}
-
-/// The key of such an object.
-pub fn key(kind: &Kind) -> v1::ObjectKey {
-    let key = match kind {
-        Kind::Port(port) => object_key::Kind::Port(port.name.clone()),
-        Kind::Interface(interface) => object_key::Kind::Interface(interface.name.clone()),
-        Kind::Vrf(vrf) => object_key::Kind::Vrf(vrf.name.clone()),
-        Kind::NextHop(next_hop) => object_key::Kind::NextHop(next_hop.name.clone()),
-        Kind::NextHopGroup(group) => object_key::Kind::NextHopGroup(group.name.clone()),
-        Kind::Route(route) => {
-            object_key::Kind::Route(v1::RouteKey { rd: route.rd.clone(), prefix: route.prefix.clone() })
-        }
-        Kind::SecurityGroup(group) => object_key::Kind::SecurityGroup(group.id),
-        Kind::StaticRoute(route) => object_key::Kind::StaticRoute(v1::StaticRouteKey {
-            vrf: route.vrf.clone(),
-            prefix: route.prefix.clone(),
-        }),
-    };
-    v1::ObjectKey { kind: Some(key) }
 }
 
 fn texts<T: ToString>(all: impl IntoIterator<Item = T>) -> Vec<String> {
@@ -166,7 +146,5 @@ spec:
         assert_eq!((web.direction(), web.protocol), (v1::Direction::Ingress, Some(6)));
         let own = Some(v1::security_group_rule::Remote::RemoteSecurityGroup(group.id));
         assert!(group.rules.iter().any(|rule| rule.remote == own));
-        let keys: Vec<v1::ObjectKey> = objects.iter().map(key).collect();
-        assert_eq!(keys[1].kind, Some(object_key::Kind::Vrf(vrf.name.clone())));
     }
 }

@@ -91,7 +91,7 @@ fn endpoint(export: &v1::Export) -> Option<IpAddr> {
 }
 
 /// Six bytes from `02:00:00:00:00:01`.
-pub(super) fn mac(text: &str) -> Option<[u8; 6]> {
+fn mac(text: &str) -> Option<[u8; 6]> {
     let bytes: Vec<u8> =
         text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>().ok()?;
     bytes.try_into().ok()

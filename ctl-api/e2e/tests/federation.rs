@@ -135,10 +135,11 @@ interface: {{name: fabric, port: fabric, vrf: underlay, local_addresses: ["198.1
     }
 }
 
-/// FRR as a route server: it passes routes on and leaves next hops alone.
+/// FRR as a route server: it passes routes on and leaves next hops alone. It
+/// must not defer its choice of paths: it forgets VPN routes that come meanwhile.
 fn frr(net: &Net, namespace: &Namespace) -> Result<Background> {
     let mut config = format!(
-        "router bgp 64999\n bgp router-id {MIDDLE}\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n bgp graceful-restart select-defer-time 1\n"
+        "router bgp 64999\n bgp router-id {MIDDLE}\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n bgp graceful-restart select-defer-time 0\n"
     );
     for (speaker, asn) in SPEAKERS.iter().zip([64512, 64513]) {
         writeln!(config, " neighbor {speaker} remote-as {asn}")?;

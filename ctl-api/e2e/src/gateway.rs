@@ -96,7 +96,8 @@ impl Gateway {
         let log = self.log.with_extension(format!("{}.log", self.process.pid()));
         let stderr = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut new = Background::start(&mut command, Stdio::from(stderr))?;
-        new.wait_for("tieline ready", START_LIMIT)?;
+        new.wait_for("tieline ready", START_LIMIT)
+            .with_context(|| format!("it says:\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
         let status = self.process.wait(Duration::from_secs(5))?;
         ensure!(status.success(), "the daemon that was taken over from ended with {status}");
         self.process = new;

@@ -80,6 +80,38 @@ fn connections_survive(workers: usize, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
+/// A virtual machine at gateway 1, played by gateway 2: vhost-user here,
+/// virtio there, and a host behind gateway 1 that knows the way.
+fn attach_machine(sites: &Sites, host: &Host) -> Result<()> {
+    let socket = sites.net.directory().join("machine.sock");
+    let socket = socket.display();
+    let end = |name: &str, device: &str, vrf: &str, address: u8, more: &str| {
+        format!(
+            r#"
+port: {{name: {name}, device: "{device}", role: tenant}}
+---
+interface: {{name: {name}, port: {name}, vrf: {vrf}, local_addresses: ["10.63.0.{address}/24"], anti_spoofing_disabled: true}}
+{more}"#
+        )
+    };
+    let back = end("machine", &format!("net_vhost0,iface={socket},client=1"), "red", 1, "");
+    let way = r#"---
+vrf: {name: machine, rd: "64512:63"}
+---
+next_hop: {name: host, interface: {interface: virtio, address: 10.63.0.1}}
+---
+static_route: {vrf: machine, prefix: 10.61.0.0/24, next_hop: host}
+"#;
+    let front = end("virtio", &format!("net_virtio_user0,path={socket},server=1"), "machine", 2, way);
+    // The front end is there once the back end has connected, which goes on
+    // when it is declared.
+    let [gateway, machine] = &sites.gateways;
+    gateway.apply(&back)?;
+    machine.apply(&front)?;
+    host.namespace.ip(&format!("route add 10.63.0.0/24 via 10.61.0.1 dev {}", host.device))?;
+    host.reaches("10.63.0.2")
+}
+
 /// A tenant port with a subnet of red.
 fn attachment(name: &str, device: &str, network: u8) -> String {
     format!(
@@ -117,6 +149,15 @@ fn other_devices_change_hands(workers: usize, steps: &mut Steps) -> Result<()> {
         take_over_under(&xdp, "10.62.0.1", &mut sites.gateways[0])?;
         xdp.reaches("10.62.0.1")
     });
+    attach_machine(&sites, &tap)?;
+    for (site, end) in
+        [(1, "vhost-user: the back end"), (2, "virtio-user: the front end"), (1, "vhost-user again")]
+    {
+        steps.check(end, || {
+            take_over_under(&tap, "10.63.0.2", &mut sites.gateways[site - 1])?;
+            tap.reaches("10.63.0.2")
+        });
+    }
     steps.check("the books balance", || sites.check_balance());
     Ok(())
 }

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use tieline_dpdk::OpenPort;
 use tieline_engine::io::{PacketBurst, RxQueue as _};
 use tieline_engine::tables::port::PortRole;
-use tieline_engine::types::PortId;
+use tieline_engine::types::{MacAddr, PortId};
 use tieline_rib::PortInfo;
 use tieline_rib::spec::port::PortSpec;
 
@@ -23,6 +23,8 @@ use super::{DevicePorts, Opened};
 
 /// Bursts that are thrown away at once: more than wait in a ring.
 const DRAINED_BURSTS: usize = 64;
+/// Drivers that make a MAC up for a device, unless they are told one.
+const MAKE_A_MAC_UP: [&str; 2] = ["net_tap", "net_virtio_user"];
 
 /// When a device can be opened by the daemon that takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,13 @@ impl Sharing {
             Sharing::AfterClosing
         }
     }
+}
+
+/// A device with the MAC that it had. Those of drivers that make one up would
+/// get another one.
+fn with_mac(device: &str, mac: MacAddr) -> String {
+    let makes_one_up = MAKE_A_MAC_UP.iter().any(|driver| device.starts_with(driver));
+    if makes_one_up && !device.contains(",mac=") { format!("{device},mac={mac}") } else { device.to_owned() }
 }
 
 /// Ports that are declared before their devices are open.
@@ -203,10 +212,7 @@ impl DevicePorts {
     /// Opens a device that must have the MAC and the MTU that it had.
     fn open_like(&self, spec: &PortSpec, info: PortInfo) -> anyhow::Result<OpenPort> {
         let mut spec = spec.clone();
-        if spec.device.starts_with("net_tap") && !spec.device.contains(",mac=") {
-            // It would get another one.
-            spec.device = format!("{},mac={}", spec.device, info.mac);
-        }
+        spec.device = with_mac(&spec.device, info.mac);
         let mut device = self.open_device(&spec).map_err(anyhow::Error::msg)?;
         // A device that has made itself a MAC makes another one every time.
         if device.port.mac() != info.mac {
@@ -279,8 +285,20 @@ mod tests {
         assert_eq!(sharing("net_af_packet0,iface=eth1"), Sharing::Beside);
         assert_eq!(sharing("net_tap3,iface=tap"), Sharing::AfterLeaving);
         assert_eq!(sharing("net_af_xdp0,iface=eth1"), Sharing::AfterEnding);
-        for device in ["net_null0", "net_vhost0,iface=/x", "0000:01:00.0"] {
+        for device in ["net_null0", "net_vhost0,iface=/x", "net_virtio_user0,path=/x", "0000:01:00.0"] {
             assert_eq!(sharing(device), Sharing::AfterClosing);
+        }
+    }
+    #[test]
+    fn a_device_without_a_mac_of_its_own_is_told_the_one_it_had() {
+        let mac = MacAddr([2, 0, 0, 0, 0, 7]);
+        assert_eq!(with_mac("net_tap3,iface=tap", mac), "net_tap3,iface=tap,mac=02:00:00:00:00:07");
+        assert_eq!(
+            with_mac("net_virtio_user0,path=/x", mac),
+            "net_virtio_user0,path=/x,mac=02:00:00:00:00:07"
+        );
+        for device in ["net_vhost0,iface=/x", "net_tap3,iface=tap,mac=02:00:00:00:00:08", "0000:01:00.0"] {
+            assert_eq!(with_mac(device, mac), device);
         }
     }
 }

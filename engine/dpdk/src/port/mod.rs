@@ -129,13 +129,15 @@ impl Port {
         self.mac
     }
 
-    /// Gives the device another MAC. Returns whether it takes one.
+    /// Gives the port another MAC. A device that cannot be told one (vhost-user,
+    /// some virtio) hands over all that it receives, so the port has it all the
+    /// same. Returns whether it has it.
     pub fn set_mac(&mut self, mac: MacAddr) -> bool {
         let mut address = sys::rte_ether_addr { addr_bytes: mac.0 };
         // SAFETY: the port runs as long as `self.running` lives, and the
         // address is read during the call.
-        let taken =
-            unsafe { sys::rte_eth_dev_default_mac_addr_set(self.running.id(), &raw mut address) } == 0;
+        let status = unsafe { sys::rte_eth_dev_default_mac_addr_set(self.running.id(), &raw mut address) };
+        let taken = status == 0 || status == -libc::ENOTSUP;
         if taken {
             self.mac = mac;
         }

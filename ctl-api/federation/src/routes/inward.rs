@@ -141,12 +141,13 @@ pub fn route(
         let encapsulations = if said.is_empty() {
             vec![v1::Encapsulation::MplsGre]
         } else {
-            let known = |encapsulation: &Encapsulation| match *encapsulation {
-                Encapsulation::MPLS_UDP => Some(v1::Encapsulation::MplsUdp),
-                Encapsulation::MPLS_GRE => Some(v1::Encapsulation::MplsGre),
-                _ => None,
-            };
-            said.iter().filter_map(known).collect()
+            // Reflectors sort communities: their order says nothing (RFC 9012,
+            // 4.1 leaves the choice to us). UDP ports spread flows over paths.
+            let ours = [
+                (Encapsulation::MPLS_UDP, v1::Encapsulation::MplsUdp),
+                (Encapsulation::MPLS_GRE, v1::Encapsulation::MplsGre),
+            ];
+            ours.into_iter().filter(|(theirs, _)| said.contains(theirs)).map(|(_, here)| here).collect()
         };
         Ok((Key { rd, prefix }, label, 0, encapsulations, None))
     };
@@ -232,6 +233,10 @@ mod tests {
         assert_eq!((shared.label, shared.vni), (1001, 0));
         assert_eq!(shared.groups, [100], "the system group is of the other cluster");
         assert_eq!(shared.tunnel.name(), "bgp-198.18.0.1-mu-mg");
+        let mut sorted = attributes.clone();
+        sorted.extended.reverse();
+        let (_, shared) = route(asn(64513), &announced.nlri, &sorted, &announced.payload).expect("usable");
+        assert_eq!(shared.tunnel.name(), "bgp-198.18.0.1-mu-mg", "whatever the order of communities");
         let (attributes, announced) = &all[1];
         let (same, shared) =
             route(asn(64513), &announced.nlri, attributes, &announced.payload).expect("usable");

@@ -427,6 +427,7 @@ impl Controller {
                 }
                 BgpEvent::Path { .. } | BgpEvent::PathGone { .. } => {}
                 BgpEvent::Up { peer, negotiated } => {
+                    self.peers.up(peer);
                     info!(peer = self.peers.name(peer), families = ?negotiated.families, "BGP session up");
                     if let Some(unlearned) = &mut self.unlearned {
                         unlearned.retain(|(of, family)| *of != peer || negotiated.families.contains(*family));
@@ -435,9 +436,10 @@ impl Controller {
                 BgpEvent::Down { peer, down } => {
                     warn!(peer = self.peers.name(peer), "BGP session down: {}", down.reason);
                 }
-                BgpEvent::Failed { peer, reason } => {
-                    debug!(peer = self.peers.name(peer), "no BGP session: {reason}");
-                }
+                BgpEvent::Failed { peer, reason } => match self.peers.failed(peer, &reason) {
+                    Some(news) => warn!(peer = self.peers.name(peer), "no BGP session: {news}"),
+                    None => debug!(peer = self.peers.name(peer), "no BGP session: {reason}"),
+                },
                 // Counted by the speaker, by reason: peers may send any number.
                 BgpEvent::Refused { peer, nlri, reason } => {
                     debug!(peer = self.peers.name(peer), %nlri, "refused: {reason}");

@@ -23,6 +23,8 @@ const LONG_LIVED_TIME: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Default)]
 pub struct Peers {
     present: BTreeMap<String, (Peer, PeerId)>,
+    /// Why the latest try of each for a session failed.
+    failures: BTreeMap<PeerId, String>,
 }
 
 /// What has to be done with them.
@@ -41,8 +43,9 @@ impl Peers {
         let is_gone = |(name, (peer, _)): &(&String, &(Peer, PeerId))| wanted.get(*name) != Some(peer);
         let gone: Vec<(String, PeerId)> =
             self.present.iter().filter(is_gone).map(|(name, (_, id))| (name.clone(), *id)).collect();
-        for (name, _) in &gone {
+        for (name, id) in &gone {
             self.present.remove(name);
+            self.failures.remove(id);
         }
         let new = wanted.iter().filter(|(name, _)| !self.present.contains_key(*name));
         Difference { gone, new: new.map(|(name, peer)| (name.clone(), peer.clone())).collect() }
@@ -51,6 +54,24 @@ impl Peers {
     /// The speaker has it.
     pub fn added(&mut self, name: &str, peer: Peer, id: PeerId) {
         self.present.insert(name.to_owned(), (peer, id));
+    }
+
+    /// A peer has a session.
+    pub fn up(&mut self, id: PeerId) {
+        self.failures.remove(&id);
+    }
+
+    /// A try for a session has failed. Returns what the operator should hear,
+    /// where it is not what failed the time before.
+    pub fn failed(&mut self, id: PeerId, reason: &str) -> Option<String> {
+        if self.failures.get(&id).is_some_and(|before| before == reason) {
+            return None;
+        }
+        self.failures.insert(id, reason.to_owned());
+        let protected = self.present.values().any(|(peer, of)| *of == id && peer.password.is_some());
+        // The kernel drops what is signed with another key, and tells nobody.
+        let hint = if protected { " (or does it have another password?)" } else { "" };
+        Some(format!("{reason}{hint}"))
     }
 
     /// The name of a peer.
@@ -141,6 +162,26 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let different = peers.difference(&all);
         assert_eq!(different.gone.len(), 1);
         assert_eq!(different.new.iter().map(|(name, _)| name).collect::<Vec<_>>(), [&changed]);
+    }
+
+    #[test]
+    fn r7_why_there_is_no_session_is_said_once() {
+        let intent = intent(&format!("{CLUSTERS}{PEERS}"));
+        let mut peers = Peers::default();
+        let mut ids = Vec::new();
+        for (number, (name, peer)) in wanted(&intent, &name("east"), &name("c1")).into_iter().enumerate() {
+            let id = PeerId(number as u32);
+            ids.push((peer.password.is_some(), id));
+            peers.added(&name, peer, id);
+        }
+        for (protected, id) in ids {
+            let said = peers.failed(id, "the peer does not answer").expect("news");
+            assert_eq!(said.contains("password"), protected, "{said}");
+            assert_eq!(peers.failed(id, "the peer does not answer"), None);
+            assert!(peers.failed(id, "bad peer AS").is_some(), "another reason");
+            peers.up(id);
+            assert!(peers.failed(id, "bad peer AS").is_some(), "there was a session in between");
+        }
     }
 
     #[test]

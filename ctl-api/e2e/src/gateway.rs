@@ -15,6 +15,8 @@ use crate::scenario::keep_log;
 
 /// Longer than any start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// Longer than a route takes through controllers on a busy machine.
+const ROUTE_LIMIT: Duration = Duration::from_secs(15);
 /// Lines of the daemon's log that a failure shows.
 const LOG_LINES: usize = 40;
 
@@ -211,6 +213,27 @@ impl Gateway {
         let routes = self.tlctl(&format!("routes --vrf {vrf}"))?;
         let routes = routes.as_array().context("a list of routes")?;
         Ok(routes.iter().find(|route| route["prefix"] == prefix).cloned())
+    }
+
+    /// Whether it holds a VPN route to exactly this prefix, imported or not.
+    pub fn holds_route(&self, prefix: &str) -> Result<bool> {
+        Ok(self.tlctl("list route")?.to_string().contains(&format!("\"{prefix}\"")))
+    }
+
+    /// It must hold such a route within some seconds.
+    pub fn gets_route(&self, prefix: &str) -> Result<()> {
+        crate::eventually(ROUTE_LIMIT, || {
+            ensure!(self.holds_route(prefix)?, "{} does not get {prefix}", self.namespace.role());
+            Ok(())
+        })
+    }
+
+    /// It must hold none within some seconds.
+    pub fn loses_route(&self, prefix: &str) -> Result<()> {
+        crate::eventually(ROUTE_LIMIT, || {
+            ensure!(!self.holds_route(prefix)?, "{} keeps {prefix}", self.namespace.role());
+            Ok(())
+        })
     }
 
     /// Packets dropped so far, by reason.

@@ -146,17 +146,12 @@ fn frr_has_type_5(_: usize, steps: &mut Steps) -> Result<()> {
         clusters.reach_each_other()?;
         clusters.route_is_direct()
     });
-    steps.check("FRR has type 5 of both address families with VNI and router MAC", || {
+    steps.check("FRR has type 5 of both address families, with route target, VXLAN and router MAC", || {
         let table = frr.show("bgp l2vpn evpn")?.to_string();
-        for prefix in ["10.1.0.9", "2001:db8:1::9", "10.2.0.9", "2001:db8:2::9"] {
-            ensure!(
-                table.contains(&format!(
-                    "[5]:[0]:[{}]:[{prefix}]",
-                    if prefix.contains(':') { 128 } else { 32 }
-                )),
-                "no {prefix}: {table}"
-            );
+        for prefix in ["[32]:[10.1.0.9]", "[128]:[2001:db8:1::9]", "[32]:[10.2.0.9]", "[128]:[2001:db8:2::9]"] {
+            ensure!(table.contains(&format!("[5]:[0]:{prefix}")), "no {prefix}: {table}");
         }
+        ensure!(table.contains("RT:64999:7") && table.contains("ET:8") && table.contains("Rmac:"), "{table}");
         Ok(())
     });
     Ok(())

@@ -162,9 +162,11 @@ fn routers_join_networks(_: usize, steps: &mut Steps) -> Result<()> {
     let (bare, grouped) = (networks(""), networks(", securityGroups: [own]"));
     clusters.start_controller(0, ControllerConfig::new("east", SPEAKERS[0]), &(bare.clone() + &hub))?;
     let ([first, second], controller) = (&clusters.hosts, &clusters.controllers[0]);
-    steps.check("N8: hub and spoke: a spoke reaches the hub, and it the spoke", || {
+    steps.check("N8: hub and spoke: spokes reach the hub, of another gateway and its own", || {
         second.reaches("10.1.0.9")?;
-        first.reaches("2001:db8:2::9")
+        first.reaches("2001:db8:2::9")?;
+        third.reaches("10.1.0.9")?;
+        first.reaches("2001:db8:3::9")
     });
     steps.check("N8: hub and spoke: a spoke reaches no spoke", || {
         second.does_not_reach("10.3.0.9")?;
@@ -174,7 +176,7 @@ fn routers_join_networks(_: usize, steps: &mut Steps) -> Result<()> {
         controller.apply(&mesh)?;
         second.reaches("10.3.0.9")?;
         third.reaches("10.2.0.9")?;
-        first.reaches("10.2.0.9")
+        first.reaches("10.3.0.9")
     });
     steps.check("N7: one-sided: no traffic passes both ways", || {
         controller.apply_only(&(bare.clone() + &one_sided))?;

@@ -148,7 +148,8 @@ fn frr_has_type_5(_: usize, steps: &mut Steps) -> Result<()> {
     });
     steps.check("FRR has type 5 of both address families, with route target, VXLAN and router MAC", || {
         let table = frr.show("bgp l2vpn evpn")?.to_string();
-        for prefix in ["[32]:[10.1.0.9]", "[128]:[2001:db8:1::9]", "[32]:[10.2.0.9]", "[128]:[2001:db8:2::9]"] {
+        for prefix in ["[32]:[10.1.0.9]", "[128]:[2001:db8:1::9]", "[32]:[10.2.0.9]", "[128]:[2001:db8:2::9]"]
+        {
             ensure!(table.contains(&format!("[5]:[0]:{prefix}")), "no {prefix}: {table}");
         }
         ensure!(table.contains("RT:64999:7") && table.contains("ET:8") && table.contains("Rmac:"), "{table}");

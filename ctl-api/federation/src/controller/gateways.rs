@@ -147,9 +147,9 @@ fn in_words(changes: &[distribution::Change]) -> Vec<Change> {
     let mut last: Option<*const Shared> = None;
     for change in changes {
         match change {
-            distribution::Change::NextHop(tunnel) => {
+            distribution::Change::NextHop(next_hop) => {
                 last = None;
-                let kind = Some(Kind::NextHop(tunnel.object()));
+                let kind = Some(Kind::NextHop(next_hop.object()));
                 words.push(Change::Object(Box::new(v1::Object { kind })));
             }
             distribution::Change::NoNextHop(name) => {

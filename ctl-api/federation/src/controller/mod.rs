@@ -35,7 +35,7 @@ use thiserror::Error;
 use tieline_bgp::net::{self, Handle};
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::speaker::{Event as BgpEvent, Speaker, SpeakerConfig};
-use tieline_bgp::wire::{Family, Nlri, RouteTarget};
+use tieline_bgp::wire::{Family, Nlri, Rd, RouteTarget};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -47,7 +47,7 @@ use crate::intent::Intent;
 use crate::intent::kinds::network_policy::NetworkPolicy;
 use crate::intent::names::Name;
 use crate::numbers::Asn;
-use crate::routes::distribution::{Distribution, Member};
+use crate::routes::distribution::{Distribution, LocalVrf, Member};
 use crate::routes::outward;
 use crate::store::state::{self, State};
 use crate::store::{Store, StoreError};
@@ -313,10 +313,18 @@ impl Controller {
             if is_new && let Some(unheard) = &mut self.unheard {
                 unheard.insert(name.clone());
             }
-            let imports = desired.vrfs.values().flat_map(|vrf| &vrf.imports);
-            let imports = imports.filter_map(|target| target.to_string().parse().ok()).collect();
             let endpoints = gateway.tunnel_addresses.iter().copied().collect();
-            self.distribution.set_gateway(name, Member { imports, endpoints });
+            let vrfs: BTreeMap<Rd, LocalVrf> = desired
+                .vrfs
+                .iter()
+                .filter_map(|(name, vrf)| {
+                    let targets = vrf.imports.iter();
+                    let imports = targets.filter_map(|target| target.to_string().parse().ok()).collect();
+                    Some((vrf.rd.to_string().parse().ok()?, LocalVrf { name: name.clone(), imports }))
+                })
+                .collect();
+            let imports = vrfs.values().flat_map(|vrf| vrf.imports.iter().copied()).collect();
+            self.distribution.set_gateway(name, Member { imports, endpoints, vrfs });
         }
         let numbers = mine.iter().flat_map(|(name, (_, desired))| {
             desired.vrfs.iter().map(move |(vrf, of)| ((name.clone(), vrf.clone()), of.network_number))

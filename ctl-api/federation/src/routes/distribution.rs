@@ -1,7 +1,8 @@
 //! Which gateway gets which route.
 //!
-//! A gateway gets the routes with a route target that one of its VRFs imports,
-//! and none that leads back to itself. It is told differences: what a change of
+//! A gateway gets the routes with a route target that one of its VRFs imports.
+//! Those that lead back to itself, from one of its networks to another, lead
+//! straight into the other's VRF. It is told differences: what a change of
 //! BGP, or of what the gateway imports, makes of what it has been told before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -9,10 +10,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tieline_bgp::wire::{Attributes, Nlri, Payload, RouteTarget};
+use tieline_bgp::wire::{Attributes, Nlri, Payload, Rd, RouteTarget};
 
 use super::check_prefix;
-use super::inward::{self, Key, Shared, Tunnel};
+use super::inward::{self, Key, NextHop, Shared};
 use crate::numbers::Asn;
 
 /// Fewer shared parts than this are not worth looking through.
@@ -21,9 +22,9 @@ const LEAST: usize = 1024;
 /// What a gateway is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A tunnel that routes need.
-    NextHop(Tunnel),
-    /// A tunnel that no route needs any more, by name.
+    /// A next hop that routes need.
+    NextHop(NextHop),
+    /// A next hop that no route needs any more, by name.
     NoNextHop(String),
     /// A route is new or different.
     Route(Key, Arc<Shared>),
@@ -38,6 +39,17 @@ pub struct Member {
     pub imports: BTreeSet<RouteTarget>,
     /// Its tunnel endpoints.
     pub endpoints: BTreeSet<IpAddr>,
+    /// Its VRFs, by the route distinguisher of what they export.
+    pub vrfs: BTreeMap<Rd, LocalVrf>,
+}
+
+/// A VRF of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalVrf {
+    /// Its name.
+    pub name: String,
+    /// Route targets that it imports.
+    pub imports: BTreeSet<RouteTarget>,
 }
 
 /// What a gateway has been told.
@@ -45,8 +57,8 @@ pub struct Member {
 struct Told {
     member: Member,
     routes: HashMap<Key, Arc<Shared>>,
-    /// Routes that need each tunnel.
-    tunnels: HashMap<Tunnel, usize>,
+    /// Routes that need each next hop.
+    next_hops: HashMap<NextHop, usize>,
     changes: Vec<Change>,
 }
 
@@ -199,7 +211,8 @@ impl Distribution {
         let claimed = |all: &[(&Key, &Arc<Shared>)]| {
             all.iter().enumerate().any(|(at, (_, one))| {
                 all[at + 1..].iter().any(|(_, other)| {
-                    one.tunnel.remote != other.tunnel.remote && !one.targets.is_disjoint(&other.targets)
+                    one.next_hop.remote() != other.next_hop.remote()
+                        && !one.targets.is_disjoint(&other.targets)
                 })
             })
         };
@@ -209,40 +222,55 @@ impl Distribution {
 }
 
 impl Told {
-    fn wants(&self, shared: &Shared) -> bool {
-        !self.member.endpoints.contains(&shared.tunnel.remote)
-            && !self.member.imports.is_disjoint(&shared.targets)
+    /// The route as the gateway should have it, if it should.
+    fn wanted(&self, key: Key, shared: &Arc<Shared>) -> Option<Arc<Shared>> {
+        if self.member.imports.is_disjoint(&shared.targets) {
+            return None;
+        }
+        let is_own = shared.next_hop.remote().is_some_and(|remote| self.member.endpoints.contains(&remote));
+        if !is_own {
+            return Some(Arc::clone(shared));
+        }
+        // Nobody but the cluster itself says what leads into one of its VRFs.
+        if shared.as_path_length > 0 {
+            return None;
+        }
+        // A VRF has its own routes without being told.
+        let vrf = self.member.vrfs.get(&key.rd)?;
+        let others = self.member.vrfs.iter().filter(|(rd, _)| **rd != key.rd);
+        let is_imported = others.into_iter().any(|(_, other)| !other.imports.is_disjoint(&shared.targets));
+        is_imported.then(|| Arc::new(shared.within(&vrf.name)))
     }
 
     /// Notes what has to be said of a route.
     fn tell(&mut self, key: Key, best: Option<&Arc<Shared>>) {
-        let wanted = best.filter(|shared| self.wants(shared));
+        let wanted = best.and_then(|shared| self.wanted(key, shared));
         let before = self.routes.get(&key);
-        if before == wanted {
+        if before == wanted.as_ref() {
             return;
         }
         let before = before.cloned();
         if let Some(wanted) = wanted {
-            // A new tunnel comes before its first route.
-            let routes = self.tunnels.entry(wanted.tunnel.clone()).or_default();
+            // A new next hop comes before its first route.
+            let routes = self.next_hops.entry(wanted.next_hop.clone()).or_default();
             *routes += 1;
             if *routes == 1 {
-                self.changes.push(Change::NextHop(wanted.tunnel.clone()));
+                self.changes.push(Change::NextHop(wanted.next_hop.clone()));
             }
-            self.routes.insert(key, Arc::clone(wanted));
-            self.changes.push(Change::Route(key, Arc::clone(wanted)));
+            self.routes.insert(key, Arc::clone(&wanted));
+            self.changes.push(Change::Route(key, wanted));
         } else {
             self.routes.remove(&key);
             self.changes.push(Change::NoRoute(key));
         }
         // And goes after its last.
         if let Some(before) = before
-            && let Some(routes) = self.tunnels.get_mut(&before.tunnel)
+            && let Some(routes) = self.next_hops.get_mut(&before.next_hop)
         {
             *routes -= 1;
             if *routes == 0 {
-                self.tunnels.remove(&before.tunnel);
-                self.changes.push(Change::NoNextHop(before.tunnel.name()));
+                self.next_hops.remove(&before.next_hop);
+                self.changes.push(Change::NoNextHop(before.next_hop.name()));
             }
         }
     }
@@ -262,7 +290,7 @@ fn key_of(nlri: &Nlri) -> Option<(Key, bool)> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tieline_bgp::wire::{Evpn, ExtendedCommunity, Label, Rd};
+    use tieline_bgp::wire::{AsPath, Evpn, ExtendedCommunity, Label};
 
     use super::*;
 
@@ -291,6 +319,7 @@ mod tests {
         Member {
             imports: imports.iter().map(|number| target(*number)).collect(),
             endpoints: [IpAddr::from([198, 18, 0, endpoint])].into(),
+            vrfs: BTreeMap::new(),
         }
     }
 
@@ -334,6 +363,47 @@ mod tests {
     }
 
     #[test]
+    fn n7_networks_of_one_gateway_look_into_each_other() {
+        let mut all = distribution();
+        let vrf = |name: &str, imports: &[u32]| LocalVrf {
+            name: name.to_owned(),
+            imports: imports.iter().map(|number| target(*number)).collect(),
+        };
+        let own = Rd::as2(64513, 1);
+        let one = |other: &[u32]| Member {
+            vrfs: [(own, vrf("red", &[1])), (Rd::as2(64513, 2), vrf("blue", other))].into(),
+            ..member(&[1, 2], 9)
+        };
+        // Red exports 1 and imports it; blue does not.
+        all.set_gateway("a", one(&[2]));
+        let (attributes, payload) = path(9, &[1]);
+        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        assert!(all.take_changes().is_empty(), "red has its own routes");
+        all.set_gateway("a", one(&[1, 2]));
+        let changes = all.take_changes().remove("a").expect("changes");
+        let [Change::NextHop(next_hop), Change::Route(key, shared)] = &changes[..] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!((next_hop, key.rd), (&NextHop::Vrf("red".to_owned()), own));
+        let message = shared.message();
+        assert_eq!((message.next_hop.as_str(), message.label, message.encapsulations.len()), ("red", 0, 0));
+        assert_eq!(message.route_targets, ["64512:1"]);
+        // No other AS may lead anybody into red.
+        let (mut foreign, payload) = path(9, &[1]);
+        foreign.as_path = AsPath::sequence([64513]);
+        all.best(&nlri(2, true), Some((&foreign, &payload))).expect("usable");
+        assert!(all.take_changes().is_empty());
+        all.best(&nlri(2, true), None).expect("gone");
+        // Another gateway goes through the tunnel.
+        all.set_gateway("b", member(&[1], 8));
+        let changes = all.take_changes();
+        assert!(matches!(changes["b"][..], [Change::NextHop(NextHop::Tunnel(_)), _]), "{changes:?}");
+        all.set_gateway("a", one(&[2]));
+        let changes = all.take_changes().remove("a").expect("changes");
+        assert!(matches!(changes[..], [Change::NoRoute(_), Change::NoNextHop(_)]), "{changes:?}");
+    }
+
+    #[test]
     fn next_hop_and_label_change_together() {
         let mut all = distribution();
         all.set_gateway("a", member(&[1], 1));
@@ -346,7 +416,7 @@ mod tests {
         let [Change::NextHop(new), Change::Route(_, shared), Change::NoNextHop(old)] = &changes[..] else {
             panic!("{changes:?}")
         };
-        assert_eq!((new, shared.label), (&shared.tunnel, 1009));
+        assert_eq!((new, shared.label), (&shared.next_hop, 1009));
         assert!(old.starts_with("bgp-198.18.0.8"), "{old}");
     }
 
@@ -390,12 +460,13 @@ mod tests {
                     Change::NextHop(tunnel) => assert!(self.next_hops.insert(tunnel.name()), "told twice"),
                     Change::NoNextHop(name) => assert!(self.next_hops.remove(&name), "{name} was not there"),
                     Change::Route(key, shared) => {
-                        assert!(self.next_hops.contains(&shared.tunnel.name()), "before its next hop");
+                        assert!(self.next_hops.contains(&shared.next_hop.name()), "before its next hop");
                         self.routes.insert(key, shared);
                     }
                     Change::NoRoute(key) => assert!(self.routes.remove(&key).is_some(), "was not there"),
                 }
-                let used = self.routes.values().all(|shared| self.next_hops.contains(&shared.tunnel.name()));
+                let used =
+                    self.routes.values().all(|shared| self.next_hops.contains(&shared.next_hop.name()));
                 assert!(used, "a next hop went before its routes");
             }
         }
@@ -474,7 +545,7 @@ mod tests {
                     }
                 }
                 let has: BTreeMap<Key, IpAddr> =
-                    gateways[name].routes.iter().map(|(key, shared)| (*key, shared.tunnel.remote)).collect();
+                    gateways[name].routes.iter().filter_map(|(key, shared)| Some((*key, shared.next_hop.remote()?))).collect();
                 prop_assert_eq!(has, expected);
                 prop_assert_eq!(all.told(name), gateways[name].routes.len());
             }

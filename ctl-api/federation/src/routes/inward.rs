@@ -67,6 +67,43 @@ impl Tunnel {
     }
 }
 
+/// What a route leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NextHop {
+    /// Another gateway.
+    Tunnel(Tunnel),
+    /// Another VRF of the same gateway, by name.
+    Vrf(String),
+}
+
+impl NextHop {
+    /// The other end of a tunnel.
+    pub fn remote(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tunnel(tunnel) => Some(tunnel.remote),
+            Self::Vrf(_) => None,
+        }
+    }
+
+    /// Its name at gateways.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.name(),
+            Self::Vrf(name) => name.clone(),
+        }
+    }
+
+    /// As gateways are told it.
+    pub fn object(&self) -> v1::NextHop {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.object(),
+            Self::Vrf(name) => {
+                v1::NextHop { name: name.clone(), target: Some(v1::next_hop::Target::Vrf(name.clone())) }
+            }
+        }
+    }
+}
+
 /// What a route says, the prefix apart: many routes share it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shared {
@@ -77,7 +114,7 @@ pub struct Shared {
     /// Security groups that may be seen here.
     pub groups: Vec<u32>,
     /// Where packets go.
-    pub tunnel: Tunnel,
+    pub next_hop: NextHop,
     /// MPLS label; 0 is none.
     pub label: u32,
     /// VNI; 0 is none.
@@ -91,16 +128,26 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The same at the gateway that it leads to: its other VRFs look into the
+    /// one with this name.
+    pub fn within(&self, vrf: &str) -> Self {
+        Self { next_hop: NextHop::Vrf(vrf.to_owned()), label: 0, vni: 0, ..self.clone() }
+    }
+
     /// As gateways are told it, with the prefix to be filled in.
     pub fn message(&self) -> v1::Route {
+        let encapsulations = match &self.next_hop {
+            NextHop::Tunnel(tunnel) => tunnel.encapsulations.clone(),
+            NextHop::Vrf(_) => Vec::new(),
+        };
         v1::Route {
             rd: self.rd.to_string(),
             route_targets: self.targets.iter().map(ToString::to_string).collect(),
             security_groups: self.groups.clone(),
-            next_hop: self.tunnel.name(),
+            next_hop: self.next_hop.name(),
             label: self.label,
             vni: self.vni,
-            encapsulations: self.tunnel.encapsulations.clone(),
+            encapsulations,
             local_pref: self.local_pref,
             med: self.med,
             as_path_length: self.as_path_length,
@@ -187,7 +234,7 @@ pub fn route(
         rd: key.rd,
         targets,
         groups: groups::visible(local, attributes),
-        tunnel: Tunnel { remote, encapsulations, router_mac },
+        next_hop: NextHop::Tunnel(Tunnel { remote, encapsulations, router_mac }),
         label,
         vni,
         local_pref: attributes.local_pref,
@@ -232,17 +279,17 @@ mod tests {
         assert_eq!(key.prefix.to_string(), "10.1.0.0/24");
         assert_eq!((shared.label, shared.vni), (1001, 0));
         assert_eq!(shared.groups, [100], "the system group is of the other cluster");
-        assert_eq!(shared.tunnel.name(), "bgp-198.18.0.1-mu-mg");
+        assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mu-mg");
         let mut sorted = attributes.clone();
         sorted.extended.reverse();
         let (_, shared) = route(asn(64513), &announced.nlri, &sorted, &announced.payload).expect("usable");
-        assert_eq!(shared.tunnel.name(), "bgp-198.18.0.1-mu-mg", "whatever the order of communities");
+        assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mu-mg", "whatever the order of communities");
         let (attributes, announced) = &all[1];
         let (same, shared) =
             route(asn(64513), &announced.nlri, attributes, &announced.payload).expect("usable");
         assert_eq!(same, key);
         assert_eq!((shared.label, shared.vni), (0, 5001));
-        let next_hop = shared.tunnel.object();
+        let next_hop = shared.next_hop.object();
         assert_eq!(next_hop.name, "bgp-198.18.0.1-vx-020000000001");
         assert_eq!(shared.message().next_hop, next_hop.name);
     }
@@ -267,7 +314,7 @@ mod tests {
         let mut odd = vpn.clone();
         odd.extended.retain(|community| !matches!(community.view(), View::Encapsulation(_)));
         let (_, shared) = route(asn(64513), &vpn_route.nlri, &odd, &vpn_route.payload).expect("usable");
-        assert_eq!(shared.tunnel.name(), "bgp-198.18.0.1-mg", "no encapsulation means MPLS in GRE");
+        assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mg", "no encapsulation means MPLS in GRE");
         odd.extended.push(ExtendedCommunity::encapsulation(Encapsulation::GENEVE));
         assert_eq!(told(&odd, &vpn_route.nlri, &vpn_route.payload), "none of its encapsulations is known");
         let vni = Payload::labelled(Label::vni(0));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tieline_e2e::federation::clusters::{MIDDLE, MIDDLE_ASN, SPEAKERS, peers};
+use tieline_e2e::federation::clusters::{MIDDLE, MIDDLE_ASN, SPEAKERS, peers, peers_with};
 use tieline_e2e::federation::intent::{self, USER_TARGET};
 use tieline_e2e::federation::speakers::{Bird, BirdConfig, BirdSession, Frr, GoBgp};
 use tieline_e2e::federation::{Clusters, ControllerConfig, Hub};
@@ -40,14 +40,17 @@ fn gobgp_between_clusters(workers: usize, steps: &mut Steps) -> Result<()> {
     let with_rtc = |targets| {
         clusters.clusters(false)
             + &clusters.networks(targets)
-            + &peers(Hub::Middle, "vpnv4, vpnv6, evpn, rtc")
+            + &peers_with(Hub::Middle, "vpnv4, vpnv6, evpn, rtc", ", routeServer: true, software: gobgp")
     };
     let (joined, apart) = (with_rtc([Some(USER_TARGET); 2]), with_rtc([Some(USER_TARGET), None]));
     clusters.start_controllers(&joined)?;
-    steps.check("R1, C4: routes go through GoBGP with route target constraint, packets do not", || {
-        clusters.reach_each_other()?;
-        clusters.route_is_direct()
-    });
+    steps.check(
+        "R1, C4: routes go through GoBGP, a route server with route target constraint, packets do not",
+        || {
+            clusters.reach_each_other()?;
+            clusters.route_is_direct()
+        },
+    );
     steps.check("C4: removed on one side, the routes are withdrawn through GoBGP", || {
         clusters.controllers[1].apply(&apart)?;
         clusters.are_apart()

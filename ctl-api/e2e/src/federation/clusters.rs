@@ -230,12 +230,17 @@ interface: {{name: fabric, port: fabric, vrf: underlay, local_addresses: ["198.1
 
 /// Who the clusters speak BGP with.
 pub fn peers(hub: Hub, families: &str) -> String {
+    peers_with(hub, families, "")
+}
+
+/// As [`peers`]. `more` are further members in YAML, with a comma in front.
+pub fn peers_with(hub: Hub, families: &str, more: &str) -> String {
     let of = |at: usize| {
         let (address, asn) = match hub {
             Hub::None => (SPEAKERS[1 - at], ASNS[1 - at]),
             Hub::Middle => (MIDDLE, MIDDLE_ASN),
         };
-        intent::peer(NAMES[at], NAMES[at], address, asn, families, "")
+        intent::peer(NAMES[at], NAMES[at], address, asn, families, more)
     };
     of(0) + &of(1)
 }

@@ -143,32 +143,18 @@ impl Frr {
 pub struct GoBgp(pub Speaker);
 
 impl GoBgp {
-    /// Starts it: it passes routes on and leaves next hops alone. `families` are
-    /// GoBGP's names, such as "l3vpn-ipv4-unicast".
+    /// Starts it as a route server: it leaves next hops and AS paths alone.
+    /// `families` are GoBGP's names, such as "l3vpn-ipv4-unicast".
     pub fn start(net: &Net, namespace: &Namespace, families: &[&str]) -> Result<Option<Self>> {
         if !is_installed("gobgpd", "gobgpd") {
             return Ok(None);
         }
-        let mut config = format!(
-            r#"
-[global.config]
-as = {MIDDLE_ASN}
-router-id = "{MIDDLE}"
-[global.apply-policy.config]
-export-policy-list = ["unchanged"]
-[[policy-definitions]]
-name = "unchanged"
-[[policy-definitions.statements]]
-[policy-definitions.statements.actions]
-route-disposition = "accept-route"
-[policy-definitions.statements.actions.bgp-actions]
-set-next-hop = "unchanged"
-"#
-        );
+        let mut config = format!("[global.config]\nas = {MIDDLE_ASN}\nrouter-id = \"{MIDDLE}\"\n");
         for (speaker, asn) in SPEAKERS.iter().zip(ASNS) {
             write!(
                 config,
                 "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{speaker}\"\npeer-as = {asn}\n\
+                 [neighbors.route-server.config]\nroute-server-client = true\n\
                  [neighbors.timers.config]\nconnect-retry = 1\n"
             )?;
             for family in families {

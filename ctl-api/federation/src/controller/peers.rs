@@ -11,7 +11,7 @@ use tieline_bgp::wire::FamilySet;
 
 use crate::contracts::{bgp_family, prefix_limits};
 use crate::intent::Intent;
-use crate::intent::kinds::peer::Peer;
+use crate::intent::kinds::peer::{Peer, Software};
 use crate::intent::names::Name;
 
 /// How long peers keep our routes while this controller restarts (RFC 4724).
@@ -108,6 +108,8 @@ pub fn config(peer: &Peer, own: IpAddr) -> PeerConfig {
             ttl_security: peer.max_hops,
         },
         prefix_limits: prefix_limits(peer.contract.as_ref()),
+        enforce_first_as: !peer.route_server,
+        spare_gobgp: peer.software == Some(Software::Gobgp),
         ..PeerConfig::new(session)
     }
 }
@@ -127,7 +129,7 @@ spec: {cluster: east, address: 198.18.1.11, asn: 64513, families: [vpnv4, evpn],
 apiVersion: tieline.io/v1
 kind: Peer
 metadata: {name: other}
-spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], controllers: [c1]}
+spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], controllers: [c1], routeServer: true, software: gobgp}
 ";
 
     fn name(text: &str) -> Name {
@@ -195,5 +197,9 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         assert_eq!((config.transport.ttl_security, config.transport.local_address), (Some(1), Some(own)));
         assert!(config.session.families.contains(tieline_bgp::wire::Family::Evpn));
         assert!(!config.session.families.contains(tieline_bgp::wire::Family::Ipv4Unicast));
+        assert!(config.enforce_first_as && !config.spare_gobgp);
+        let other = all.values().find(|peer| peer.route_server).expect("it");
+        let config = super::config(other, own);
+        assert!(!config.enforce_first_as && config.spare_gobgp);
     }
 }

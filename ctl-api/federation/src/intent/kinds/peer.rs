@@ -45,6 +45,12 @@ pub struct Peer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 255))]
     pub max_hops: Option<u8>,
+    /// It is a route server: it does not put its own AS into paths (RFC 7947).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub route_server: bool,
+    /// What it runs, where that needs care.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<Software>,
     /// What it may announce; absent: all that is allowed anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<Contract>,
@@ -52,6 +58,16 @@ pub struct Peer {
 
 fn bgp_port() -> u16 {
     BGP_PORT
+}
+
+/// A BGP speaker that needs care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Software {
+    /// GoBGP. It is sent no E-Tree and multicast-flags communities, for which it
+    /// withdraws routes, and no default route target membership, which ends it
+    /// (up to 3.10).
+    Gobgp,
 }
 
 /// An address family of BGP.

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tieline_bench::daemon::{Daemon, Place};
+use tieline_bench::figures::Figures;
 use tieline_bench::session::Session;
 use tieline_proto::v1;
 use tieline_proto::v1::control_client::ControlClient;
@@ -10,8 +12,7 @@ use tieline_proto::v1::object::Kind;
 use tieline_proto::v1::operation::Operation;
 use tieline_proto::v1::watch_reply::What;
 
-use crate::daemon::{Daemon, Place};
-use crate::{Figures, forwarding};
+use crate::forwarding;
 
 /// Prefixes of one set of routes.
 const SET: u32 = 1000;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use etherparse::PacketBuilder;
+use tieline_bench::daemon::{Daemon, Place};
+use tieline_bench::figures::Figures;
 use tieline_bench::pcap;
 use tieline_bench::session::Session;
 use tieline_proto::v1;
@@ -16,9 +18,7 @@ use tieline_proto::v1::operation::Operation;
 use tieline_proto::v1::operations_client::OperationsClient;
 use tonic::transport::Channel;
 
-use crate::Figures;
 use crate::cases::{apply, parts, target, underlay};
-use crate::daemon::{Daemon, Place};
 
 /// Routes in the VRF, each a /24; all of them have traffic.
 const ROUTES: u32 = 100_000;

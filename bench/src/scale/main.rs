@@ -3,15 +3,13 @@
 //! controller does.
 
 mod cases;
-mod daemon;
 mod forwarding;
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
+use tieline_bench::figures::{Figures, say};
 
 /// How the control API scales.
 #[derive(Debug, Parser)]
@@ -30,28 +28,6 @@ struct Args {
     json: Option<PathBuf>,
 }
 
-/// Named figures in the order in which they were taken.
-#[derive(Debug, Default)]
-pub struct Figures {
-    values: BTreeMap<String, f64>,
-}
-
-impl Figures {
-    /// Keeps a figure and shows it.
-    pub fn note(&mut self, name: &str, value: f64, unit: &str) {
-        let shown = if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.2}") };
-        say(&format!("  {name:<34} {shown:>12} {unit}"));
-        self.values.insert(name.to_owned(), value);
-    }
-}
-
-/// One line on standard output, at once.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Who reads a pipe may have gone; the figures go on.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -66,8 +42,7 @@ fn main() -> anyhow::Result<()> {
             .with_context(|| format!("case {name}"))?;
     }
     if let Some(path) = args.json {
-        let text = serde_json::to_string_pretty(&figures.values)?;
-        std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        figures.write(&path)?;
     }
     Ok(())
 }

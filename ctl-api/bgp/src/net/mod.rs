@@ -10,7 +10,7 @@
 mod connection;
 mod socket;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -27,8 +27,8 @@ use crate::speaker::{Action, Event, Speaker, Transport};
 use connection::Connection;
 
 /// Events that may wait for their reader before nothing more is read from
-/// peers.
-const EVENT_BACKLOG: usize = 65_536;
+/// peers: two batches, so that there is always one to give.
+const EVENT_BACKLOG: usize = 8192;
 /// Events in one batch.
 const EVENT_BATCH: usize = 4096;
 
@@ -154,8 +154,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
         };
         let accepting: Vec<_> = self.listeners.iter().map(|listener| self.accept(listener.clone())).collect();
         self.renew_keys();
-        let mut backlog: Vec<Event> = Vec::new();
-        let mut batch = Vec::new();
+        let mut backlog: VecDeque<Event> = VecDeque::new();
         // Whether anybody still reads events.
         let mut heard = true;
         loop {
@@ -166,12 +165,8 @@ impl<P: Policy + Send + 'static> Driver<P> {
             let wait = self.speaker.deadline().map(|at| at.saturating_sub(self.start.elapsed()));
             tokio::select! {
                 Some(control) = control.recv() => self.control(control),
-                count = received.recv_many(&mut batch, 16), if backlog.len() < EVENT_BACKLOG => {
-                    debug_assert!(count > 0, "the driver itself holds a sender");
-                    for received in batch.drain(..) {
-                        self.received(received);
-                    }
-                }
+                // One at a time: a read of 64 KiB may be 10,000 events.
+                Some(received) = received.recv(), if backlog.len() < EVENT_BACKLOG => self.received(received),
                 command = commands.recv() => match command {
                     Some(command) => {
                         command(&mut self.speaker, self.start.elapsed());
@@ -181,8 +176,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
                 },
                 ready = events.reserve(), if heard && !backlog.is_empty() => {
                     if let Ok(permit) = ready {
-                        let rest = backlog.split_off(backlog.len().min(EVENT_BATCH));
-                        permit.send(std::mem::replace(&mut backlog, rest));
+                        permit.send(backlog.drain(..backlog.len().min(EVENT_BATCH)).collect());
                     } else {
                         heard = false;
                     }
@@ -199,7 +193,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
     }
 
     /// Carries out what the speaker wants.
-    fn act(&mut self, backlog: &mut Vec<Event>) {
+    fn act(&mut self, backlog: &mut VecDeque<Event>) {
         while let Some(action) = self.speaker.poll_action(self.start.elapsed()) {
             match action {
                 Action::Connect(peer) => self.connect(peer),
@@ -218,7 +212,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
             }
         }
         while let Some(event) = self.speaker.poll_event() {
-            backlog.push(event);
+            backlog.push_back(event);
         }
     }
 

@@ -60,8 +60,8 @@ use peers::Peers;
 const PEERS_LIMIT: Duration = Duration::from_secs(60);
 /// The same for the end of the RIB, which waits for gateways that do not come.
 const GATEWAYS_LIMIT: Duration = Duration::from_secs(60);
-/// Batches of events of BGP that wait for us.
-const BGP_BATCHES: usize = 16;
+/// Batches of events of BGP that wait for us. A batch is up to a megabyte.
+const BGP_BATCHES: usize = 2;
 
 /// What a controller is told when it starts.
 #[derive(Debug, Clone)]

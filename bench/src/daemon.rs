@@ -2,11 +2,13 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::process::Process;
 
 /// A folder for sockets and stores, removed with it.
 #[derive(Debug)]
@@ -14,6 +16,9 @@ pub struct Place(PathBuf);
 
 impl Place {
     /// A folder with the configuration of a daemon that holds a million routes.
+    ///
+    /// # Errors
+    /// When it cannot be made.
     pub fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("tieline-scale-{}", std::process::id()));
         std::fs::create_dir_all(&path)?;
@@ -40,7 +45,7 @@ impl Drop for Place {
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
-    child: Child,
+    process: Process,
     socket: PathBuf,
     /// From its start until it forwarded.
     pub took: Duration,
@@ -48,6 +53,9 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start.
     pub fn start(binary: &Path, place: &Place) -> anyhow::Result<Self> {
         let socket = place.0.join("control.sock");
         let started = Instant::now();
@@ -69,11 +77,14 @@ impl Daemon {
             let status = child.wait()?;
             anyhow::bail!("the daemon did not start: {status}");
         }
-        Ok(Self { child, socket, took })
+        Ok(Self { process: Process::new(child), socket, took })
     }
 
     /// Starts one whose worker polls on this core, with buffers for a file of
     /// packets.
+    ///
+    /// # Errors
+    /// When it does not start.
     pub fn start_on(binary: &Path, place: &Place, core: usize) -> anyhow::Result<Self> {
         let path = place.0.join("tieline.toml");
         let config = std::fs::read_to_string(&path)?.replace("buffers = 4096", "buffers = 16384");
@@ -83,8 +94,11 @@ impl Daemon {
 
     /// Moves all its threads but the workers to a core. Threads that they start
     /// later stay there.
+    ///
+    /// # Errors
+    /// When a thread cannot be moved.
     pub fn keep_off(&self, core: usize) -> anyhow::Result<()> {
-        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
             let thread = thread?;
             if std::fs::read_to_string(thread.path().join("comm"))?.starts_with("worker-") {
                 continue;
@@ -100,40 +114,40 @@ impl Daemon {
         Ok(())
     }
 
+    /// Its address, as other programs are told it.
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.socket.display())
+    }
+
     /// A connection to it.
+    ///
+    /// # Errors
+    /// When it does not answer.
     pub async fn connect(&self) -> anyhow::Result<Channel> {
-        let uri = format!("unix:{}", self.socket.display());
-        Ok(Endpoint::from_shared(uri)?.connect().await?)
+        Ok(Endpoint::from_shared(self.address())?.connect().await?)
     }
 
     /// Memory that it has in use, bytes, pages of files apart.
+    ///
+    /// # Errors
+    /// When it has ended.
     pub fn memory(&self) -> anyhow::Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find(|line| line.starts_with("RssAnon:")).context("no RssAnon")?;
-        let kilobytes: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
-        Ok(kilobytes * 1024.0)
+        self.process.memory()
     }
 
-    /// Processor time that it has used.
+    /// Processor time that it has used, seconds.
+    ///
+    /// # Errors
+    /// When it has ended.
     pub fn processor_time(&self) -> anyhow::Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = text.rsplit(')').next().context("no name")?.split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).context("no number");
-        Ok((ticks(11)? + ticks(12)?) / 100.0)
+        self.process.processor_time()
     }
 
     /// As `kill -9` does.
-    pub fn kill(mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(self) -> anyhow::Result<()> {
+        self.process.kill()
     }
 }

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tieline_federation::intent::kinds::Kind;
 
+/// Where a controller's socket is, unless something else is told.
+pub const SOCKET: &str = "/run/tieline/federation.sock";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -99,8 +102,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run the controller of a cluster, and serve the intent API
+    /// Run the controller of a cluster, and serve its APIs
     Run(Run),
+    /// Show how a running controller is: problems first
+    Status {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Follow changes of the intent, a line each
     Watch {
         /// Begin after this revision; absent: what comes from now on
@@ -205,8 +214,8 @@ pub struct Run {
     /// Where to take BGP connections; absent: nowhere, it only connects
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// The Unix socket of the intent API
-    #[arg(long, value_name = "PATH", default_value = "/run/tieline/federation.sock")]
+    /// The Unix socket of the APIs
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,
 }
 

@@ -1,5 +1,7 @@
 //! Answers as text: pure functions.
 
+pub mod status;
+
 use std::fmt::Write as _;
 
 use comfy_table::{ContentArrangement, Table, presets};

@@ -1,0 +1,105 @@
+//! What BGP brings.
+
+use std::collections::BTreeSet;
+
+use tieline_bgp::rib::PeerId;
+use tieline_bgp::speaker::Event;
+use tieline_bgp::wire::Nlri;
+use tracing::{debug, error, info, warn};
+
+use super::lately::Kept;
+use super::{Controller, ControllerError, now};
+use crate::routes::duplicates::Finding;
+
+impl Controller {
+    /// BGP has brought something.
+    pub(super) async fn learned(&mut self, batch: Vec<Event>) -> Result<(), ControllerError> {
+        // Many events of one route are one look at it.
+        let mut changed: BTreeSet<Nlri> = BTreeSet::new();
+        for event in batch {
+            match event {
+                Event::Best { nlri, .. } => {
+                    changed.insert(nlri);
+                }
+                Event::Path { .. } | Event::PathGone { .. } => {}
+                Event::Up { peer, negotiated } => {
+                    info!(peer = self.peers.name(peer), families = ?negotiated.families, "BGP session up");
+                    self.peers.up(peer);
+                    if let Some(unlearned) = &mut self.unlearned {
+                        unlearned.retain(|(of, family)| *of != peer || negotiated.families.contains(*family));
+                    }
+                }
+                Event::Down { peer, down } => {
+                    warn!(peer = self.peers.name(peer), "BGP session down: {}", down.reason);
+                    self.peers.failed(peer, &down.reason, now());
+                }
+                Event::Failed { peer, reason } => {
+                    debug!(peer = self.peers.name(peer), "no BGP session: {reason}");
+                    self.peers.failed(peer, &reason, now());
+                }
+                // Peers may send any number: all are counted, the last are kept.
+                Event::Refused { peer, nlri, reason } => {
+                    debug!(peer = self.peers.name(peer), %nlri, "refused: {reason}");
+                    self.peers.refused(peer, reason);
+                    self.kept_away.note(Kept { peer, nlri, reason, at: now() });
+                }
+                Event::Unsendable { peer, nlri, reason } => {
+                    warn!(peer = self.peers.name(peer), %nlri, "cannot be sent: {reason}");
+                }
+                Event::Fault { peer, fault } => {
+                    warn!(peer = self.peers.name(peer), "damaged update: {fault:?}");
+                }
+                Event::EndOfRib { peer, family } => {
+                    self.peers.complete(peer, family);
+                    if let Some(unlearned) = &mut self.unlearned {
+                        unlearned.remove(&(peer, family));
+                    }
+                }
+                Event::PrefixLimit { peer, family, count, limit } => {
+                    error!(peer = self.peers.name(peer), %family, count, limit, "prefix limit");
+                }
+            }
+        }
+        if !changed.is_empty() {
+            let paths = self
+                .speaker
+                .with(move |speaker, _| {
+                    let best = |nlri: Nlri| {
+                        let path = speaker.rib().best(&nlri).cloned();
+                        (nlri, path)
+                    };
+                    changed.into_iter().map(best).collect::<Vec<_>>()
+                })
+                .await?;
+            for (nlri, path) in paths {
+                let peer = path.as_ref().map(|path| path.peer);
+                let path = path.as_ref().map(|path| (&*path.attributes, &path.payload));
+                if let Err(reason) = self.distribution.best(&nlri, path) {
+                    debug!(%nlri, "not for gateways: {reason}");
+                    let peer = peer.unwrap_or(PeerId::LOCAL);
+                    self.kept_away.note(Kept { peer, nlri, reason, at: now() });
+                }
+            }
+            self.look_for_duplicates();
+            self.tell_gateways();
+        }
+        if self.unlearned.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.all_learned();
+        }
+        Ok(())
+    }
+
+    /// Says which addresses are claimed by several, and which are not any more
+    /// (C7).
+    fn look_for_duplicates(&mut self) {
+        for finding in self.distribution.look_for_duplicates() {
+            match finding {
+                Finding::Found(prefix, owners) => {
+                    let owners = owners.iter().map(|key| key.rd.to_string()).collect::<Vec<_>>();
+                    error!(%prefix, "claimed by several gateways: {}", owners.join(", "));
+                }
+                Finding::Gone(prefix) => info!(%prefix, "claimed by one gateway only again"),
+            }
+        }
+    }
+}

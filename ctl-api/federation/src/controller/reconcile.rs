@@ -1,0 +1,194 @@
+//! The controller does what the intent says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tieline_bgp::rib::PeerId;
+use tieline_proto::federation::v1;
+use tracing::{error, info, warn};
+
+use super::{Controller, ControllerError, Identity, peers};
+use crate::desired::desired;
+use crate::intent::Intent;
+use crate::intent::kinds::Cluster;
+use crate::intent::kinds::network_policy::NetworkPolicy;
+use crate::routes::distribution::Member;
+use crate::store::state::State;
+
+impl Controller {
+    /// The intent is this now.
+    pub(super) async fn reconcile(&mut self, state: &State) -> Result<(), ControllerError> {
+        let Some(cluster) = state.intent.cluster(&self.settings.cluster).cloned() else {
+            let reason = format!("the cluster {} has gone from it", self.settings.cluster);
+            self.not_in_force(reason);
+            return Ok(());
+        };
+        if Identity::find(&self.settings, &state.intent).is_none_or(|now| now.asn != self.identity.asn) {
+            let reason = "the AS number has changed, or this controller is not in it any more: restart it";
+            self.not_in_force(reason.to_owned());
+            return Ok(());
+        }
+        // The engine has no policies between networks yet: what only a policy
+        // would bring is left out, or everything would pass.
+        let mut intent = state.intent.clone();
+        let policies: Vec<_> = intent.all::<NetworkPolicy>().map(|(key, _)| key.clone()).collect();
+        for key in &policies {
+            intent.remove(key);
+            warn!(policy = %key, "is not in force: gateways have no policies between networks yet");
+        }
+        let all = match desired(&intent, &state.allocations) {
+            Ok(all) => all,
+            Err(error) => {
+                self.not_in_force(error.to_string());
+                return Ok(());
+            }
+        };
+        self.intent_problem = state.stale.as_ref().map(|reason| format!("it may be old: {reason}"));
+        self.revision = state.revision;
+        self.pools = allocations(state);
+        let mine: BTreeMap<String, _> = cluster
+            .gateways
+            .iter()
+            .filter_map(|gateway| {
+                let desired = all.get(&gateway.name)?;
+                Some((gateway.name.to_string(), (gateway.clone(), desired.clone())))
+            })
+            .collect();
+        for name in self.gateways.names() {
+            if !mine.contains_key(&name) {
+                self.gateways.forget(&name).await;
+                self.distribution.forget_gateway(&name);
+                let gone = self.announced.forget_gateway(&name);
+                self.speaker.with(move |speaker, _| speaker.withdraw(&gone)).await?;
+                info!(gateway = name, "is not in the intent any more: it keeps what it has");
+            }
+        }
+        for (name, (gateway, desired)) in &mine {
+            let is_new = match self.gateways.set(name, gateway, desired) {
+                Ok(is_new) => is_new,
+                Err(reason) => {
+                    error!(gateway = name, "cannot be programmed: {reason}");
+                    continue;
+                }
+            };
+            if is_new && let Some(unheard) = &mut self.unheard {
+                unheard.insert(name.clone());
+            }
+            let imports = desired.vrfs.values().flat_map(|vrf| &vrf.imports);
+            let imports = imports.filter_map(|target| target.to_string().parse().ok()).collect();
+            let endpoints = gateway.tunnel_addresses.iter().copied().collect();
+            self.distribution.set_gateway(name, Member { imports, endpoints });
+        }
+        let numbers = mine.iter().flat_map(|(name, (_, desired))| {
+            desired.vrfs.iter().map(move |(vrf, of)| ((name.clone(), vrf.clone()), of.network_number))
+        });
+        self.announced.set_networks(numbers.collect());
+        self.reconcile_peers(&state.intent).await?;
+        self.want().await?;
+        self.tell_gateways();
+        if self.unheard.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.all_heard().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn reconcile_peers(&mut self, intent: &Intent) -> Result<(), ControllerError> {
+        let wanted = peers::wanted(intent, &self.settings.cluster, &self.settings.controller);
+        let address = self.identity.address;
+        let difference = self.peers.difference(&wanted);
+        for (name, id) in difference.gone {
+            self.speaker.with(move |speaker, now| speaker.remove_peer(now, id)).await?;
+            self.forget_peer(id);
+            info!(peer = name, "removed");
+        }
+        for (name, peer) in difference.new {
+            let config = peers::config(&peer, address);
+            let contract = peer.contract.clone();
+            let added = self
+                .speaker
+                .with(move |speaker, now| {
+                    let id = speaker.add_peer(now, config).map_err(|error| error.to_string())?;
+                    speaker.policy_mut().set(id, contract.as_ref());
+                    Ok::<_, String>(id)
+                })
+                .await?;
+            match added {
+                Ok(id) => {
+                    if let Some(unlearned) = &mut self.unlearned {
+                        let families =
+                            peer.families.iter().map(|family| crate::contracts::bgp_family(*family));
+                        let families = families.filter(|family| family.has_route_targets());
+                        unlearned.extend(families.map(|family| (id, family)));
+                    }
+                    self.peers.added(&name, peer, id);
+                }
+                Err(error) => {
+                    error!(peer = name, "is left out: {error}");
+                    self.peers.left_out(&name, peer, error);
+                }
+            }
+        }
+        if self.unlearned.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.all_learned();
+        }
+        Ok(())
+    }
+
+    /// The newest intent cannot be followed: everything stays as it is.
+    fn not_in_force(&mut self, reason: String) {
+        error!("the newest intent is not in force, and everything stays as it is: {reason}");
+        self.intent_problem = Some(format!("the newest is not in force: {reason}"));
+    }
+
+    fn forget_peer(&mut self, id: PeerId) {
+        if let Some(unlearned) = &mut self.unlearned {
+            unlearned.retain(|(of, _)| *of != id);
+        }
+        self.kept_away.forget_peer(id);
+    }
+}
+
+/// How many numbers are allocated and free, by AS and resource.
+fn allocations(state: &State) -> Vec<v1::AllocationStatus> {
+    let vnis: BTreeMap<_, _> =
+        state.intent.all::<Cluster>().map(|(_, cluster)| (cluster.asn, cluster.vnis)).collect();
+    let pools = state.allocations.pools.iter();
+    pools
+        .map(|(id, pool)| v1::AllocationStatus {
+            asn: id.asn.into(),
+            resource: id.resource.to_string(),
+            held: pool.held.len() as u64,
+            resting: pool.released.len() as u64,
+            free: pool.free(*id, vnis.get(&id.asn).copied().flatten()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocation::{Allocations, Circumstances, allocate};
+    use crate::intent::testing::{CLUSTERS, intent};
+
+    #[test]
+    fn what_is_left_of_each_range_is_told() {
+        let networks: String = ["red", "blue"]
+            .map(|name| {
+                format!(
+                    "---\napiVersion: tieline.io/v1\nkind: VirtualNetwork\nmetadata: {{name: {name}}}\n\
+                     spec: {{cluster: east, isolated: true, subnets: [{{prefix: 10.1.0.0/24}}]}}\n"
+                )
+            })
+            .concat();
+        let clusters = CLUSTERS.replace("  asn: 64512\n", "  asn: 64512\n  vnis: {first: 10, last: 14}\n");
+        let with = intent(&format!("{clusters}{networks}"));
+        let held = allocate(&Allocations::default(), &with, &Circumstances::default()).expect("room");
+        let without = intent(&clusters);
+        let resting = allocate(&held, &without, &Circumstances::default()).expect("room");
+        for (intent, allocated, held, resting) in [(with, held, 2, 0), (without, resting, 0, 2)] {
+            let state = State { intent, allocations: allocated, ..State::default() };
+            let told = allocations(&state);
+            let vni = told.iter().find(|pool| pool.resource == "vni").expect("a pool");
+            assert_eq!((vni.asn, vni.held, vni.resting, vni.free), (64512, held, resting, 3));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Commands that look into a running controller. They change nothing.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tieline_proto::federation::v1;
+
+use crate::backend;
+use crate::cli::{Connection, Format};
+use crate::commands::{print, print_value};
+use crate::error::{Error, Exit};
+use crate::render;
+
+/// Shows how everything is.
+pub async fn status(connection: &Connection, format: Format) -> Result<Exit, Error> {
+    let mut controller = backend::controller(connection).await?;
+    let reply = controller.get_status(v1::GetStatusRequest {}).await;
+    let reply = reply.map_err(|status| Error::from_status(&status, "read the status"))?.into_inner();
+    match format {
+        Format::Table => print(&render::status::status(&reply, now()))?,
+        other => print_message(other, &reply)?,
+    }
+    Ok(Exit::Success)
+}
+
+fn print_message(format: Format, message: &impl Serialize) -> Result<(), Error> {
+    let value = serde_json::to_value(message).map_err(|error| Error::Refused(error.to_string()))?;
+    print_value(format, &value)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

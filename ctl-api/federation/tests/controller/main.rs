@@ -1,0 +1,152 @@
+//! A running controller, asked over its API, with a BGP peer on the loopback
+//! interface.
+
+mod peer;
+mod place;
+
+use peer::Peer;
+use place::{Place, eventually};
+use tieline_proto::federation::v1;
+
+/// A cluster with a network, whose gateway cannot be reached.
+const CLUSTER: &str = "
+apiVersion: tieline.io/v1
+kind: Cluster
+metadata: {name: east}
+spec:
+  asn: 64512
+  controllers: [{name: c1, address: 127.0.0.1}]
+  gateways: [{name: east-1, endpoint: 'unix:/nowhere/control.sock', tunnelAddresses: [198.18.0.1]}]
+---
+apiVersion: tieline.io/v1
+kind: VirtualNetwork
+metadata: {name: red}
+spec: {cluster: east, subnets: [{prefix: 10.1.0.0/24}], routeTargets: {both: ['64999:7']}}
+---
+apiVersion: tieline.io/v1
+kind: Endpoint
+metadata: {name: h1}
+spec: {network: red, gateway: east-1, interface: {port: h1}, mac: '02:00:00:00:00:01', addresses: [10.1.0.9]}
+";
+
+#[tokio::test]
+async fn before_it_knows_who_it_is_it_says_that() {
+    let place = Place::start().await;
+    let early = place.client().await.get_status(v1::GetStatusRequest {}).await.expect_err("no intent");
+    assert_eq!(early.code(), tonic::Code::Unavailable);
+    assert!(early.message().contains("waits for an intent"), "{early}");
+}
+
+#[tokio::test]
+async fn the_status_tells_what_a_peer_announces_and_what_is_wrong() {
+    let place = Place::start().await;
+    let peer = Peer::start(64513).await;
+    place.apply(&format!("{CLUSTER}{}", peer.object("families: [vpnv4, vpnv6]"))).await;
+    eventually("the session is up, and its routes are there", async || {
+        let status = place.status().await;
+        let west = status.peers.first()?;
+        let done = west.families.first().is_some_and(|vpnv4| vpnv4.complete);
+        (west.state == "Established" && done).then_some(())
+    })
+    .await;
+    peer.announce("64513:1", "10.2.0.0/24", "64999:7", 2).await;
+    peer.announce("64513:1", "10.3.0.0/24", "64999:8", 2).await;
+    peer.announce("64513:1", "0.0.0.0/0", "64999:7", 2).await;
+    let status = eventually("the routes come", async || {
+        let status = place.status().await;
+        (status.routes == 2 && !status.refused_routes.is_empty()).then_some(status)
+    })
+    .await;
+    let west = &status.peers[0];
+    assert_eq!((west.name.as_str(), west.address.as_str(), west.asn), ("west", "127.0.0.2", 64513));
+    let families: Vec<_> = west.families.iter().map(|one| (one.name.as_str(), one.accepted)).collect();
+    assert_eq!(families, [("vpnv4", 2), ("vpnv6", 0)]);
+    assert!(west.since.abs_diff(place::now()) < 30, "{west:?}");
+    let refused = &status.refused_routes[0];
+    assert_eq!(
+        (refused.peer.as_str(), refused.route.as_str(), refused.reason.as_str()),
+        ("west", "64513:1:0.0.0.0/0", "a default route, which is not asked for")
+    );
+    let targets: Vec<_> = status
+        .route_targets
+        .iter()
+        .map(|one| (one.route_target.as_str(), one.routes, one.gateways))
+        .collect();
+    assert_eq!(targets, [("64999:7", 1, 1), ("64999:8", 1, 0), ("64512:8000000", 0, 1)]);
+    let gateway = &status.gateways[0];
+    assert_eq!((gateway.connected_since, gateway.objects, gateway.routes), (0, 3, 1));
+    let faults: Vec<_> = status.faults.iter().map(|fault| fault.subject.as_str()).collect();
+    assert_eq!(faults, ["gateway east-1"], "{:?}", status.faults);
+    let held: Vec<_> = status.allocations.iter().map(|pool| (pool.resource.as_str(), pool.held)).collect();
+    assert_eq!(held, [("route-target", 1), ("vni", 1), ("route-distinguisher", 1)]);
+
+    peer.stop().await;
+    let status = eventually("the session is down", async || {
+        let status = place.status().await;
+        (status.peers[0].state != "Established").then_some(status)
+    })
+    .await;
+    assert!(status.peers[0].last_error_at > 0 && !status.peers[0].last_error.is_empty());
+    assert!(status.faults.iter().any(|fault| fault.subject == "peer west"), "{:?}", status.faults);
+}
+
+#[tokio::test]
+async fn x7_what_breaks_a_contract_is_a_fault_until_the_session_ends() {
+    let place = Place::start().await;
+    let peer = Peer::start(64513).await;
+    let contract = "families: [vpnv4], contract: {prefixes: [10.2.0.0/16]}";
+    place.apply(&format!("{CLUSTER}{}", peer.object(contract))).await;
+    peer.announce("64513:1", "10.2.0.0/24", "64999:7", 2).await;
+    peer.announce("64513:1", "10.9.0.0/24", "64999:7", 2).await;
+    let status = eventually("the leak is told", async || {
+        let status = place.status().await;
+        let told = !status.peers.first()?.violations.is_empty() && status.routes == 1;
+        told.then_some(status)
+    })
+    .await;
+    let expected = "broke its contract in 1 routes, which are kept away: a prefix outside its contract";
+    assert!(status.faults.iter().any(|fault| fault.message == expected), "{:?}", status.faults);
+    assert_eq!(status.refused_routes[0].route, "64513:1:10.9.0.0/24");
+}
+
+#[tokio::test]
+async fn c7_an_address_that_two_gateways_claim_is_told_with_who_claims_it() {
+    let place = Place::start().await;
+    let peer = Peer::start(64513).await;
+    place.apply(&format!("{CLUSTER}{}", peer.object("families: [vpnv4]"))).await;
+    peer.announce("64513:1", "10.2.0.9/32", "64999:7", 2).await;
+    peer.announce("64513:2", "10.2.0.9/32", "64999:7", 3).await;
+    let status = eventually("the duplicate is told", async || {
+        let status = place.status().await;
+        (!status.duplicates.is_empty()).then_some(status)
+    })
+    .await;
+    assert_eq!(status.duplicates[0].prefix, "10.2.0.9/32");
+    assert_eq!(status.duplicates[0].claims, ["64513:1 at 198.18.0.2", "64513:2 at 198.18.0.3"]);
+    assert!(status.faults.iter().any(|fault| fault.subject == "address 10.2.0.9/32"));
+    peer.withdraw("64513:2", "10.2.0.9/32").await;
+    eventually("it is over", async || {
+        let status = place.status().await;
+        status.duplicates.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_intent_that_cannot_be_followed_is_a_fault() {
+    let place = Place::start().await;
+    place.apply(CLUSTER).await;
+    eventually("it has begun", async || {
+        let status = place.client().await.get_status(v1::GetStatusRequest {}).await;
+        status.ok().filter(|status| status.get_ref().intent_revision > 0).map(drop)
+    })
+    .await;
+    place.apply(&CLUSTER.replace("name: c1", "name: c2")).await;
+    let status = eventually("the fault is told", async || {
+        let status = place.status().await;
+        (!status.intent_problem.is_empty()).then_some(status)
+    })
+    .await;
+    assert_eq!(status.faults[0].subject, "intent");
+    assert!(status.intent_problem.contains("is not in it any more"), "{}", status.intent_problem);
+}

@@ -110,6 +110,8 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Show what has happened at a running controller, a line each
+    Events(Events),
     /// Follow changes of the intent, a line each
     Watch {
         /// Begin after this revision; absent: what comes from now on
@@ -217,6 +219,20 @@ pub struct Run {
     /// The Unix socket of the APIs
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Go on with what comes
+    #[arg(long)]
+    pub follow: bool,
+    /// Begin after this position, which is the first word of an event; absent: with all that is remembered
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `delete`.

@@ -4,9 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tieline_proto::federation::v1;
+use tokio_stream::StreamExt as _;
 
 use crate::backend;
-use crate::cli::{Connection, Format};
+use crate::cli::{Connection, Events, Format};
 use crate::commands::{print, print_value};
 use crate::error::{Error, Exit};
 use crate::render;
@@ -21,6 +22,23 @@ pub async fn status(connection: &Connection, format: Format) -> Result<Exit, Err
         other => print_message(other, &reply)?,
     }
     Ok(Exit::Success)
+}
+
+/// Shows what has happened, and what happens.
+pub async fn events(connection: &Connection, arguments: Events) -> Result<Exit, Error> {
+    let mut controller = backend::controller(connection).await?;
+    let Events { follow, after, json } = arguments;
+    let request = v1::WatchEventsRequest { after: after.unwrap_or_default(), follow };
+    let stream = controller.watch_events(request).await;
+    let mut stream = stream.map_err(|status| Error::from_status(&status, "read the events"))?.into_inner();
+    while let Some(reply) = stream.next().await {
+        let reply = reply.map_err(|status| Error::from_status(&status, "go on reading events"))?;
+        print(&if json { render::events::json(&reply) } else { render::events::line(&reply) })?;
+    }
+    match follow {
+        true => Err(Error::Unreachable("the controller has ended: follow again once it is back".to_owned())),
+        false => Ok(Exit::Success),
+    }
 }
 
 fn print_message(format: Format, message: &impl Serialize) -> Result<(), Error> {

@@ -44,6 +44,8 @@ struct Told {
     objects: BTreeMap<(u8, String), Kind>,
     /// What it refused in this session, the last first.
     refusals: VecDeque<String>,
+    /// That there is no session was told, and none has begun since.
+    down: bool,
 }
 
 impl Gateways {
@@ -109,7 +111,7 @@ impl Gateways {
             client.lead(Some(0));
             self.all.insert(
                 name.to_owned(),
-                Told { gateway: gateway.clone(), client, objects, refusals: VecDeque::new() },
+                Told { gateway: gateway.clone(), client, objects, refusals: VecDeque::new(), down: false },
             );
             return Ok(true);
         }
@@ -142,7 +144,13 @@ impl Gateways {
     pub fn up(&mut self, name: &str) {
         if let Some(told) = self.all.get_mut(name) {
             told.refusals.clear();
+            told.down = false;
         }
+    }
+
+    /// There is no session with a gateway. Returns whether that is news.
+    pub fn down(&mut self, name: &str) -> bool {
+        self.all.get_mut(name).is_some_and(|told| !std::mem::replace(&mut told.down, true))
     }
 
     /// A gateway has refused something.

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::speaker::Event;
 use tieline_bgp::wire::Nlri;
+use tieline_proto::federation::v1::EventKind;
 use tracing::{debug, error, info, warn};
 
 use super::lately::Kept;
 use super::{Controller, ControllerError, now};
+use crate::contracts::is_violation;
 use crate::routes::duplicates::Finding;
 
 impl Controller {
@@ -25,6 +27,10 @@ impl Controller {
                 Event::Up { peer, negotiated } => {
                     info!(peer = self.peers.name(peer), families = ?negotiated.families, "BGP session up");
                     self.peers.up(peer);
+                    let families: Vec<String> =
+                        negotiated.families.iter().map(|family| family.to_string()).collect();
+                    let message = format!("session up, with {}", families.join(", "));
+                    self.note(EventKind::PeerUp, self.peers.name(peer).to_owned(), message);
                     if let Some(unlearned) = &mut self.unlearned {
                         unlearned.retain(|(of, family)| *of != peer || negotiated.families.contains(*family));
                     }
@@ -32,6 +38,8 @@ impl Controller {
                 Event::Down { peer, down } => {
                     warn!(peer = self.peers.name(peer), "BGP session down: {}", down.reason);
                     self.peers.failed(peer, &down.reason, now());
+                    let message = format!("session down: {}", down.reason);
+                    self.note(EventKind::PeerDown, self.peers.name(peer).to_owned(), message);
                 }
                 Event::Failed { peer, reason } => {
                     debug!(peer = self.peers.name(peer), "no BGP session: {reason}");
@@ -41,6 +49,12 @@ impl Controller {
                 Event::Refused { peer, nlri, reason } => {
                     debug!(peer = self.peers.name(peer), %nlri, "refused: {reason}");
                     self.peers.refused(peer, reason);
+                    let kind = match is_violation(reason) {
+                        true => EventKind::ContractViolated,
+                        false => EventKind::RouteRefused,
+                    };
+                    let (time, name) = (self.time(), self.peers.name(peer));
+                    self.journal.note_often(time, kind, name, reason, || format!("{nlri}: {reason}"));
                     self.kept_away.note(Kept { peer, nlri, reason, at: now() });
                 }
                 Event::Unsendable { peer, nlri, reason } => {
@@ -57,6 +71,11 @@ impl Controller {
                 }
                 Event::PrefixLimit { peer, family, count, limit } => {
                     error!(peer = self.peers.name(peer), %family, count, limit, "prefix limit");
+                    let message = match count > limit {
+                        true => format!("cut off: more than {limit} {family} routes"),
+                        false => format!("{count} of at most {limit} {family} routes"),
+                    };
+                    self.note(EventKind::PrefixLimit, self.peers.name(peer).to_owned(), message);
                 }
             }
         }
@@ -96,9 +115,14 @@ impl Controller {
             match finding {
                 Finding::Found(prefix, owners) => {
                     let owners = owners.iter().map(|key| key.rd.to_string()).collect::<Vec<_>>();
-                    error!(%prefix, "claimed by several gateways: {}", owners.join(", "));
+                    let message = format!("claimed by several gateways: {}", owners.join(", "));
+                    error!(%prefix, "{message}");
+                    self.note(EventKind::DuplicateFound, prefix.to_string(), message);
                 }
-                Finding::Gone(prefix) => info!(%prefix, "claimed by one gateway only again"),
+                Finding::Gone(prefix) => {
+                    info!(%prefix, "claimed by one gateway only again");
+                    self.note(EventKind::DuplicateGone, prefix.to_string(), "claimed by one gateway again");
+                }
             }
         }
     }

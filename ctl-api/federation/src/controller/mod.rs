@@ -24,6 +24,7 @@
 //! - `gateways`: clients of gateways, and what each was told
 //! - `peers`: BGP peers of the intent
 //! - `lately`: routes that were kept away
+//! - [`journal`]: what has happened
 //! - `status`, `faults`: how everything is, and what of it is wrong
 //! - [`questions`]: how others ask
 
@@ -31,6 +32,7 @@ mod announced;
 mod faults;
 mod gateways;
 mod heard;
+pub mod journal;
 mod lately;
 mod learned;
 mod peers;
@@ -50,10 +52,10 @@ use tieline_bgp::net::{self, Handle};
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::speaker::{Event as BgpEvent, Speaker, SpeakerConfig};
 use tieline_bgp::wire::{Family, RouteTarget};
-use tieline_proto::federation::v1;
+use tieline_proto::federation::v1::{self, EventKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::contracts::Contracts;
 use crate::intent::Intent;
@@ -63,6 +65,7 @@ use crate::routes::distribution::Distribution;
 use crate::store::{Revision, Store, StoreError, state};
 use announced::Announced;
 use gateways::Gateways;
+use journal::Journal;
 use lately::Lately;
 use peers::Peers;
 use questions::Questions;
@@ -211,6 +214,9 @@ struct Controller {
     /// gateways have been told that this is all.
     unlearned: Option<BTreeSet<(PeerId, Family)>>,
     kept_away: Lately,
+    journal: Journal,
+    /// When this controller was started.
+    start: Instant,
     /// When this controller was started, in seconds since 1970.
     started_at: u64,
     /// The intent that is in force.
@@ -242,12 +248,24 @@ impl Controller {
             unheard: Some(BTreeSet::new()),
             unlearned: Some(BTreeSet::new()),
             kept_away: Lately::default(),
+            journal: Journal::new(seed()),
+            start: Instant::now(),
             started_at: now(),
             revision: Revision::default(),
             intent_problem: None,
             pools: Vec::new(),
             settings,
         }
+    }
+
+    /// Notes what has happened.
+    fn note(&mut self, kind: EventKind, subject: impl Into<String>, message: impl Into<String>) {
+        self.journal.note(now(), kind, subject, message);
+    }
+
+    /// The time in seconds since 1970, and since the start.
+    fn time(&self) -> (u64, Duration) {
+        (now(), self.start.elapsed())
     }
 
     async fn go_on(
@@ -275,10 +293,7 @@ impl Controller {
                             }
                             self.reconcile(&state).await?;
                         }
-                        Err(error) => {
-                            error!("going on with the intent as it was: {error}");
-                            self.intent_problem = Some(format!("a newer one cannot be read: {error}"));
-                        }
+                        Err(error) => self.not_in_force(format!("it cannot be read: {error}")),
                     }
                 }
                 Some((gateway, event)) = self.gateways.next() => self.heard(&gateway, event).await?,

@@ -9,6 +9,8 @@ use thiserror::Error;
 use tieline_proto::federation::v1;
 use tokio::sync::{mpsc, oneshot};
 
+use super::journal::{Page, Position};
+
 /// Questions that wait for the controller; who comes later waits too.
 const WAITING: usize = 16;
 /// How long an answer may take.
@@ -26,6 +28,8 @@ pub struct Unanswered;
 pub(super) enum Question {
     /// How is everything?
     Status(oneshot::Sender<v1::GetStatusReply>),
+    /// What came after a position? None is the beginning.
+    Events(Option<Position>, oneshot::Sender<Page>),
 }
 
 /// Asks a controller.
@@ -53,6 +57,14 @@ impl Asker {
     /// The controller does not answer.
     pub async fn status(&self) -> Result<v1::GetStatusReply, Unanswered> {
         self.ask(Question::Status).await
+    }
+
+    /// What came after a position; none is the beginning.
+    ///
+    /// # Errors
+    /// The controller does not answer.
+    pub async fn events(&self, after: Option<Position>) -> Result<Page, Unanswered> {
+        self.ask(|answer| Question::Events(after, answer)).await
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Unanswered> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tieline_bgp::rib::PeerId;
-use tieline_proto::federation::v1;
+use tieline_proto::federation::v1::{self, EventKind};
 use tracing::{error, info, warn};
 
 use super::{Controller, ControllerError, Identity, peers};
@@ -134,9 +134,13 @@ impl Controller {
     }
 
     /// The newest intent cannot be followed: everything stays as it is.
-    fn not_in_force(&mut self, reason: String) {
+    pub(super) fn not_in_force(&mut self, reason: String) {
         error!("the newest intent is not in force, and everything stays as it is: {reason}");
-        self.intent_problem = Some(format!("the newest is not in force: {reason}"));
+        let problem = format!("the newest is not in force: {reason}");
+        if self.intent_problem.as_ref() != Some(&problem) {
+            self.note(EventKind::IntentNotInForce, "intent", problem.clone());
+        }
+        self.intent_problem = Some(problem);
     }
 
     fn forget_peer(&mut self, id: PeerId) {

@@ -21,6 +21,9 @@ impl Controller {
             Question::Status(answer) => {
                 let _ = answer.send(self.status().await?);
             }
+            Question::Events(after, answer) => {
+                let _ = answer.send(self.journal.after(after));
+            }
         }
         Ok(())
     }

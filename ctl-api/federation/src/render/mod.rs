@@ -1,5 +1,6 @@
 //! Answers as text: pure functions.
 
+pub mod events;
 pub mod status;
 
 use std::fmt::Write as _;

@@ -6,7 +6,7 @@ mod place;
 
 use peer::Peer;
 use place::{Place, eventually};
-use tieline_proto::federation::v1;
+use tieline_proto::federation::v1::{self, EventKind};
 
 /// A cluster with a network, whose gateway cannot be reached.
 const CLUSTER: &str = "
@@ -107,6 +107,8 @@ async fn x7_what_breaks_a_contract_is_a_fault_until_the_session_ends() {
     let expected = "broke its contract in 1 routes, which are kept away: a prefix outside its contract";
     assert!(status.faults.iter().any(|fault| fault.message == expected), "{:?}", status.faults);
     assert_eq!(status.refused_routes[0].route, "64513:1:10.9.0.0/24");
+    let event = place.event(EventKind::ContractViolated).await;
+    assert_eq!(event.message, "64513:1:10.9.0.0/24: a prefix outside its contract");
 }
 
 #[tokio::test]
@@ -124,12 +126,46 @@ async fn c7_an_address_that_two_gateways_claim_is_told_with_who_claims_it() {
     assert_eq!(status.duplicates[0].prefix, "10.2.0.9/32");
     assert_eq!(status.duplicates[0].claims, ["64513:1 at 198.18.0.2", "64513:2 at 198.18.0.3"]);
     assert!(status.faults.iter().any(|fault| fault.subject == "address 10.2.0.9/32"));
+    let found = place.event(EventKind::DuplicateFound).await;
+    assert_eq!(
+        (found.subject.as_str(), found.message.as_str()),
+        ("10.2.0.9/32", "claimed by several gateways: 64513:1, 64513:2")
+    );
     peer.withdraw("64513:2", "10.2.0.9/32").await;
-    eventually("it is over", async || {
-        let status = place.status().await;
-        status.duplicates.is_empty().then_some(())
-    })
-    .await;
+    place.event(EventKind::DuplicateGone).await;
+    assert!(place.status().await.duplicates.is_empty());
+}
+
+#[tokio::test]
+async fn events_are_told_to_who_was_there_and_to_who_comes_later() {
+    let place = Place::start().await;
+    let peer = Peer::start(64513).await;
+    place.apply(&format!("{CLUSTER}{}", peer.object("families: [vpnv4]"))).await;
+    let up = place.event(EventKind::PeerUp).await;
+    assert_eq!((up.subject.as_str(), up.message.as_str()), ("west", "session up, with vpnv4"));
+    let down = place.event(EventKind::GatewayDown).await;
+    assert!(down.message.contains("unreachable"), "{down:?}");
+    // Who follows after that event is told what comes.
+    let request = v1::WatchEventsRequest { after: up.position.clone(), follow: true };
+    let mut stream = place.client().await.watch_events(request).await.expect("a stream").into_inner();
+    peer.stop().await;
+    let down = loop {
+        let event =
+            stream.message().await.expect("it goes on").expect("an event").event.expect("nothing is lost");
+        if event.kind() == EventKind::PeerDown {
+            break event;
+        }
+    };
+    assert!(down.message.starts_with("session down: "), "{down:?}");
+    // And who comes back with that position misses nothing.
+    let downs = place.events(&up.position).await;
+    assert_eq!(downs.iter().filter(|event| event.kind() == EventKind::PeerDown).count(), 1);
+    let gateway_downs = place.events("").await;
+    let count = gateway_downs.iter().filter(|event| event.kind() == EventKind::GatewayDown).count();
+    assert_eq!(count, 1, "that it still cannot be reached is no news");
+    let wrong = v1::WatchEventsRequest { after: "yesterday".into(), follow: false };
+    let error = place.client().await.watch_events(wrong).await.expect_err("no position");
+    assert_eq!(error.code(), tonic::Code::InvalidArgument);
 }
 
 #[tokio::test]

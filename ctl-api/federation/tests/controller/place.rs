@@ -89,6 +89,30 @@ impl Place {
         let reply = self.client().await.get_status(v1::GetStatusRequest {}).await;
         reply.expect("an answer").into_inner()
     }
+
+    /// The events after a position that are there.
+    pub async fn events(&self, after: &str) -> Vec<v1::Event> {
+        let request = v1::WatchEventsRequest { after: after.to_owned(), follow: false };
+        let mut stream = self.client().await.watch_events(request).await.expect("a stream").into_inner();
+        let mut events = Vec::new();
+        while let Some(reply) = stream.message().await.expect("a reply") {
+            assert_eq!(reply.lost, "", "nothing is lost");
+            events.push(reply.event.expect("an event"));
+        }
+        events
+    }
+
+    /// Waits for an event of a kind: the first one.
+    pub async fn event(&self, kind: v1::EventKind) -> v1::Event {
+        let what = format!("an event {}", kind.as_str_name());
+        eventually(&what, async || {
+            // Before the controller knows who it is it does not answer.
+            let request = v1::WatchEventsRequest::default();
+            self.client().await.watch_events(request).await.ok()?;
+            self.events("").await.into_iter().find(|event| event.kind() == kind)
+        })
+        .await
+    }
 }
 
 impl Drop for Place {

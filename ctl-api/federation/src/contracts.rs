@@ -85,7 +85,18 @@ pub fn bgp_family(family: AddressFamily) -> Family {
     }
 }
 
-fn prefix_of(nlri: &Nlri) -> Option<IpNet> {
+/// Whether routes of a family can lead to a prefix.
+pub const fn carries(family: Family, prefix: IpNet) -> bool {
+    match family {
+        Family::Ipv4Unicast | Family::Vpnv4 => matches!(prefix, IpNet::V4(_)),
+        Family::Ipv6Unicast | Family::Vpnv6 => matches!(prefix, IpNet::V6(_)),
+        Family::Evpn => true,
+        Family::RouteTarget => false,
+    }
+}
+
+/// The prefix that a route leads to, if it has one.
+pub fn prefix_of(nlri: &Nlri) -> Option<IpNet> {
     match nlri {
         Nlri::Ipv4(prefix) | Nlri::Vpnv4(_, prefix) => Some(IpNet::V4(*prefix)),
         Nlri::Ipv6(prefix) | Nlri::Vpnv6(_, prefix) => Some(IpNet::V6(*prefix)),

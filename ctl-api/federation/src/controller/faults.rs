@@ -1,7 +1,7 @@
 //! What is wrong, out of how everything is: the most urgent first.
 
 use tieline_proto::federation::v1::{
-    AllocationStatus, Fault, GatewayStatus, GetStatusReply, PeerStatus, ReasonCount,
+    AllocationStatus, CanaryState, Fault, GatewayStatus, GetStatusReply, PeerStatus, ReasonCount,
 };
 
 /// Most faults in an answer.
@@ -77,6 +77,9 @@ fn of_peer(peer: &PeerStatus) -> Vec<Fault> {
             "agrees on no address family with us: compare spec.families with its configuration".to_owned()
         ));
     }
+    for canary in peer.canaries.iter().filter(|canary| canary.state() == CanaryState::Missing) {
+        all.push(of(format!("does not announce its canary {}: {}", canary.prefix, canary.message)));
+    }
     for ReasonCount { reason, count } in &peer.violations {
         all.push(of(format!("broke its contract in {count} routes, which are kept away: {reason}")));
     }
@@ -96,7 +99,7 @@ fn of_allocation(pool: &AllocationStatus) -> Option<Fault> {
 
 #[cfg(test)]
 mod tests {
-    use tieline_proto::federation::v1::{DuplicateAddress, RefusedExport};
+    use tieline_proto::federation::v1::{CanaryStatus, DuplicateAddress, RefusedExport};
 
     use super::*;
 
@@ -128,9 +131,19 @@ mod tests {
     #[test]
     fn each_fault_is_named_with_what_it_is_about() {
         let violations = vec![ReasonCount { reason: "a prefix outside its contract".into(), count: 3 }];
+        let canary = |prefix: &str, state: CanaryState| CanaryStatus {
+            prefix: prefix.into(),
+            state: state.into(),
+            message: "it was withdrawn".into(),
+        };
+        let canaries = vec![
+            canary("1.0.0.1/32", CanaryState::Present),
+            canary("1.0.0.2/32", CanaryState::Missing),
+            canary("1.0.0.3/32", CanaryState::Waiting),
+        ];
         let peers = vec![
             PeerStatus { state: "Active".into(), last_error: "connection refused".into(), ..peer() },
-            PeerStatus { violations, ..peer() },
+            PeerStatus { violations, canaries, ..peer() },
             PeerStatus { families: Vec::new(), ..peer() },
             PeerStatus { left_out: "its address is another's".into(), state: String::new(), ..peer() },
         ];
@@ -169,6 +182,7 @@ mod tests {
                 "gateway east-1: refuses 2 of what it is told; vrf/red was refused: no",
                 "gateway east-1: is not synchronised yet: what it holds from before stays",
                 "peer west: has no session (Active): connection refused",
+                "peer west: does not announce its canary 1.0.0.2/32: it was withdrawn",
                 "peer west: broke its contract in 3 routes, which are kept away: a prefix outside its contract",
                 "peer west: agrees on no address family with us: compare spec.families with its configuration",
                 "peer west: is not spoken with: its address is another's",

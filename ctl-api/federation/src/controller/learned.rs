@@ -8,6 +8,7 @@ use tieline_bgp::wire::Nlri;
 use tieline_proto::federation::v1::EventKind;
 use tracing::{debug, error, info, warn};
 
+use super::canary::Turn;
 use super::lately::Kept;
 use super::{Controller, ControllerError, now};
 use crate::contracts::is_violation;
@@ -23,10 +24,12 @@ impl Controller {
                 Event::Best { nlri, .. } => {
                     changed.insert(nlri);
                 }
-                Event::Path { .. } | Event::PathGone { .. } => {}
+                Event::Path { peer, nlri, .. } => self.canaries.path(peer, &nlri),
+                Event::PathGone { peer, nlri } => self.canaries.gone(peer, &nlri),
                 Event::Up { peer, negotiated } => {
                     info!(peer = self.peers.name(peer), families = ?negotiated.families, "BGP session up");
                     self.peers.up(peer);
+                    self.canaries.up(peer, negotiated.families, self.start.elapsed());
                     let families: Vec<String> =
                         negotiated.families.iter().map(|family| family.to_string()).collect();
                     let message = format!("session up, with {}", families.join(", "));
@@ -38,6 +41,7 @@ impl Controller {
                 Event::Down { peer, down } => {
                     warn!(peer = self.peers.name(peer), "BGP session down: {}", down.reason);
                     self.peers.failed(peer, &down.reason, now());
+                    self.canaries.down(peer);
                     let message = format!("session down: {}", down.reason);
                     self.note(EventKind::PeerDown, self.peers.name(peer).to_owned(), message);
                 }
@@ -49,6 +53,7 @@ impl Controller {
                 Event::Refused { peer, nlri, reason } => {
                     debug!(peer = self.peers.name(peer), %nlri, "refused: {reason}");
                     self.peers.refused(peer, reason);
+                    self.canaries.refused(peer, &nlri, reason);
                     let kind = match is_violation(reason) {
                         true => EventKind::ContractViolated,
                         false => EventKind::RouteRefused,
@@ -65,6 +70,7 @@ impl Controller {
                 }
                 Event::EndOfRib { peer, family } => {
                     self.peers.complete(peer, family);
+                    self.canaries.complete(peer, family);
                     if let Some(unlearned) = &mut self.unlearned {
                         unlearned.remove(&(peer, family));
                     }
@@ -79,6 +85,7 @@ impl Controller {
                 }
             }
         }
+        self.look_at_canaries();
         if !changed.is_empty() {
             let paths = self
                 .speaker
@@ -106,6 +113,24 @@ impl Controller {
             self.all_learned();
         }
         Ok(())
+    }
+
+    /// Says which prefixes that a peer must announce are missing, and which are
+    /// there again (R2).
+    pub(super) fn look_at_canaries(&mut self) {
+        for Turn { peer, prefix, missing } in self.canaries.turns(self.start.elapsed()) {
+            let peer = self.peers.name(peer).to_owned();
+            match missing {
+                Some(why) => {
+                    error!(peer, %prefix, "canary is missing: {why}");
+                    self.note(EventKind::CanaryLost, peer, format!("canary {prefix} is missing: {why}"));
+                }
+                None => {
+                    info!(peer, %prefix, "canary is there again");
+                    self.note(EventKind::CanaryBack, peer, format!("canary {prefix} is there again"));
+                }
+            }
+        }
     }
 
     /// Says which addresses are claimed by several, and which are not any more

@@ -24,11 +24,13 @@
 //! - `gateways`: clients of gateways, and what each was told
 //! - `peers`: BGP peers of the intent
 //! - `lately`: routes that were kept away
+//! - `canary`: prefixes that peers must announce
 //! - [`journal`]: what has happened
 //! - `status`, `faults`: how everything is, and what of it is wrong
 //! - [`questions`]: how others ask
 
 mod announced;
+mod canary;
 mod faults;
 mod gateways;
 mod heard;
@@ -64,6 +66,7 @@ use crate::numbers::Asn;
 use crate::routes::distribution::Distribution;
 use crate::store::{Revision, Store, StoreError, state};
 use announced::Announced;
+use canary::Canaries;
 use gateways::Gateways;
 use journal::Journal;
 use lately::Lately;
@@ -213,6 +216,7 @@ struct Controller {
     /// Peers that have not told all their routes since the start; `None` when
     /// gateways have been told that this is all.
     unlearned: Option<BTreeSet<(PeerId, Family)>>,
+    canaries: Canaries,
     kept_away: Lately,
     journal: Journal,
     /// When this controller was started.
@@ -247,6 +251,7 @@ impl Controller {
             wanted: BTreeSet::new(),
             unheard: Some(BTreeSet::new()),
             unlearned: Some(BTreeSet::new()),
+            canaries: Canaries::default(),
             kept_away: Lately::default(),
             journal: Journal::new(seed()),
             start: Instant::now(),
@@ -280,6 +285,7 @@ impl Controller {
         let peers_limit = tokio::time::sleep_until(Instant::now() + PEERS_LIMIT);
         tokio::pin!(peers_limit);
         loop {
+            let patience = self.canaries.deadline().map(|deadline| self.start + deadline);
             tokio::select! {
                 update = watch.next() => {
                     if update.is_none() {
@@ -302,6 +308,9 @@ impl Controller {
                 () = &mut peers_limit, if self.unlearned.is_some() => {
                     warn!("not every peer has told all its routes: gateways are synchronised without them");
                     self.all_learned();
+                }
+                () = tokio::time::sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
+                    self.look_at_canaries();
                 }
                 () = &mut *stop => {
                     self.gateways.stop().await;

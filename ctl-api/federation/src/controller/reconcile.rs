@@ -119,6 +119,7 @@ impl Controller {
                         let families = families.filter(|family| family.has_route_targets());
                         unlearned.extend(families.map(|family| (id, family)));
                     }
+                    self.canaries.watch(id, peer.canary.iter().map(|prefix| prefix.net()));
                     self.peers.added(&name, peer, id);
                 }
                 Err(error) => {
@@ -148,6 +149,7 @@ impl Controller {
             unlearned.retain(|(of, _)| *of != id);
         }
         self.kept_away.forget_peer(id);
+        self.canaries.forget(id);
     }
 }
 

@@ -9,7 +9,7 @@ use tieline_proto::federation::v1;
 use super::faults::{ESTABLISHED, faults};
 use super::peers::Present;
 use super::questions::Question;
-use super::{Controller, ControllerError, now};
+use super::{Controller, ControllerError, canary, now};
 
 /// Most entries of a list that may be long.
 const MOST: usize = 1000;
@@ -114,7 +114,9 @@ impl Controller {
             .filter_map(|((name, present), status)| {
                 let (status, at) = status?;
                 let since = status.since.map(|since| now - at.saturating_sub(since).as_secs().min(now));
-                Some(peer_status(name, present, status, since.unwrap_or_default()))
+                let canaries = self.canaries.states(present.id).map(canary).collect();
+                let status = peer_status(name, present, status, since.unwrap_or_default());
+                Some(v1::PeerStatus { canaries, ..status })
             })
             .collect();
         all.extend(self.peers.not_present().map(|(name, peer, reason)| v1::PeerStatus {
@@ -159,7 +161,17 @@ fn peer_status(name: &str, present: &Present, status: PeerStatus, since: u64) ->
         refused: status.refused.into_iter().map(reason_count).collect(),
         violations: present.violations.iter().map(|(reason, count)| reason_count((reason, *count))).collect(),
         left_out: String::new(),
+        canaries: Vec::new(),
     }
+}
+
+fn canary((prefix, state): (ipnet::IpNet, &canary::State)) -> v1::CanaryStatus {
+    let (state, message) = match state {
+        canary::State::Waiting => (v1::CanaryState::Waiting, String::new()),
+        canary::State::Present => (v1::CanaryState::Present, String::new()),
+        canary::State::Missing(why) => (v1::CanaryState::Missing, why.clone()),
+    };
+    v1::CanaryStatus { prefix: prefix.to_string(), state: state.into(), message }
 }
 
 /// As RFC 4271 section 8.2.2 calls them.

@@ -86,13 +86,24 @@ fn peers(peers: &[v1::PeerStatus], now: u64) -> String {
             if peer.left_out.is_empty() { peer.state.clone() } else { "left out".to_owned() },
             since(peer.since, now),
             or_dash(accepted.collect::<Vec<_>>().join(", ")),
+            or_dash(peer.canaries.iter().map(canary).collect::<Vec<_>>().join(", ")),
             refused.to_string(),
             peer.routes_sent.to_string(),
             last_error(peer, now),
         ]
     };
-    let headings = ["NAME", "ADDRESS", "AS", "STATE", "FOR", "ACCEPTED", "REFUSED", "SENT", "LAST ERROR"];
+    let headings =
+        ["NAME", "ADDRESS", "AS", "STATE", "FOR", "ACCEPTED", "CANARY", "REFUSED", "SENT", "LAST ERROR"];
     table(&headings, peers.iter().map(row))
+}
+
+fn canary(canary: &v1::CanaryStatus) -> String {
+    let state = match canary.state() {
+        v1::CanaryState::Present => "present",
+        v1::CanaryState::Missing => "MISSING",
+        v1::CanaryState::Waiting | v1::CanaryState::Unspecified => "not yet known",
+    };
+    format!("{} {state}", canary.prefix)
 }
 
 fn last_error(peer: &v1::PeerStatus, now: u64) -> String {
@@ -179,6 +190,11 @@ mod tests {
         let fault = v1::Fault { subject: "peer west".into(), message: "has no session\u{1b}[2J".into() };
         let vpnv4 = v1::FamilyStatus { name: "vpnv4".into(), accepted: 7, complete: true };
         let evpn = v1::FamilyStatus { name: "evpn".into(), accepted: 1, complete: false };
+        let canary = v1::CanaryStatus {
+            prefix: "1.0.0.2/32".into(),
+            state: v1::CanaryState::Missing.into(),
+            message: String::new(),
+        };
         let peer = v1::PeerStatus {
             name: "north".into(),
             address: "198.18.2.11".into(),
@@ -186,6 +202,7 @@ mod tests {
             state: "Established".into(),
             since: 940,
             families: vec![vpnv4, evpn],
+            canaries: vec![canary],
             routes_sent: 12,
             last_error: "hold timer expired".into(),
             last_error_at: 900,
@@ -224,8 +241,8 @@ mod tests {
         let start = "cluster east, controller c1 at 198.18.0.11, AS 64512, intent revision 9, up 16m40s\n\n\
                      1 PROBLEM\npeer west: has no session [2J\n\n\
                      BGP PEERS\n\
-                     NAME   ADDRESS      AS     STATE        FOR  ACCEPTED          REFUSED  SENT  LAST ERROR\n\
-                     north  198.18.2.11  64514  Established  1m0s vpnv4 7, evpn 1+  0        12    1m40s ago: hold timer expired\n\n\
+                     NAME   ADDRESS      AS     STATE        FOR  ACCEPTED CANARY REFUSED  SENT  LAST ERROR\n\
+                     north  198.18.2.11  64514  Established  1m0s vpnv4 7, evpn 1+  1.0.0.2/32 MISSING 0        12    1m40s ago: hold timer expired\n\n\
                      GATEWAYS\n\
                      NAME    STATE         FOR   OBJECTS  ROUTES  REFUSED  EXPORTS  SOFTWARE\n\
                      east-1  synchronised  2m0s  3        8       0        0        tieline 0.1.0\n\n\

@@ -172,11 +172,7 @@ async fn events_are_told_to_who_was_there_and_to_who_comes_later() {
 async fn an_intent_that_cannot_be_followed_is_a_fault() {
     let place = Place::start().await;
     place.apply(CLUSTER).await;
-    eventually("it has begun", async || {
-        let status = place.client().await.get_status(v1::GetStatusRequest {}).await;
-        status.ok().filter(|status| status.get_ref().intent_revision > 0).map(drop)
-    })
-    .await;
+    place.status().await;
     place.apply(&CLUSTER.replace("name: c1", "name: c2")).await;
     let status = eventually("the fault is told", async || {
         let status = place.status().await;
@@ -185,4 +181,34 @@ async fn an_intent_that_cannot_be_followed_is_a_fault() {
     .await;
     assert_eq!(status.faults[0].subject, "intent");
     assert!(status.intent_problem.contains("is not in it any more"), "{}", status.intent_problem);
+}
+
+#[tokio::test]
+async fn r2_the_canary_of_a_reflector_is_watched() {
+    let place = Place::start().await;
+    let peer = Peer::start(64513).await;
+    let spec = "families: [ipv4, vpnv4], canary: [1.0.0.2/32]";
+    place.apply(&format!("{CLUSTER}{}", peer.object(spec))).await;
+    let canary = async || place.status().await.peers.first().and_then(|peer| peer.canaries.first().cloned());
+    let lost = place.event(EventKind::CanaryLost).await;
+    assert_eq!(
+        lost.message,
+        "canary 1.0.0.2/32 is missing: it is not among the routes that the peer has told"
+    );
+    assert_eq!(canary().await.expect("a canary").state(), v1::CanaryState::Missing);
+    assert!(place.status().await.faults.iter().any(|fault| fault.message.contains("canary 1.0.0.2/32")));
+
+    peer.announce("", "1.0.0.2/32", "", 2).await;
+    place.event(EventKind::CanaryBack).await;
+    let status = place.status().await;
+    assert_eq!(status.peers[0].canaries[0].state(), v1::CanaryState::Present);
+    assert!(status.faults.iter().all(|fault| !fault.message.contains("canary")), "{:?}", status.faults);
+    assert_eq!((status.routes, status.gateways[0].routes), (0, 0), "it is not for gateways");
+
+    peer.withdraw("", "1.0.0.2/32").await;
+    eventually("its loss is told", async || {
+        let canary = canary().await?;
+        (canary.message == "it was withdrawn").then_some(())
+    })
+    .await;
 }

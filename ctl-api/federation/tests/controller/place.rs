@@ -84,10 +84,13 @@ impl Place {
         FederationClient::new(channel)
     }
 
-    /// How it is.
+    /// How it is, once it has read who it is.
     pub async fn status(&self) -> v1::GetStatusReply {
-        let reply = self.client().await.get_status(v1::GetStatusRequest {}).await;
-        reply.expect("an answer").into_inner()
+        eventually("an answer", async || {
+            let reply = self.client().await.get_status(v1::GetStatusRequest {}).await;
+            reply.ok().map(tonic::Response::into_inner)
+        })
+        .await
     }
 
     /// The events after a position that are there.

@@ -24,6 +24,12 @@ Exit codes:
   2  wrong usage, or a file that cannot be read
   3  the controller or the store cannot be reached";
 
+const AUDIT_EXIT_CODES: &str = "\
+Exit codes:
+  0  no difference
+  1  there are differences
+  2  something could not be looked at, and there are no differences elsewhere";
+
 /// Joins clusters of Tieline gateways: what is wanted, checked and applied.
 #[derive(Debug, Parser)]
 #[command(name = "tieline-federation", version, about, after_help = EXIT_CODES)]
@@ -106,6 +112,13 @@ pub enum Command {
     Run(Run),
     /// Show how a running controller is: problems first
     Status {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Compare what is wanted and what BGP says with what gateways really hold
+    #[command(after_help = AUDIT_EXIT_CODES)]
+    Audit {
         /// How to print.
         #[command(flatten)]
         output: OutputArgs,

@@ -31,6 +31,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Desired { gateway, json } => desired(&cli.connection, gateway.as_deref(), json).await,
         Command::Run(arguments) => crate::serve::run(&cli.connection, arguments).await,
         Command::Status { output } => crate::observe::status(&cli.connection, output.format).await,
+        Command::Audit { output } => crate::observe::audit(&cli.connection, output.format).await,
         Command::Events(arguments) => crate::observe::events(&cli.connection, arguments).await,
         Command::Watch { after } => watch(&cli.connection, after).await,
     }

@@ -41,6 +41,29 @@ pub async fn events(connection: &Connection, arguments: Events) -> Result<Exit, 
     }
 }
 
+/// Shows what is not as it should be.
+pub async fn audit(connection: &Connection, format: Format) -> Result<Exit, Error> {
+    let asking = async {
+        let mut controller = backend::controller(connection).await?;
+        let reply = controller.audit(v1::AuditRequest {}).await;
+        Ok(reply.map_err(|status| Error::from_status(&status, "audit"))?.into_inner())
+    };
+    let reply: v1::AuditReply = match asking.await {
+        Ok(reply) => reply,
+        // Who could not look at anything could not look.
+        Err(error) => return Err(Error::Usage(Error::to_string(&error))),
+    };
+    match format {
+        Format::Table => print(&render::audit::audit(&reply))?,
+        other => print_message(other, &reply)?,
+    }
+    Ok(match (reply.differences.is_empty(), reply.unseen.is_empty()) {
+        (false, _) => Exit::Refused,
+        (true, false) => Exit::Usage,
+        (true, true) => Exit::Success,
+    })
+}
+
 fn print_message(format: Format, message: &impl Serialize) -> Result<(), Error> {
     let value = serde_json::to_value(message).map_err(|error| Error::Refused(error.to_string()))?;
     print_value(format, &value)

@@ -86,6 +86,12 @@ impl Federation for FederationService {
         Ok(Response::new(self.controller.status().await?))
     }
 
+    async fn audit(&self, _: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
+        let audit = self.controller.audit().await?;
+        let reply = audit.run().await.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(reply))
+    }
+
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsReply, Status>> + Send>>;
 
     async fn watch_events(

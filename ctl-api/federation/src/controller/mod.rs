@@ -18,6 +18,7 @@
 //! gateways have told what they export: nothing that is still right is taken
 //! back in between.
 //!
+//! - [`plan`]: what gateways should hold
 //! - `reconcile`: what the intent says is done
 //! - `heard`, `learned`: what gateways say, what BGP brings
 //! - `announced`: what was announced for gateways' exports
@@ -38,6 +39,7 @@ pub mod journal;
 mod lately;
 mod learned;
 mod peers;
+pub mod plan;
 pub mod questions;
 mod reconcile;
 mod status;
@@ -90,6 +92,14 @@ pub struct Settings {
     pub controller: Name,
     /// Where it takes BGP connections.
     pub listen: Vec<SocketAddr>,
+}
+
+impl Settings {
+    /// The name in which it declares at gateways. Each controller has one of its
+    /// own: all declare the same.
+    pub fn name_at_gateways(&self) -> String {
+        format!("federation/{}/{}", self.cluster, self.controller)
+    }
 }
 
 /// Why a controller cannot run.
@@ -238,14 +248,12 @@ impl Controller {
         speaker: Handle<Contracts>,
         store: Arc<dyn Store>,
     ) -> Self {
-        // Each controller has a name of its own: all declare the same.
-        let name = format!("federation/{}/{}", settings.cluster, settings.controller);
         Self {
             identity,
             store,
             speaker,
             peers: Peers::default(),
-            gateways: Gateways::new(&name),
+            gateways: Gateways::new(&settings.name_at_gateways()),
             distribution: Distribution::new(identity.asn),
             announced: Announced::default(),
             wanted: BTreeSet::new(),

@@ -10,6 +10,7 @@ use tieline_proto::federation::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use super::journal::{Page, Position};
+use crate::audit::Audit;
 
 /// Questions that wait for the controller; who comes later waits too.
 const WAITING: usize = 16;
@@ -30,6 +31,8 @@ pub(super) enum Question {
     Status(oneshot::Sender<v1::GetStatusReply>),
     /// What came after a position? None is the beginning.
     Events(Option<Position>, oneshot::Sender<Page>),
+    /// What does an audit need?
+    Audit(oneshot::Sender<Audit>),
 }
 
 /// Asks a controller.
@@ -65,6 +68,14 @@ impl Asker {
     /// The controller does not answer.
     pub async fn events(&self, after: Option<Position>) -> Result<Page, Unanswered> {
         self.ask(|answer| Question::Events(after, answer)).await
+    }
+
+    /// What an audit needs. It is carried out by who asks: it takes long.
+    ///
+    /// # Errors
+    /// The controller does not answer.
+    pub async fn audit(&self) -> Result<Audit, Unanswered> {
+        self.ask(Question::Audit).await
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Unanswered> {

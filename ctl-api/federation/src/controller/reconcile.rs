@@ -6,55 +6,40 @@ use tieline_bgp::rib::PeerId;
 use tieline_proto::federation::v1::{self, EventKind};
 use tracing::{error, info, warn};
 
+use super::plan::{Plan, member};
 use super::{Controller, ControllerError, Identity, peers};
-use crate::desired::desired;
 use crate::intent::Intent;
 use crate::intent::kinds::Cluster;
-use crate::intent::kinds::network_policy::NetworkPolicy;
-use crate::routes::distribution::Member;
 use crate::store::state::State;
 
 impl Controller {
     /// The intent is this now.
     pub(super) async fn reconcile(&mut self, state: &State) -> Result<(), ControllerError> {
-        let Some(cluster) = state.intent.cluster(&self.settings.cluster).cloned() else {
-            let reason = format!("the cluster {} has gone from it", self.settings.cluster);
-            self.not_in_force(reason);
-            return Ok(());
-        };
         if Identity::find(&self.settings, &state.intent).is_none_or(|now| now.asn != self.identity.asn) {
             let reason = "the AS number has changed, or this controller is not in it any more: restart it";
             self.not_in_force(reason.to_owned());
             return Ok(());
         }
-        // The engine has no policies between networks yet: what only a policy
-        // would bring is left out, or everything would pass.
-        let mut intent = state.intent.clone();
-        let policies: Vec<_> = intent.all::<NetworkPolicy>().map(|(key, _)| key.clone()).collect();
-        for key in &policies {
-            intent.remove(key);
-            warn!(policy = %key, "is not in force: gateways have no policies between networks yet");
-        }
-        let all = match desired(&intent, &state.allocations) {
-            Ok(all) => all,
+        let plan = match Plan::of(state, &self.settings.cluster) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => {
+                let reason = format!("the cluster {} has gone from it", self.settings.cluster);
+                self.not_in_force(reason);
+                return Ok(());
+            }
             Err(error) => {
                 self.not_in_force(error.to_string());
                 return Ok(());
             }
         };
+        for policy in &plan.left_out {
+            warn!(%policy, "is not in force: gateways have no policies between networks yet");
+        }
         self.intent_problem = state.stale.as_ref().map(|reason| format!("it may be old: {reason}"));
         self.revision = state.revision;
         self.pools = allocations(state);
-        let mine: BTreeMap<String, _> = cluster
-            .gateways
-            .iter()
-            .filter_map(|gateway| {
-                let desired = all.get(&gateway.name)?;
-                Some((gateway.name.to_string(), (gateway.clone(), desired.clone())))
-            })
-            .collect();
         for name in self.gateways.names() {
-            if !mine.contains_key(&name) {
+            if !plan.gateways.contains_key(&name) {
                 self.gateways.forget(&name).await;
                 self.distribution.forget_gateway(&name);
                 let gone = self.announced.forget_gateway(&name);
@@ -62,7 +47,7 @@ impl Controller {
                 info!(gateway = name, "is not in the intent any more: it keeps what it has");
             }
         }
-        for (name, (gateway, desired)) in &mine {
+        for (name, (gateway, desired)) in &plan.gateways {
             let is_new = match self.gateways.set(name, gateway, desired) {
                 Ok(is_new) => is_new,
                 Err(reason) => {
@@ -73,15 +58,9 @@ impl Controller {
             if is_new && let Some(unheard) = &mut self.unheard {
                 unheard.insert(name.clone());
             }
-            let imports = desired.vrfs.values().flat_map(|vrf| &vrf.imports);
-            let imports = imports.filter_map(|target| target.to_string().parse().ok()).collect();
-            let endpoints = gateway.tunnel_addresses.iter().copied().collect();
-            self.distribution.set_gateway(name, Member { imports, endpoints });
+            self.distribution.set_gateway(name, member(gateway, desired));
         }
-        let numbers = mine.iter().flat_map(|(name, (_, desired))| {
-            desired.vrfs.iter().map(move |(vrf, of)| ((name.clone(), vrf.clone()), of.network_number))
-        });
-        self.announced.set_networks(numbers.collect());
+        self.announced.set_networks(plan.networks());
         self.reconcile_peers(&state.intent).await?;
         self.want().await?;
         self.tell_gateways();

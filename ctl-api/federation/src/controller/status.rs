@@ -10,6 +10,7 @@ use super::faults::{ESTABLISHED, faults};
 use super::peers::Present;
 use super::questions::Question;
 use super::{Controller, ControllerError, canary, now};
+use crate::audit::Audit;
 
 /// Most entries of a list that may be long.
 const MOST: usize = 1000;
@@ -23,6 +24,15 @@ impl Controller {
             }
             Question::Events(after, answer) => {
                 let _ = answer.send(self.journal.after(after));
+            }
+            Question::Audit(answer) => {
+                let _ = answer.send(Audit {
+                    cluster: self.settings.cluster.clone(),
+                    asn: self.identity.asn,
+                    controller: self.settings.name_at_gateways(),
+                    store: std::sync::Arc::clone(&self.store),
+                    speaker: self.speaker.clone(),
+                });
             }
         }
         Ok(())

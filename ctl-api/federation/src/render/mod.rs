@@ -1,5 +1,6 @@
 //! Answers as text: pure functions.
 
+pub mod audit;
 pub mod events;
 pub mod status;
 

@@ -1,6 +1,9 @@
 //! A running controller, asked over its API, with a BGP peer on the loopback
 //! interface.
 
+#[path = "../gateway/fake.rs"]
+#[allow(dead_code)] // The gateway's own tests use more of it.
+mod fake;
 mod peer;
 mod place;
 
@@ -211,4 +214,67 @@ async fn r2_the_canary_of_a_reflector_is_watched() {
         (canary.message == "it was withdrawn").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn x6_an_audit_names_what_a_gateway_does_not_hold() {
+    let place = Place::start().await;
+    let peer = Peer::start(64513).await;
+    let gateway = fake::Gateway::new(place.directory());
+    gateway.start();
+    let cluster = CLUSTER.replace("unix:/nowhere/control.sock", &gateway.endpoint());
+    place.apply(&format!("{cluster}{}", peer.object("families: [vpnv4]"))).await;
+    for prefix in ["10.2.0.0/24", "10.3.0.0/24"] {
+        peer.announce("64513:1", prefix, "64999:7", 2).await;
+    }
+    eventually("the gateway is programmed", async || {
+        let status = place.status().await;
+        let east = status.gateways.first()?;
+        (east.synchronised && east.up_to_date && east.routes == 2).then_some(())
+    })
+    .await;
+    let (texts, reply) = place.audit().await;
+    assert_eq!(texts, [""; 0], "{reply:?}");
+    assert_eq!((reply.objects, reply.routes, reply.unseen.len()), (3, 2, 0));
+
+    // Behind the controller's back.
+    {
+        let mut model = gateway.model();
+        let vrf = model.objects.get_mut("vrf/default/red").expect("a VRF");
+        let Some(tieline_proto::v1::object::Kind::Vrf(vrf)) = &mut vrf.kind else { panic!("{vrf:?}") };
+        vrf.vni += 1;
+        model.objects.retain(|key, _| !key.starts_with("interface/"));
+        let mut routes = model.routes.iter_mut();
+        routes.next().expect("a route").1.label += 1;
+        model.not_forwarded.insert("10.3.0.0/24".parse().expect("a prefix"));
+        let stray = tieline_proto::v1::NextHop { name: "stray".to_owned(), ..Default::default() };
+        let kind = Some(tieline_proto::v1::object::Kind::NextHop(stray));
+        model.objects.insert("next_hop/stray".to_owned(), tieline_proto::v1::Object { kind });
+    }
+    let (texts, reply) = place.audit().await;
+    assert_eq!(
+        texts,
+        [
+            "gateway east-1: interface/default/h1",
+            "gateway east-1: next_hop/stray",
+            "gateway east-1: route/64513:1/10.2.0.0/24 label",
+            "gateway east-1: vrf/default/red 10.3.0.0/24",
+            "gateway east-1: vrf/default/red vni",
+        ],
+        "{reply:?}"
+    );
+    let label = &reply.differences[2];
+    assert_eq!((label.expected.as_str(), label.found.as_str()), ("1000", "1001"));
+}
+
+#[tokio::test]
+async fn x6_a_gateway_that_cannot_be_asked_is_not_taken_for_right() {
+    let place = Place::start().await;
+    place.apply(CLUSTER).await;
+    place.status().await;
+    let (texts, reply) = place.audit().await;
+    assert_eq!(texts, [""; 0]);
+    assert_eq!(reply.unseen.len(), 1);
+    assert_eq!(reply.unseen[0].place, "gateway east-1");
+    assert!(reply.unseen[0].reason.contains("/nowhere/control.sock"), "{:?}", reply.unseen);
 }

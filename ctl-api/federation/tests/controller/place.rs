@@ -1,6 +1,6 @@
 //! A controller of one test, with its store and its socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -91,6 +91,18 @@ impl Place {
             reply.ok().map(tonic::Response::into_inner)
         })
         .await
+    }
+
+    /// Where files of the test may be.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What an audit finds, as "place: what".
+    pub async fn audit(&self) -> (Vec<String>, v1::AuditReply) {
+        let reply = self.client().await.audit(v1::AuditRequest {}).await.expect("an answer").into_inner();
+        let texts = reply.differences.iter().map(|one| format!("{}: {}", one.place, one.what));
+        (texts.collect(), reply)
     }
 
     /// The events after a position that are there.

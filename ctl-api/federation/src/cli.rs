@@ -229,6 +229,9 @@ pub struct Run {
     /// Where to take BGP connections; absent: nowhere, it only connects
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
+    /// Where Prometheus reads metrics, over HTTP at /metrics, without a password; absent: nowhere
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// The Unix socket of the APIs
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,

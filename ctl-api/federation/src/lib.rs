@@ -14,6 +14,7 @@
 //! - [`gateway`]: the client of one gateway
 //! - [`controller`]: what runs: store, gateways and BGP together
 //! - [`audit`]: what is wanted compared with what is there
+//! - [`metrics`]: its numbers for Prometheus
 //! - [`contracts`]: what BGP peers may announce
 //! - [`routes`]: between BGP and the gateways
 //! - [`store`]: intent and allocations, kept and shared: a file or etcd
@@ -29,6 +30,7 @@ pub mod controller;
 pub mod desired;
 pub mod gateway;
 pub mod intent;
+pub mod metrics;
 pub mod numbers;
 pub mod programs;
 pub mod routes;

@@ -8,7 +8,8 @@ use tieline_federation::api::{FederationService, IntentService};
 use tieline_federation::controller::{self, Settings, questions};
 use tieline_federation::intent::names::Name;
 use tieline_federation::intent::rules::Author;
-use tokio::net::UnixListener;
+use tieline_federation::metrics;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -50,6 +51,12 @@ pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error>
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
     let (asker, questions) = questions::channel();
+    if let Some(address) = arguments.metrics {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::Usage(format!("--metrics {address}: cannot listen there: {error}")))?;
+        tokio::spawn(metrics::serve(listener, asker.clone()));
+    }
     let serving = Server::builder()
         .add_service(IntentService::new(Arc::clone(&store), Author::Central).into_server())
         .add_service(FederationService::new(asker).into_server())

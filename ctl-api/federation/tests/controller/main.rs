@@ -4,6 +4,7 @@
 #[path = "../gateway/fake.rs"]
 #[allow(dead_code)] // The gateway's own tests use more of it.
 mod fake;
+mod metrics;
 mod peer;
 mod place;
 

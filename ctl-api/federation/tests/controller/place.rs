@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tieline_federation::allocation::Circumstances;
 use tieline_federation::api::FederationService;
-use tieline_federation::controller::{self, Settings, questions};
+use tieline_federation::controller::questions::{self, Asker};
+use tieline_federation::controller::{self, Settings};
 use tieline_federation::intent::read::{Documents, File};
 use tieline_federation::store::Store;
 use tieline_federation::store::embedded::EmbeddedStore;
@@ -44,6 +45,7 @@ pub fn now() -> u64 {
 pub struct Place {
     directory: PathBuf,
     store: Arc<dyn Store>,
+    asker: Asker,
     running: [JoinHandle<()>; 2],
 }
 
@@ -61,12 +63,13 @@ impl Place {
         let (asker, questions) = questions::channel();
         let controller = controller::run(settings, Arc::clone(&store), questions, std::future::pending());
         let controller = tokio::spawn(async move { controller.await.expect("the controller runs") });
+        let (own, asker) = (asker.clone(), asker);
         let listener = UnixListener::bind(directory.join("socket")).expect("a socket");
         let server = Server::builder()
             .add_service(FederationService::new(asker).into_server())
             .serve_with_incoming(UnixListenerStream::new(listener));
         let server = tokio::spawn(async move { server.await.expect("it serves") });
-        Self { directory, store, running: [controller, server] }
+        Self { directory, store, asker: own, running: [controller, server] }
     }
 
     /// Applies objects.
@@ -91,6 +94,11 @@ impl Place {
             reply.ok().map(tonic::Response::into_inner)
         })
         .await
+    }
+
+    /// Asks the controller itself.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// Where files of the test may be.

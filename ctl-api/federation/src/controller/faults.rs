@@ -18,6 +18,14 @@ pub fn faults(status: &GetStatusReply) -> Vec<Fault> {
     if !status.intent_problem.is_empty() {
         all.push(fault("intent", &status.intent_problem));
     }
+    if !status.awaited_peers.is_empty() {
+        let message = "gateways keep what they hold from before until these peers have told all their routes, or for a minute";
+        all.push(fault("start", format!("{message}: {}", status.awaited_peers.join(", "))));
+    }
+    if !status.awaited_gateways.is_empty() {
+        let message = "peers wait until these gateways have told what they export, or for a minute";
+        all.push(fault("start", format!("{message}: {}", status.awaited_gateways.join(", "))));
+    }
     status.gateways.iter().for_each(|gateway| all.extend(of_gateway(gateway)));
     status.peers.iter().for_each(|peer| all.extend(of_peer(peer)));
     for duplicate in &status.duplicates {
@@ -161,6 +169,8 @@ mod tests {
         let claims = vec!["64512:1 at 198.18.0.1".into(), "64513:1 at 198.18.1.1".into()];
         let status = GetStatusReply {
             intent_problem: "it cannot be read".into(),
+            awaited_peers: vec!["north".into(), "west".into()],
+            awaited_gateways: vec!["east-1".into()],
             peers,
             gateways,
             duplicates: vec![DuplicateAddress { prefix: "10.0.0.1/32".into(), claims }],
@@ -178,6 +188,8 @@ mod tests {
             told(&status),
             [
                 "intent: it cannot be read",
+                "start: gateways keep what they hold from before until these peers have told all their routes, or for a minute: north, west",
+                "start: peers wait until these gateways have told what they export, or for a minute: east-1",
                 "gateway east-1: is not connected, and forwards by what it has: no such socket",
                 "gateway east-1: refuses 2 of what it is told; vrf/red was refused: no",
                 "gateway east-1: is not synchronised yet: what it holds from before stays",

@@ -42,6 +42,9 @@ impl Controller {
             if !plan.gateways.contains_key(&name) {
                 self.gateways.forget(&name).await;
                 self.distribution.forget_gateway(&name);
+                if let Some(unheard) = &mut self.unheard {
+                    unheard.remove(&name);
+                }
                 let gone = self.announced.forget_gateway(&name);
                 self.speaker.with(move |speaker, _| speaker.withdraw(&gone)).await?;
                 info!(gateway = name, "is not in the intent any more: it keeps what it has");

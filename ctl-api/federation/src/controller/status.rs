@@ -1,5 +1,7 @@
 //! How everything is: one answer, put together from what the controller knows.
 
+use std::collections::BTreeSet;
+
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::session::State;
 use tieline_bgp::speaker::PeerStatus;
@@ -9,7 +11,7 @@ use tieline_proto::federation::v1;
 use super::faults::{ESTABLISHED, faults};
 use super::peers::Present;
 use super::questions::Question;
-use super::{Controller, ControllerError, canary, now};
+use super::{Controller, ControllerError, GATEWAYS_LIMIT, canary, now};
 use crate::audit::Audit;
 
 /// Most entries of a list that may be long.
@@ -76,9 +78,22 @@ impl Controller {
             refused_routes: self.refused_routes(),
             refused_exports: refused_exports.collect(),
             more_refused_exports,
+            awaited_peers: self.awaited_peers(),
+            awaited_gateways: self.awaited_gateways(),
         };
         status.faults = faults(&status);
         Ok(status)
+    }
+
+    fn awaited_peers(&self) -> Vec<String> {
+        let awaited = self.unlearned.iter().flatten().map(|(peer, _)| self.peers.name(*peer));
+        awaited.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
+    }
+
+    fn awaited_gateways(&self) -> Vec<String> {
+        // Then peers are told all the same.
+        let is_over = self.start.elapsed() >= GATEWAYS_LIMIT;
+        self.unheard.iter().flatten().filter(|_| !is_over).cloned().collect()
     }
 
     fn route_targets(&self) -> Vec<v1::RouteTargetStatus> {
@@ -148,6 +163,9 @@ fn reason_count<R: ToString>((reason, count): (R, u64)) -> v1::ReasonCount {
 /// `since` is in seconds since 1970.
 fn peer_status(name: &str, present: &Present, status: PeerStatus, since: u64) -> v1::PeerStatus {
     let agreed = status.negotiated.map(|negotiated| negotiated.families).unwrap_or_default();
+    // Without a session: those of which routes are kept, for its restart.
+    let has_routes = |family: &Family| agreed.contains(*family) || status.paths[family.index()] > 0;
+    let families = Family::ALL.into_iter().filter(has_routes);
     let family = |family: Family| v1::FamilyStatus {
         name: family.to_string(),
         accepted: status.paths[family.index()].into(),
@@ -162,7 +180,7 @@ fn peer_status(name: &str, present: &Present, status: PeerStatus, since: u64) ->
         since,
         last_error,
         last_error_at,
-        families: agreed.iter().map(family).collect(),
+        families: families.map(family).collect(),
         updates_received: status.counters.updates_received,
         routes_sent: status.announced,
         withdrawals_sent: status.withdrawn,

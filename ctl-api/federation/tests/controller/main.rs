@@ -80,7 +80,8 @@ async fn the_status_tells_what_a_peer_announces_and_what_is_wrong() {
     let gateway = &status.gateways[0];
     assert_eq!((gateway.connected_since, gateway.objects, gateway.routes), (0, 3, 1));
     let faults: Vec<_> = status.faults.iter().map(|fault| fault.subject.as_str()).collect();
-    assert_eq!(faults, ["gateway east-1"], "{:?}", status.faults);
+    assert_eq!(status.awaited_gateways, ["east-1"]);
+    assert_eq!(faults, ["start", "gateway east-1"], "{:?}", status.faults);
     let held: Vec<_> = status.allocations.iter().map(|pool| (pool.resource.as_str(), pool.held)).collect();
     assert_eq!(held, [("route-target", 1), ("vni", 1), ("route-distinguisher", 1)]);
 

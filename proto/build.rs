@@ -7,7 +7,8 @@ use std::path::PathBuf;
 const FILES: [&str; 3] =
     ["tieline/v1/objects.proto", "tieline/v1/control.proto", "tieline/v1/operations.proto"];
 
-const FEDERATION_FILES: [&str; 1] = ["tieline/federation/v1/intent.proto"];
+const FEDERATION_FILES: [&str; 2] =
+    ["tieline/federation/v1/intent.proto", "tieline/federation/v1/federation.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES.iter().chain(&FEDERATION_FILES) {
@@ -28,6 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("federation_descriptors.bin");
     tonic_prost_build::configure()
         .file_descriptor_set_path(&descriptors)
+        // For scripts that read what a controller says.
+        .type_attribute(".", "#[derive(serde::Serialize)]")
         .compile_protos(&FEDERATION_FILES, &["."])?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::intent::kinds::cluster::VniRange;
 use crate::intent::kinds::site::{FIRST_LISTENER_PORT, FIRST_ROUTE_TARGET_NUMBER, ROUTE_TARGET_STEP};
 use crate::intent::kinds::{SecurityGroup, Site, VirtualNetwork, VirtualNetworkRouter};
 use crate::intent::problem::{Problem, Rule};
@@ -81,6 +82,30 @@ pub struct PoolId {
     pub resource: Resource,
 }
 
+impl PoolId {
+    /// The numbers that may be given. `vnis` are those that the cluster with this
+    /// AS number names.
+    pub fn range(self, vnis: Option<VniRange>) -> RangeInclusive<u32> {
+        let asn = self.asn;
+        match self.resource {
+            Resource::RouteTarget => asn.system_route_targets(),
+            Resource::SecurityGroup => FIRST_SYSTEM_NUMBER..=u32::MAX,
+            Resource::Vni => vnis.map_or(VNIS, |range| range.first..=range.last),
+            Resource::Distinguisher => asn.distinguishers(),
+            Resource::ListenerPort => u32::from(FIRST_LISTENER_PORT)..=u32::from(u16::MAX),
+            Resource::SiteRouteTarget => FIRST_ROUTE_TARGET_NUMBER..=asn.system_route_targets().start() - 1,
+        }
+    }
+
+    /// Numbers from the range's first by this much.
+    const fn step(self) -> u32 {
+        match self.resource {
+            Resource::SiteRouteTarget => ROUTE_TARGET_STEP,
+            _ => 1,
+        }
+    }
+}
+
 /// Who has a number: an object, and what of it when it has several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -128,6 +153,19 @@ pub struct Pool {
     pub released: BTreeMap<u32, Released>,
 }
 
+impl Pool {
+    /// How many numbers can be given yet, of its range.
+    pub fn free(&self, id: PoolId, vnis: Option<VniRange>) -> u64 {
+        let range = id.range(vnis);
+        let all = u64::from(range.end() - range.start()) / u64::from(id.step()) + 1;
+        let taken: BTreeSet<u32> = self.held.values().chain(self.released.keys()).copied().collect();
+        // One that the intent names may be outside, or between two steps.
+        let given =
+            |number: &u32| range.contains(number) && (number - range.start()).is_multiple_of(id.step());
+        all.saturating_sub(taken.into_iter().filter(given).count() as u64)
+    }
+}
+
 /// All that is allocated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allocations {
@@ -149,8 +187,6 @@ pub struct Circumstances {
 struct Demand {
     pool: PoolId,
     range: RangeInclusive<u32>,
-    /// Numbers from the range's first by this much.
-    step: u32,
     holder: Holder,
     object: ObjectKey,
     /// The one that the intent names.
@@ -272,7 +308,7 @@ impl Pooling<'_> {
         {
             // A pool has one range, so that all below the last one given is gone.
             let start = next.unwrap_or(*demand.range.start());
-            let free = (start..=*demand.range.end()).step_by(demand.step as usize).find(|number| {
+            let free = (start..=*demand.range.end()).step_by(demand.pool.step() as usize).find(|number| {
                 !used.contains_key(number)
                     && !self.new.released.contains_key(number)
                     && !self.circumstances.referenced.contains(&(self.id, *number))
@@ -305,9 +341,9 @@ impl Pooling<'_> {
 fn demands_of(intent: &Intent) -> Vec<Demand> {
     let mut demands = Vec::new();
     let asn_of = |cluster| intent.cluster(cluster).map(|cluster| cluster.asn);
-    let mut want = |asn: Asn, resource, range, step, holder, object: &ObjectKey, fixed| {
+    let mut want = |asn: Asn, resource, vnis, holder, object: &ObjectKey, fixed| {
         let pool = PoolId { asn, resource };
-        demands.push(Demand { pool, range, step, holder, object: object.clone(), fixed });
+        demands.push(Demand { pool, range: pool.range(vnis), holder, object: object.clone(), fixed });
     };
     let topology = Topology::of(intent);
     let hosts = hosts(intent);
@@ -315,16 +351,14 @@ fn demands_of(intent: &Intent) -> Vec<Demand> {
         let Some(cluster) = intent.cluster(&network.cluster) else { continue };
         let asn = cluster.asn;
         let holder = Holder::object(key);
-        let targets = asn.system_route_targets();
-        want(asn, Resource::RouteTarget, targets, 1, holder.clone(), key, None);
-        let vnis = cluster.vnis.map_or(VNIS, |range| range.first..=range.last);
-        want(asn, Resource::Vni, vnis, 1, holder, key, network.vni);
+        want(asn, Resource::RouteTarget, None, holder.clone(), key, None);
+        want(asn, Resource::Vni, cluster.vnis, holder, key, network.vni);
         let layer2 = topology.networks.get(key).is_some_and(|place| place.bridged.is_some());
         for gateway in hosts.get(key).into_iter().flatten() {
             let layers = [(gateway.to_string(), true), (format!("{gateway}#l2"), layer2)];
             for (part, _) in layers.into_iter().filter(|(_, wanted)| *wanted) {
                 let holder = Holder::part(key, &part);
-                want(asn, Resource::Distinguisher, asn.distinguishers(), 1, holder, key, None);
+                want(asn, Resource::Distinguisher, None, holder, key, None);
             }
         }
     }
@@ -337,23 +371,19 @@ fn demands_of(intent: &Intent) -> Vec<Demand> {
         ];
         for (part, _) in parts.into_iter().filter(|(_, wanted)| *wanted) {
             let holder = Holder::part(key, part.name());
-            want(asn, Resource::RouteTarget, asn.system_route_targets(), 1, holder, key, None);
+            want(asn, Resource::RouteTarget, None, holder, key, None);
         }
     }
     for (key, group) in intent.all::<SecurityGroup>().filter(|(_, group)| group.id.is_none()) {
         let Some(asn) = asn_of(&group.cluster) else { continue };
-        let range = FIRST_SYSTEM_NUMBER..=u32::MAX;
-        want(asn, Resource::SecurityGroup, range, 1, Holder::object(key), key, None);
+        want(asn, Resource::SecurityGroup, None, Holder::object(key), key, None);
     }
     for (key, site) in intent.all::<Site>() {
         let Some(asn) = asn_of(&site.cluster) else { continue };
-        let ports = u32::from(FIRST_LISTENER_PORT)..=u32::from(u16::MAX);
         let port = site.listener_port.map(u32::from);
-        want(asn, Resource::ListenerPort, ports, 1, Holder::object(key), key, port);
-        let targets = FIRST_ROUTE_TARGET_NUMBER..=asn.system_route_targets().start() - 1;
+        want(asn, Resource::ListenerPort, None, Holder::object(key), key, port);
         let number = site.route_target_number;
-        let step = ROUTE_TARGET_STEP;
-        want(asn, Resource::SiteRouteTarget, targets, step, Holder::object(key), key, number);
+        want(asn, Resource::SiteRouteTarget, None, Holder::object(key), key, number);
     }
     demands
 }

@@ -11,13 +11,14 @@ use tieline_federation::store::Store;
 use tieline_federation::store::embedded::EmbeddedStore;
 use tieline_federation::store::etcd::{EtcdOptions, EtcdStore};
 use tieline_proto::federation::v1;
+use tieline_proto::federation::v1::federation_client::FederationClient;
 use tieline_proto::federation::v1::intent_client::IntentClient;
 use tieline_proto::federation::v1::intent_server::Intent as _;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
-use crate::cli::Connection;
+use crate::cli::{Connection, SOCKET};
 use crate::error::Error;
 
 /// How long to try to connect.
@@ -120,6 +121,13 @@ impl Backend {
         };
         Ok(stream.map(|reply| reply))
     }
+}
+
+/// Connects to a running controller, by default the one of this machine.
+pub async fn controller(connection: &Connection) -> Result<FederationClient<Channel>, Error> {
+    let local = format!("unix:{SOCKET}");
+    let channel = connect(connection.server.as_deref().unwrap_or(&local), connection).await?;
+    Ok(FederationClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
 }
 
 /// Opens the store: a file, or etcd.

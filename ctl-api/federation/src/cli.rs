@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tieline_federation::intent::kinds::Kind;
 
+/// Where a controller's socket is, unless something else is told.
+pub const SOCKET: &str = "/run/tieline/federation.sock";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -20,6 +23,12 @@ Exit codes:
   1  it would, or would be refused
   2  wrong usage, or a file that cannot be read
   3  the controller or the store cannot be reached";
+
+const AUDIT_EXIT_CODES: &str = "\
+Exit codes:
+  0  no difference
+  1  there are differences
+  2  something could not be looked at, and there are no differences elsewhere";
 
 /// Joins clusters of Tieline gateways: what is wanted, checked and applied.
 #[derive(Debug, Parser)]
@@ -99,8 +108,23 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run the controller of a cluster, and serve the intent API
+    /// Run the controller of a cluster, and serve its APIs
     Run(Run),
+    /// Show how a running controller is: problems first
+    Status {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Compare what is wanted and what BGP says with what gateways really hold
+    #[command(after_help = AUDIT_EXIT_CODES)]
+    Audit {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show what has happened at a running controller, a line each
+    Events(Events),
     /// Follow changes of the intent, a line each
     Watch {
         /// Begin after this revision; absent: what comes from now on
@@ -205,9 +229,26 @@ pub struct Run {
     /// Where to take BGP connections; absent: nowhere, it only connects
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// The Unix socket of the intent API
-    #[arg(long, value_name = "PATH", default_value = "/run/tieline/federation.sock")]
+    /// Where Prometheus reads metrics, over HTTP at /metrics, without a password; absent: nowhere
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// The Unix socket of the APIs
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Go on with what comes
+    #[arg(long)]
+    pub follow: bool,
+    /// Begin after this position, which is the first word of an event; absent: with all that is remembered
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `delete`.

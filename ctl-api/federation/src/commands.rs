@@ -30,17 +30,22 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Get(arguments) => get(&cli.connection, &arguments).await,
         Command::Desired { gateway, json } => desired(&cli.connection, gateway.as_deref(), json).await,
         Command::Run(arguments) => crate::serve::run(&cli.connection, arguments).await,
+        Command::Status { output } => crate::observe::status(&cli.connection, output.format).await,
+        Command::Audit { output } => crate::observe::audit(&cli.connection, output.format).await,
+        Command::Events(arguments) => crate::observe::events(&cli.connection, arguments).await,
         Command::Watch { after } => watch(&cli.connection, after).await,
     }
 }
 
-fn print(text: &str) -> Result<(), Error> {
+/// Writes to standard output.
+pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
 }
 
-fn print_value(format: Format, value: &Value) -> Result<(), Error> {
+/// Prints a value as JSON or YAML.
+pub fn print_value(format: Format, value: &Value) -> Result<(), Error> {
     print(&render::value(format, value).map_err(Error::Refused)?)
 }
 

@@ -16,6 +16,18 @@ use crate::intent::kinds::peer::{AddressFamily, Contract};
 use crate::numbers::USER_SECURITY_GROUPS;
 use crate::routes::check_prefix;
 
+/// Why a route is outside of its peer's contract.
+const VIOLATIONS: [&str; 3] = [
+    "a route target outside its contract",
+    "a security group outside its contract",
+    "a prefix outside its contract",
+];
+
+/// Whether the reason of a refusal is the peer's contract.
+pub fn is_violation(reason: &str) -> bool {
+    VIOLATIONS.contains(&reason)
+}
+
 /// The contracts of a speaker's peers.
 #[derive(Debug, Default)]
 pub struct Contracts {
@@ -73,7 +85,18 @@ pub fn bgp_family(family: AddressFamily) -> Family {
     }
 }
 
-fn prefix_of(nlri: &Nlri) -> Option<IpNet> {
+/// Whether routes of a family can lead to a prefix.
+pub const fn carries(family: Family, prefix: IpNet) -> bool {
+    match family {
+        Family::Ipv4Unicast | Family::Vpnv4 => matches!(prefix, IpNet::V4(_)),
+        Family::Ipv6Unicast | Family::Vpnv6 => matches!(prefix, IpNet::V6(_)),
+        Family::Evpn => true,
+        Family::RouteTarget => false,
+    }
+}
+
+/// The prefix that a route leads to, if it has one.
+pub fn prefix_of(nlri: &Nlri) -> Option<IpNet> {
     match nlri {
         Nlri::Ipv4(prefix) | Nlri::Vpnv4(_, prefix) => Some(IpNet::V4(*prefix)),
         Nlri::Ipv6(prefix) | Nlri::Vpnv6(_, prefix) => Some(IpNet::V6(*prefix)),
@@ -85,23 +108,24 @@ fn prefix_of(nlri: &Nlri) -> Option<IpNet> {
 
 impl Terms {
     fn check(&self, route: Candidate<'_>) -> Result<(), &'static str> {
+        let [target, group, prefix] = VIOLATIONS;
         if !self.targets.is_empty()
             && route.nlri.family().has_route_targets()
-            && !route.attributes.route_targets().all(|target| self.targets.contains(&target))
+            && !route.attributes.route_targets().all(|of| self.targets.contains(&of))
         {
-            return Err("a route target outside its contract");
+            return Err(target);
         }
         let outside = |id: u32| USER_SECURITY_GROUPS.contains(&id) && !self.groups.contains(&id);
         if !self.groups.is_empty()
-            && security_groups(&route.attributes.extended).iter().any(|group| outside(group.id))
+            && security_groups(&route.attributes.extended).iter().any(|of| outside(of.id))
         {
-            return Err("a security group outside its contract");
+            return Err(group);
         }
-        if let Some(prefix) = prefix_of(route.nlri)
+        if let Some(announced) = prefix_of(route.nlri)
             && !self.prefixes.is_empty()
-            && !self.prefixes.iter().any(|allowed| allowed.contains(&prefix))
+            && !self.prefixes.iter().any(|allowed| allowed.contains(&announced))
         {
-            return Err("a prefix outside its contract");
+            return Err(prefix);
         }
         Ok(())
     }
@@ -168,6 +192,7 @@ mod tests {
             ("0.0.0.0/0", 100, 5, "a default route, which is not asked for"),
         ] {
             assert_eq!(verdict(&mut contracts, prefix, target, group), Some(reason), "{prefix}");
+            assert_eq!(is_violation(reason), reason.ends_with("contract"));
         }
         contracts.set(PEER, None);
         assert_eq!(verdict(&mut contracts, "10.3.0.0/24", 101, 6), None);

@@ -14,7 +14,8 @@ pub enum Exit {
     Success = 0,
     /// Something was refused; with `diff` also: it differs.
     Refused = 1,
-    /// Wrong usage, or a file that cannot be read.
+    /// Wrong usage, or a file that cannot be read; with `audit`: something could
+    /// not be looked at.
     Usage = 2,
     /// The controller or the store cannot be reached.
     Unreachable = 3,

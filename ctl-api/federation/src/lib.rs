@@ -13,20 +13,24 @@
 //! - [`programs`]: what gateways are told of it, in the words of their API
 //! - [`gateway`]: the client of one gateway
 //! - [`controller`]: what runs: store, gateways and BGP together
+//! - [`audit`]: what is wanted compared with what is there
+//! - [`metrics`]: its numbers for Prometheus
 //! - [`contracts`]: what BGP peers may announce
 //! - [`routes`]: between BGP and the gateways
 //! - [`store`]: intent and allocations, kept and shared: a file or etcd
-//! - [`api`]: the intent API, over the store
+//! - [`api`]: the APIs: the intent, over the store, and the view of what runs
 //! - [`numbers`]: AS numbers, route targets, route distinguishers, ranges; `text`:
 //!   types that are written as one text
 
 pub mod allocation;
 pub mod api;
+pub mod audit;
 pub mod contracts;
 pub mod controller;
 pub mod desired;
 pub mod gateway;
 pub mod intent;
+pub mod metrics;
 pub mod numbers;
 pub mod programs;
 pub mod routes;

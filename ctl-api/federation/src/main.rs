@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the command line: commands, arguments, help |
 //! | [`commands`] | what they do |
+//! | [`observe`] | what those do that look into a running controller |
 //! | [`backend`] | where the intent is: a controller, a store in a file, etcd |
 //! | [`render`] | answers as text: pure functions |
 //! | [`serve`] | the controller that runs |
@@ -13,6 +14,7 @@ mod backend;
 mod cli;
 mod commands;
 mod error;
+mod observe;
 mod render;
 mod serve;
 

@@ -1,14 +1,15 @@
-//! `tieline-federation run`: the controller, with the intent API beside it.
+//! `tieline-federation run`: the controller, with its APIs beside it.
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tieline_federation::api::IntentService;
-use tieline_federation::controller::{self, Settings};
+use tieline_federation::api::{FederationService, IntentService};
+use tieline_federation::controller::{self, Settings, questions};
 use tieline_federation::intent::names::Name;
 use tieline_federation::intent::rules::Author;
-use tokio::net::UnixListener;
+use tieline_federation::metrics;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -49,17 +50,24 @@ pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error>
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    let service = IntentService::new(Arc::clone(&store), Author::Central).into_server();
+    let (asker, questions) = questions::channel();
+    if let Some(address) = arguments.metrics {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::Usage(format!("--metrics {address}: cannot listen there: {error}")))?;
+        tokio::spawn(metrics::serve(listener, asker.clone()));
+    }
     let serving = Server::builder()
-        .add_service(service)
+        .add_service(IntentService::new(Arc::clone(&store), Author::Central).into_server())
+        .add_service(FederationService::new(asker).into_server())
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until(stopped.clone()));
     let serving = tokio::spawn(serving);
-    let outcome = controller::run(settings, store, Box::pin(until(stopped))).await;
+    let outcome = controller::run(settings, store, questions, Box::pin(until(stopped))).await;
     serving.abort();
     outcome.map(|()| Exit::Success).map_err(|error| Error::Unreachable(error.to_string()))
 }
 
-/// The Unix socket of the intent API; the file goes with it.
+/// The Unix socket of the APIs; the file goes with it.
 struct Socket {
     path: PathBuf,
 }

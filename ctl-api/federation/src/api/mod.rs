@@ -1,5 +1,5 @@
-//! The intent API (`tieline.federation.v1`): messages to and from what they
-//! mean, and the service.
+//! The APIs of a controller (`tieline.federation.v1`): that of the intent, its
+//! messages to and from what they mean, and the view of the running controller.
 
 use tieline_proto::federation::v1;
 
@@ -12,8 +12,10 @@ use crate::intent::{Object, ObjectKey};
 use crate::store::StoreError;
 use crate::store::state::Request;
 
+mod federation;
 mod service;
 
+pub use federation::FederationService;
 pub use service::IntentService;
 
 /// Why a request is not understood, or not right.

@@ -1,8 +1,10 @@
 //! The clients of the cluster's gateways, and what each was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use tieline_proto::federation::v1 as federation;
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 use tokio::sync::mpsc;
@@ -19,11 +21,15 @@ use crate::routes::inward::Shared;
 
 /// Events of all gateways that wait for us.
 const EVENTS: usize = 1024;
+/// Refusals of a gateway that are remembered.
+const REFUSALS: usize = 100;
 
 /// The gateways.
 pub struct Gateways {
     settings: Settings,
     all: BTreeMap<String, Told>,
+    /// Those that cannot be programmed, and why.
+    left_out: BTreeMap<String, (String, String)>,
     sender: mpsc::Sender<(String, Event)>,
     events: mpsc::Receiver<(String, Event)>,
     /// Everything was declared once: synchronisations may end.
@@ -36,18 +42,29 @@ struct Told {
     gateway: cluster::Gateway,
     client: Gateway,
     objects: BTreeMap<(u8, String), Kind>,
+    /// What it refused in this session, the last first.
+    refusals: VecDeque<String>,
+    /// That there is no session was told, and none has begun since.
+    down: bool,
 }
 
 impl Gateways {
     /// None yet, for a controller with this name at gateways.
     pub fn new(name: &str) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
-        Self { settings: Settings::new(name), all: BTreeMap::new(), sender, events, complete: false }
+        Self {
+            settings: Settings::new(name),
+            all: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            sender,
+            events,
+            complete: false,
+        }
     }
 
     /// Their names.
     pub fn names(&self) -> Vec<String> {
-        self.all.keys().cloned().collect()
+        self.all.keys().chain(self.left_out.keys()).cloned().collect()
     }
 
     /// What the next of them says.
@@ -60,6 +77,20 @@ impl Gateways {
     /// # Errors
     /// It cannot be reached by what the intent says of it.
     pub fn set(
+        &mut self,
+        name: &str,
+        gateway: &cluster::Gateway,
+        desired: &DesiredGateway,
+    ) -> Result<bool, String> {
+        let outcome = self.try_set(name, gateway, desired);
+        match &outcome {
+            Ok(_) => self.left_out.remove(name),
+            Err(reason) => self.left_out.insert(name.to_owned(), (gateway.endpoint.clone(), reason.clone())),
+        };
+        outcome
+    }
+
+    fn try_set(
         &mut self,
         name: &str,
         gateway: &cluster::Gateway,
@@ -78,7 +109,10 @@ impl Gateways {
             // Controllers beside this one have names of their own: nobody is
             // elected to program gateways.
             client.lead(Some(0));
-            self.all.insert(name.to_owned(), Told { gateway: gateway.clone(), client, objects });
+            self.all.insert(
+                name.to_owned(),
+                Told { gateway: gateway.clone(), client, objects, refusals: VecDeque::new(), down: false },
+            );
             return Ok(true);
         }
         if let Some(told) = self.all.get_mut(name) {
@@ -106,8 +140,44 @@ impl Gateways {
         }
     }
 
+    /// A session with a gateway has begun: everything is told again.
+    pub fn up(&mut self, name: &str) {
+        if let Some(told) = self.all.get_mut(name) {
+            told.refusals.clear();
+            told.down = false;
+        }
+    }
+
+    /// There is no session with a gateway. Returns whether that is news.
+    pub fn down(&mut self, name: &str) -> bool {
+        self.all.get_mut(name).is_some_and(|told| !std::mem::replace(&mut told.down, true))
+    }
+
+    /// A gateway has refused something.
+    pub fn refused(&mut self, name: &str, refusal: String) {
+        if let Some(told) = self.all.get_mut(name) {
+            told.refusals.retain(|known| *known != refusal);
+            told.refusals.truncate(REFUSALS - 1);
+            told.refusals.push_front(refusal);
+        }
+    }
+
+    /// How they are, by name.
+    pub fn status(&self) -> Vec<federation::GatewayStatus> {
+        let mut all: BTreeMap<&str, federation::GatewayStatus> =
+            self.all.iter().map(|(name, told)| (name.as_str(), told.status(name))).collect();
+        for (name, (endpoint, reason)) in &self.left_out {
+            let status = all.entry(name).or_default();
+            status.name.clone_from(name);
+            status.endpoint.clone_from(endpoint);
+            status.left_out.clone_from(reason);
+        }
+        all.into_values().collect()
+    }
+
     /// A gateway is none of ours any more.
     pub async fn forget(&mut self, name: &str) {
+        self.left_out.remove(name);
         if let Some(told) = self.all.remove(name) {
             told.client.stop().await;
         }
@@ -117,6 +187,35 @@ impl Gateways {
     pub async fn stop(&mut self) {
         for told in std::mem::take(&mut self.all).into_values() {
             told.client.stop().await;
+        }
+    }
+}
+
+impl Told {
+    fn status(&self, name: &str) -> federation::GatewayStatus {
+        let status = self.client.status();
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        // What was refused and is taken by now is told by nobody.
+        let refusals = match status.counts.refused {
+            0 => Vec::new(),
+            _ => self.refusals.iter().cloned().collect(),
+        };
+        federation::GatewayStatus {
+            name: name.to_owned(),
+            endpoint: self.gateway.endpoint.clone(),
+            connected_since: status.connected_since.map(seconds).unwrap_or_default(),
+            synchronised: status.synced,
+            software: status.software,
+            node_id: status.node_id,
+            objects: status.counts.objects as u64,
+            routes: status.counts.routes as u64,
+            refused: status.counts.refused as u64,
+            outstanding: status.counts.outstanding as u64,
+            up_to_date: status.programmed.is_some_and(|programmed| programmed >= status.revision),
+            exports: status.exports as u64,
+            last_error: status.last_error.unwrap_or_default(),
+            refusals,
+            left_out: String::new(),
         }
     }
 }

@@ -18,42 +18,62 @@
 //! gateways have told what they export: nothing that is still right is taken
 //! back in between.
 //!
+//! - [`plan`]: what gateways should hold
+//! - `reconcile`: what the intent says is done
+//! - `heard`, `learned`: what gateways say, what BGP brings
 //! - `announced`: what was announced for gateways' exports
 //! - `gateways`: clients of gateways, and what each was told
 //! - `peers`: BGP peers of the intent
+//! - `lately`: routes that were kept away
+//! - `canary`: prefixes that peers must announce
+//! - [`journal`]: what has happened
+//! - `status`, `faults`: how everything is, and what of it is wrong
+//! - [`questions`]: how others ask
 
 mod announced;
+mod canary;
+mod faults;
 mod gateways;
+mod heard;
+pub mod journal;
+mod lately;
+mod learned;
 mod peers;
+pub mod plan;
+pub mod questions;
+mod reconcile;
+mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+pub use faults::ESTABLISHED;
+
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use tieline_bgp::net::{self, Handle};
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::speaker::{Event as BgpEvent, Speaker, SpeakerConfig};
-use tieline_bgp::wire::{Family, Nlri, Rd, RouteTarget};
+use tieline_bgp::wire::{Family, RouteTarget};
+use tieline_proto::federation::v1::{self, EventKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{info, warn};
 
 use crate::contracts::Contracts;
-use crate::desired::desired;
-use crate::gateway::events::Event as GatewayEvent;
 use crate::intent::Intent;
-use crate::intent::kinds::network_policy::NetworkPolicy;
 use crate::intent::names::Name;
 use crate::numbers::Asn;
-use crate::routes::distribution::{Distribution, LocalVrf, Member};
-use crate::routes::outward;
-use crate::store::state::{self, State};
-use crate::store::{Store, StoreError};
+use crate::routes::distribution::Distribution;
+use crate::store::{Revision, Store, StoreError, state};
 use announced::Announced;
+use canary::Canaries;
 use gateways::Gateways;
+use journal::Journal;
+use lately::Lately;
 use peers::Peers;
+use questions::Questions;
 
 /// Longest time after a start in which gateways' synchronisation waits for
 /// peers that do not come.
@@ -72,6 +92,14 @@ pub struct Settings {
     pub controller: Name,
     /// Where it takes BGP connections.
     pub listen: Vec<SocketAddr>,
+}
+
+impl Settings {
+    /// The name in which it declares at gateways. Each controller has one of its
+    /// own: all declare the same.
+    pub fn name_at_gateways(&self) -> String {
+        format!("federation/{}/{}", self.cluster, self.controller)
+    }
 }
 
 /// Why a controller cannot run.
@@ -95,11 +123,13 @@ pub enum ControllerError {
 pub async fn run(
     settings: Settings,
     store: Arc<dyn Store>,
+    mut questions: Questions,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ControllerError> {
     tokio::pin!(stop);
     let identity = tokio::select! {
         identity = identify(&settings, &*store) => identity?,
+        () = questions.turn_away() => return Ok(()),
         () = &mut stop => return Ok(()),
     };
     let listeners = net::listen(&settings.listen)?;
@@ -115,7 +145,8 @@ pub async fn run(
     let (speaker, driver) = net::run(speaker, listeners, events);
     let driver = tokio::spawn(driver);
     info!(cluster = %settings.cluster, controller = %settings.controller, asn = %identity.asn, "controller started");
-    let outcome = Controller::new(settings, identity, speaker, store).go_on(bgp_events, &mut stop).await;
+    let outcome =
+        Controller::new(settings, identity, speaker, store).go_on(bgp_events, questions, &mut stop).await;
     // The speaker ends with its last handle: without a notification, so that
     // peers with graceful restart keep what they have.
     driver.abort();
@@ -168,6 +199,11 @@ async fn identify(settings: &Settings, store: &dyn Store) -> Result<Identity, St
     }
 }
 
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Differs from start to start; nothing secret depends on it.
 fn seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
@@ -190,6 +226,19 @@ struct Controller {
     /// Peers that have not told all their routes since the start; `None` when
     /// gateways have been told that this is all.
     unlearned: Option<BTreeSet<(PeerId, Family)>>,
+    canaries: Canaries,
+    kept_away: Lately,
+    journal: Journal,
+    /// When this controller was started.
+    start: Instant,
+    /// When this controller was started, in seconds since 1970.
+    started_at: u64,
+    /// The intent that is in force.
+    revision: Revision,
+    /// Why a newer one is not, or may be missed.
+    intent_problem: Option<String>,
+    /// What is allocated in that intent.
+    pools: Vec<v1::AllocationStatus>,
 }
 
 impl Controller {
@@ -199,26 +248,43 @@ impl Controller {
         speaker: Handle<Contracts>,
         store: Arc<dyn Store>,
     ) -> Self {
-        // Each controller has a name of its own: all declare the same.
-        let name = format!("federation/{}/{}", settings.cluster, settings.controller);
         Self {
             identity,
             store,
             speaker,
             peers: Peers::default(),
-            gateways: Gateways::new(&name),
+            gateways: Gateways::new(&settings.name_at_gateways()),
             distribution: Distribution::new(identity.asn),
             announced: Announced::default(),
             wanted: BTreeSet::new(),
             unheard: Some(BTreeSet::new()),
             unlearned: Some(BTreeSet::new()),
+            canaries: Canaries::default(),
+            kept_away: Lately::default(),
+            journal: Journal::new(seed()),
+            start: Instant::now(),
+            started_at: now(),
+            revision: Revision::default(),
+            intent_problem: None,
+            pools: Vec::new(),
             settings,
         }
+    }
+
+    /// Notes what has happened.
+    fn note(&mut self, kind: EventKind, subject: impl Into<String>, message: impl Into<String>) {
+        self.journal.note(now(), kind, subject, message);
+    }
+
+    /// The time in seconds since 1970, and since the start.
+    fn time(&self) -> (u64, Duration) {
+        (now(), self.start.elapsed())
     }
 
     async fn go_on(
         mut self,
         mut bgp: mpsc::Receiver<Vec<BgpEvent>>,
+        mut questions: Questions,
         stop: &mut (impl Future<Output = ()> + Unpin),
     ) -> Result<(), ControllerError> {
         let state = state::read(&*self.store).await?;
@@ -227,6 +293,7 @@ impl Controller {
         let peers_limit = tokio::time::sleep_until(Instant::now() + PEERS_LIMIT);
         tokio::pin!(peers_limit);
         loop {
+            let patience = self.canaries.deadline().map(|deadline| self.start + deadline);
             tokio::select! {
                 update = watch.next() => {
                     if update.is_none() {
@@ -240,14 +307,18 @@ impl Controller {
                             }
                             self.reconcile(&state).await?;
                         }
-                        Err(error) => error!("going on with the intent as it was: {error}"),
+                        Err(error) => self.not_in_force(format!("it cannot be read: {error}")),
                     }
                 }
                 Some((gateway, event)) = self.gateways.next() => self.heard(&gateway, event).await?,
                 Some(batch) = bgp.recv() => self.learned(batch).await?,
+                Some(question) = questions.next() => self.answer(question).await?,
                 () = &mut peers_limit, if self.unlearned.is_some() => {
                     warn!("not every peer has told all its routes: gateways are synchronised without them");
                     self.all_learned();
+                }
+                () = tokio::time::sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
+                    self.look_at_canaries();
                 }
                 () = &mut *stop => {
                     self.gateways.stop().await;
@@ -255,242 +326,6 @@ impl Controller {
                 }
             }
         }
-    }
-
-    /// The intent is this now.
-    async fn reconcile(&mut self, state: &State) -> Result<(), ControllerError> {
-        let Some(cluster) = state.intent.cluster(&self.settings.cluster).cloned() else {
-            error!(
-                "the cluster {} has gone from the intent: everything stays as it is",
-                self.settings.cluster
-            );
-            return Ok(());
-        };
-        if Identity::find(&self.settings, &state.intent).is_none_or(|now| now.asn != self.identity.asn) {
-            error!("the AS number or this controller has changed in the intent: restart the controller");
-            return Ok(());
-        }
-        // The engine has no policies between networks yet: what only a policy
-        // would bring is left out, or everything would pass.
-        let mut intent = state.intent.clone();
-        let policies: Vec<_> = intent.all::<NetworkPolicy>().map(|(key, _)| key.clone()).collect();
-        for key in &policies {
-            intent.remove(key);
-            warn!(policy = %key, "is not in force: gateways have no policies between networks yet");
-        }
-        let all = match desired(&intent, &state.allocations) {
-            Ok(all) => all,
-            Err(error) => {
-                error!("everything stays as it is: {error}");
-                return Ok(());
-            }
-        };
-        let mine: BTreeMap<String, _> = cluster
-            .gateways
-            .iter()
-            .filter_map(|gateway| {
-                let desired = all.get(&gateway.name)?;
-                Some((gateway.name.to_string(), (gateway.clone(), desired.clone())))
-            })
-            .collect();
-        for name in self.gateways.names() {
-            if !mine.contains_key(&name) {
-                self.gateways.forget(&name).await;
-                self.distribution.forget_gateway(&name);
-                let gone = self.announced.forget_gateway(&name);
-                self.speaker.with(move |speaker, _| speaker.withdraw(&gone)).await?;
-                info!(gateway = name, "is not in the intent any more: it keeps what it has");
-            }
-        }
-        for (name, (gateway, desired)) in &mine {
-            let is_new = match self.gateways.set(name, gateway, desired) {
-                Ok(is_new) => is_new,
-                Err(reason) => {
-                    error!(gateway = name, "cannot be programmed: {reason}");
-                    continue;
-                }
-            };
-            if is_new && let Some(unheard) = &mut self.unheard {
-                unheard.insert(name.clone());
-            }
-            let endpoints = gateway.tunnel_addresses.iter().copied().collect();
-            let vrfs: BTreeMap<Rd, LocalVrf> = desired
-                .vrfs
-                .iter()
-                .filter_map(|(name, vrf)| {
-                    let targets = vrf.imports.iter();
-                    let imports = targets.filter_map(|target| target.to_string().parse().ok()).collect();
-                    Some((vrf.rd.to_string().parse().ok()?, LocalVrf { name: name.clone(), imports }))
-                })
-                .collect();
-            let imports = vrfs.values().flat_map(|vrf| vrf.imports.iter().copied()).collect();
-            self.distribution.set_gateway(name, Member { imports, endpoints, vrfs });
-        }
-        let numbers = mine.iter().flat_map(|(name, (_, desired))| {
-            desired.vrfs.iter().map(move |(vrf, of)| ((name.clone(), vrf.clone()), of.network_number))
-        });
-        self.announced.set_networks(numbers.collect());
-        self.reconcile_peers(&state.intent).await?;
-        self.want().await?;
-        self.tell_gateways();
-        if self.unheard.as_ref().is_some_and(BTreeSet::is_empty) {
-            self.all_heard().await?;
-        }
-        Ok(())
-    }
-
-    async fn reconcile_peers(&mut self, intent: &Intent) -> Result<(), ControllerError> {
-        let wanted = peers::wanted(intent, &self.settings.cluster, &self.settings.controller);
-        let address = self.identity.address;
-        let difference = self.peers.difference(&wanted);
-        for (name, id) in difference.gone {
-            self.speaker.with(move |speaker, now| speaker.remove_peer(now, id)).await?;
-            self.forget_peer(id);
-            info!(peer = name, "removed");
-        }
-        for (name, peer) in difference.new {
-            let config = peers::config(&peer, address);
-            let contract = peer.contract.clone();
-            let added = self
-                .speaker
-                .with(move |speaker, now| {
-                    let id = speaker.add_peer(now, config).map_err(|error| error.to_string())?;
-                    speaker.policy_mut().set(id, contract.as_ref());
-                    Ok::<_, String>(id)
-                })
-                .await?;
-            match added {
-                Ok(id) => {
-                    if let Some(unlearned) = &mut self.unlearned {
-                        let families =
-                            peer.families.iter().map(|family| crate::contracts::bgp_family(*family));
-                        let families = families.filter(|family| family.has_route_targets());
-                        unlearned.extend(families.map(|family| (id, family)));
-                    }
-                    self.peers.added(&name, peer, id);
-                }
-                Err(error) => error!(peer = name, "is left out: {error}"),
-            }
-        }
-        if self.unlearned.as_ref().is_some_and(BTreeSet::is_empty) {
-            self.all_learned();
-        }
-        Ok(())
-    }
-
-    /// A gateway has said something.
-    async fn heard(&mut self, gateway: &str, event: GatewayEvent) -> Result<(), ControllerError> {
-        match event {
-            GatewayEvent::Up { hello } => info!(gateway, node = hello.node_id, "connected"),
-            GatewayEvent::Down { cause, reason, retry_in } => {
-                warn!(gateway, %cause, ?retry_in, "not connected, and forwarding on: {reason}");
-            }
-            GatewayEvent::Synced { withdrawn } => info!(gateway, withdrawn, "synchronised"),
-            GatewayEvent::SyncHeld { refused } => {
-                warn!(gateway, refused, "not synchronised: something was refused");
-            }
-            GatewayEvent::Refused(refusal) => error!(gateway, "refused: {refusal}"),
-            GatewayEvent::Programmed { revision } => debug!(gateway, ?revision, "programmed"),
-            GatewayEvent::Export(export) => {
-                let routes =
-                    outward::routes(self.identity.asn, self.announced.network(gateway, &export.vrf), &export);
-                let routes = routes.unwrap_or_else(|error| {
-                    warn!(gateway, "{error}");
-                    Vec::new()
-                });
-                let gone = self.announced.set(gateway, &export.vrf, &export.prefix, &routes);
-                self.speaker
-                    .with(move |speaker, _| {
-                        speaker.withdraw(&gone);
-                        for (attributes, route) in routes {
-                            speaker.announce(attributes, [route]);
-                        }
-                    })
-                    .await?;
-            }
-            GatewayEvent::ExportGone { vrf, prefix } => {
-                let gone = self.announced.set(gateway, &vrf, &prefix, &[]);
-                self.speaker.with(move |speaker, _| speaker.withdraw(&gone)).await?;
-            }
-            GatewayEvent::ExportsComplete => {
-                if let Some(unheard) = &mut self.unheard {
-                    unheard.remove(gateway);
-                    if unheard.is_empty() {
-                        self.all_heard().await?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// BGP has brought something.
-    async fn learned(&mut self, batch: Vec<BgpEvent>) -> Result<(), ControllerError> {
-        // Many events of one route are one look at it.
-        let mut changed: BTreeSet<Nlri> = BTreeSet::new();
-        for event in batch {
-            match event {
-                BgpEvent::Best { nlri, .. } => {
-                    changed.insert(nlri);
-                }
-                BgpEvent::Path { .. } | BgpEvent::PathGone { .. } => {}
-                BgpEvent::Up { peer, negotiated } => {
-                    self.peers.up(peer);
-                    info!(peer = self.peers.name(peer), families = ?negotiated.families, "BGP session up");
-                    if let Some(unlearned) = &mut self.unlearned {
-                        unlearned.retain(|(of, family)| *of != peer || negotiated.families.contains(*family));
-                    }
-                }
-                BgpEvent::Down { peer, down } => {
-                    warn!(peer = self.peers.name(peer), "BGP session down: {}", down.reason);
-                }
-                BgpEvent::Failed { peer, reason } => match self.peers.failed(peer, &reason) {
-                    Some(news) => warn!(peer = self.peers.name(peer), "no BGP session: {news}"),
-                    None => debug!(peer = self.peers.name(peer), "no BGP session: {reason}"),
-                },
-                // Counted by the speaker, by reason: peers may send any number.
-                BgpEvent::Refused { peer, nlri, reason } => {
-                    debug!(peer = self.peers.name(peer), %nlri, "refused: {reason}");
-                }
-                BgpEvent::Unsendable { peer, nlri, reason } => {
-                    warn!(peer = self.peers.name(peer), %nlri, "cannot be sent: {reason}");
-                }
-                BgpEvent::Fault { peer, fault } => {
-                    warn!(peer = self.peers.name(peer), "damaged update: {fault:?}");
-                }
-                BgpEvent::EndOfRib { peer, family } => {
-                    if let Some(unlearned) = &mut self.unlearned {
-                        unlearned.remove(&(peer, family));
-                    }
-                }
-                BgpEvent::PrefixLimit { peer, family, count, limit } => {
-                    error!(peer = self.peers.name(peer), %family, count, limit, "prefix limit");
-                }
-            }
-        }
-        if !changed.is_empty() {
-            let paths = self
-                .speaker
-                .with(move |speaker, _| {
-                    let best = |nlri: Nlri| {
-                        let path = speaker.rib().best(&nlri).cloned();
-                        (nlri, path)
-                    };
-                    changed.into_iter().map(best).collect::<Vec<_>>()
-                })
-                .await?;
-            for (nlri, path) in paths {
-                let path = path.as_ref().map(|path| (&*path.attributes, &path.payload));
-                if let Err(reason) = self.distribution.best(&nlri, path) {
-                    debug!(%nlri, "not for gateways: {reason}");
-                }
-            }
-            self.tell_gateways();
-        }
-        if self.unlearned.as_ref().is_some_and(BTreeSet::is_empty) {
-            self.all_learned();
-        }
-        Ok(())
     }
 
     fn tell_gateways(&mut self) {
@@ -522,11 +357,5 @@ impl Controller {
     fn all_learned(&mut self) {
         self.unlearned = None;
         self.gateways.complete();
-    }
-
-    fn forget_peer(&mut self, id: PeerId) {
-        if let Some(unlearned) = &mut self.unlearned {
-            unlearned.retain(|(of, _)| *of != id);
-        }
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::session::SessionConfig;
 use tieline_bgp::speaker::{PeerConfig, Transport};
-use tieline_bgp::wire::FamilySet;
+use tieline_bgp::wire::{Family, FamilySet};
 
-use crate::contracts::{bgp_family, prefix_limits};
+use crate::contracts::{bgp_family, is_violation, prefix_limits};
 use crate::intent::Intent;
 use crate::intent::kinds::peer::{Peer, Software};
 use crate::intent::names::Name;
@@ -19,12 +19,30 @@ const RESTART_TIME: Duration = Duration::from_secs(120);
 /// And after that, as a last resort (RFC 9494): gateways forward without us.
 const LONG_LIVED_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The peers that the speaker has.
+/// The peers of the intent.
 #[derive(Debug, Default)]
 pub struct Peers {
-    present: BTreeMap<String, (Peer, PeerId)>,
-    /// Why the latest try of each for a session failed.
-    failures: BTreeMap<PeerId, String>,
+    present: BTreeMap<String, Present>,
+    /// Those that the speaker did not take, and why.
+    left_out: BTreeMap<String, (Peer, String)>,
+}
+
+/// A peer that the speaker has.
+#[derive(Debug)]
+pub struct Present {
+    /// As the intent has it.
+    pub peer: Peer,
+    /// What the speaker calls it.
+    pub id: PeerId,
+    /// Why its last session ended or did not come about, and when, in seconds
+    /// since 1970.
+    pub last_error: Option<(String, u64)>,
+    /// Why the latest try for a session failed, since there was one.
+    failure: Option<String>,
+    /// Families of which it has told all routes in this session.
+    pub complete: FamilySet,
+    /// Routes outside its contract in this session, by reason.
+    pub violations: BTreeMap<&'static str, u64>,
 }
 
 /// What has to be done with them.
@@ -40,44 +58,97 @@ impl Peers {
     /// What makes them those that are wanted. One that is different is removed
     /// and added: its session begins anew.
     pub fn difference(&mut self, wanted: &BTreeMap<String, Peer>) -> Difference {
-        let is_gone = |(name, (peer, _)): &(&String, &(Peer, PeerId))| wanted.get(*name) != Some(peer);
+        let is_gone = |(name, present): &(&String, &Present)| wanted.get(*name) != Some(&present.peer);
         let gone: Vec<(String, PeerId)> =
-            self.present.iter().filter(is_gone).map(|(name, (_, id))| (name.clone(), *id)).collect();
-        for (name, id) in &gone {
+            self.present.iter().filter(is_gone).map(|(name, present)| (name.clone(), present.id)).collect();
+        for (name, _) in &gone {
             self.present.remove(name);
-            self.failures.remove(id);
         }
+        self.left_out.clear();
         let new = wanted.iter().filter(|(name, _)| !self.present.contains_key(*name));
         Difference { gone, new: new.map(|(name, peer)| (name.clone(), peer.clone())).collect() }
     }
 
     /// The speaker has it.
     pub fn added(&mut self, name: &str, peer: Peer, id: PeerId) {
-        self.present.insert(name.to_owned(), (peer, id));
+        let present = Present {
+            peer,
+            id,
+            last_error: None,
+            failure: None,
+            complete: FamilySet::EMPTY,
+            violations: BTreeMap::new(),
+        };
+        self.present.insert(name.to_owned(), present);
     }
 
-    /// A peer has a session.
-    pub fn up(&mut self, id: PeerId) {
-        self.failures.remove(&id);
+    /// The speaker has not taken it.
+    pub fn left_out(&mut self, name: &str, peer: Peer, reason: String) {
+        self.left_out.insert(name.to_owned(), (peer, reason));
     }
 
-    /// A try for a session has failed. Returns what the operator should hear,
-    /// where it is not what failed the time before.
-    pub fn failed(&mut self, id: PeerId, reason: &str) -> Option<String> {
-        if self.failures.get(&id).is_some_and(|before| before == reason) {
-            return None;
-        }
-        self.failures.insert(id, reason.to_owned());
-        let protected = self.present.values().any(|(peer, of)| *of == id && peer.password.is_some());
-        // The kernel drops what is signed with another key, and tells nobody.
-        let hint = if protected { " (or does it have another password?)" } else { "" };
-        Some(format!("{reason}{hint}"))
+    /// Those that the speaker has, by name.
+    pub fn present(&self) -> impl Iterator<Item = (&str, &Present)> {
+        self.present.iter().map(|(name, present)| (name.as_str(), present))
+    }
+
+    /// Those that it has not, by name, and why.
+    pub fn not_present(&self) -> impl Iterator<Item = (&str, &Peer, &str)> {
+        self.left_out.iter().map(|(name, (peer, reason))| (name.as_str(), peer, reason.as_str()))
     }
 
     /// The name of a peer.
     pub fn name(&self, id: PeerId) -> &str {
-        let found = self.present.iter().find(|(_, (_, of))| *of == id);
+        let found = self.present.iter().find(|(_, present)| present.id == id);
         found.map_or("(removed)", |(name, _)| name.as_str())
+    }
+
+    fn get_mut(&mut self, id: PeerId) -> Option<&mut Present> {
+        self.present.values_mut().find(|present| present.id == id)
+    }
+
+    /// Its session is up: what is counted by session begins anew.
+    pub fn up(&mut self, id: PeerId) {
+        if let Some(present) = self.get_mut(id) {
+            present.failure = None;
+            present.complete = FamilySet::EMPTY;
+            present.violations.clear();
+        }
+    }
+
+    /// It has told all routes of a family.
+    pub fn complete(&mut self, id: PeerId, family: Family) {
+        if let Some(present) = self.get_mut(id) {
+            present.complete.insert(family);
+        }
+    }
+
+    /// Its session has ended.
+    pub fn ended(&mut self, id: PeerId, reason: &str, at: u64) {
+        if let Some(present) = self.get_mut(id) {
+            present.last_error = Some((reason.to_owned(), at));
+        }
+    }
+
+    /// A try for a session has failed. Returns what the operator should hear,
+    /// where it is not what failed the time before.
+    pub fn failed(&mut self, id: PeerId, reason: &str, at: u64) -> Option<String> {
+        let present = self.get_mut(id)?;
+        // The kernel drops what is signed with another key, and tells nobody.
+        let hint = if present.peer.password.is_some() { " (or does it have another password?)" } else { "" };
+        let text = format!("{reason}{hint}");
+        present.last_error = Some((text.clone(), at));
+        let before = present.failure.replace(reason.to_owned());
+        (before.as_deref() != Some(reason)).then_some(text)
+    }
+
+    /// A route of it was refused.
+    pub fn refused(&mut self, id: PeerId, reason: &'static str) {
+        if is_violation(reason)
+            && let Some(present) = self.get_mut(id)
+        {
+            *present.violations.entry(reason).or_default() += 1;
+        }
     }
 }
 
@@ -167,6 +238,25 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
     }
 
     #[test]
+    fn x7_violations_are_counted_by_session() {
+        let intent = intent(&format!("{CLUSTERS}{PEERS}"));
+        let mut peers = Peers::default();
+        for (number, (name, peer)) in wanted(&intent, &name("east"), &name("c1")).into_iter().enumerate() {
+            peers.added(&name, peer, PeerId(number as u32));
+        }
+        let violation = "a prefix outside its contract";
+        for reason in [violation, "own AS in the path", violation] {
+            peers.refused(PeerId(1), reason);
+        }
+        peers.complete(PeerId(1), Family::Vpnv4);
+        let counts: Vec<_> = peers.present().map(|(_, present)| present.violations.get(violation)).collect();
+        assert_eq!(counts, [None, Some(&2)]);
+        peers.up(PeerId(1));
+        assert!(peers.present().all(|(_, present)| present.violations.is_empty()));
+        assert!(peers.present().all(|(_, present)| present.complete == FamilySet::EMPTY));
+    }
+
+    #[test]
     fn r7_why_there_is_no_session_is_said_once() {
         let intent = intent(&format!("{CLUSTERS}{PEERS}"));
         let mut peers = Peers::default();
@@ -177,12 +267,12 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
             peers.added(&name, peer, id);
         }
         for (protected, id) in ids {
-            let said = peers.failed(id, "the peer does not answer").expect("news");
+            let said = peers.failed(id, "the peer does not answer", 1).expect("news");
             assert_eq!(said.contains("password"), protected, "{said}");
-            assert_eq!(peers.failed(id, "the peer does not answer"), None);
-            assert!(peers.failed(id, "bad peer AS").is_some(), "another reason");
+            assert_eq!(peers.failed(id, "the peer does not answer", 1), None);
+            assert!(peers.failed(id, "bad peer AS", 1).is_some(), "another reason");
             peers.up(id);
-            assert!(peers.failed(id, "bad peer AS").is_some(), "there was a session in between");
+            assert!(peers.failed(id, "bad peer AS", 1).is_some(), "there was a session in between");
         }
     }
 
@@ -195,8 +285,8 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let config = config(west, own);
         assert_eq!(config.transport.md5.as_deref(), Some("secret"));
         assert_eq!((config.transport.ttl_security, config.transport.local_address), (Some(1), Some(own)));
-        assert!(config.session.families.contains(tieline_bgp::wire::Family::Evpn));
-        assert!(!config.session.families.contains(tieline_bgp::wire::Family::Ipv4Unicast));
+        assert!(config.session.families.contains(Family::Evpn));
+        assert!(!config.session.families.contains(Family::Ipv4Unicast));
         assert!(config.enforce_first_as && !config.spare_gobgp);
         let other = all.values().find(|peer| peer.route_server).expect("it");
         let config = super::config(other, own);

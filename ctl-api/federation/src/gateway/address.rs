@@ -50,7 +50,10 @@ impl Address {
     }
 
     /// Connects. Files are read anew, so that a certificate can be replaced.
-    pub(super) async fn connect(&self) -> Result<Channel, String> {
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(&self) -> Result<Channel, String> {
         let connecting = async {
             let endpoint = self.endpoint().await?.connect_timeout(CONNECT_TIMEOUT);
             endpoint.connect().await.map_err(|error| format!("cannot connect to {self}: {}", causes(&error)))

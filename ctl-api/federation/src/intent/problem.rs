@@ -59,6 +59,8 @@ pub enum Rule {
     TrafficRule,
     /// Listener ports and route target numbers of sites are theirs alone.
     SiteNumber,
+    /// A peer can announce what it must.
+    Canary,
     /// A site declares endpoints at its gateways and nothing else.
     SiteAuthority,
     /// Names fit the gateways' own limits.

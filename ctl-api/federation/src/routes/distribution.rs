@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use tieline_bgp::wire::{Attributes, Nlri, Payload, Rd, RouteTarget};
 
 use super::check_prefix;
+use super::duplicates::{Duplicates, Finding};
 use super::inward::{self, Key, NextHop, Shared};
 use crate::numbers::Asn;
 
@@ -85,12 +86,23 @@ pub struct Distribution {
     /// How many there were when those that no route shares were last forgotten.
     used: usize,
     gateways: BTreeMap<String, Told>,
+    duplicates: Duplicates,
+    /// Routes that gateways cannot use, and why.
+    unusable: HashMap<Nlri, &'static str>,
 }
 
 impl Distribution {
     /// Without routes and gateways.
     pub fn new(local: Asn) -> Self {
-        Self { local, routes: HashMap::new(), shared: HashSet::new(), used: 0, gateways: BTreeMap::new() }
+        Self {
+            local,
+            routes: HashMap::new(),
+            shared: HashSet::new(),
+            used: 0,
+            gateways: BTreeMap::new(),
+            duplicates: Duplicates::default(),
+            unusable: HashMap::new(),
+        }
     }
 
     /// Routes that gateways can use.
@@ -139,8 +151,16 @@ impl Distribution {
         let Some((key, is_vpn)) = key_of(nlri) else { return Ok(()) };
         let new = path.map(|(attributes, payload)| self.usable(nlri, attributes, payload)).transpose();
         let (new, outcome) = match new {
-            Ok(new) => (new, Ok(())),
-            Err(reason) => (None, Err(reason)),
+            Ok(new) => {
+                if !self.unusable.is_empty() {
+                    self.unusable.remove(nlri);
+                }
+                (new, Ok(()))
+            }
+            Err(reason) => {
+                self.unusable.insert(nlri.clone(), reason);
+                (None, Err(reason))
+            }
         };
         let new = new.map(|shared| self.intern(shared));
         if new.is_none() && !self.routes.contains_key(&key) {
@@ -152,9 +172,11 @@ impl Distribution {
         for told in self.gateways.values_mut() {
             told.tell(key, paths.best());
         }
-        if paths.best().is_none() {
+        let is_there = paths.best().is_some();
+        if !is_there {
             self.routes.remove(&key);
         }
+        self.duplicates.note(key, is_there);
         if old.is_some() {
             self.tidy();
         }
@@ -197,27 +219,54 @@ impl Distribution {
         taken.map(|(name, told)| (name.clone(), std::mem::take(&mut told.changes))).collect()
     }
 
-    /// Addresses of hosts that several gateways claim in networks that are
-    /// joined: their owners, by address (C7).
-    pub fn duplicates(&self) -> BTreeMap<IpNet, BTreeSet<Key>> {
-        let mut hosts: BTreeMap<IpNet, Vec<(&Key, &Arc<Shared>)>> = BTreeMap::new();
-        for (key, paths) in &self.routes {
-            if key.prefix.prefix_len() == key.prefix.max_prefix_len()
-                && let Some(shared) = paths.best()
-            {
-                hosts.entry(key.prefix).or_default().push((key, shared));
+    /// Looks for addresses of hosts that several gateways claim in networks that
+    /// are joined (C7): what is new and what is over since the last look.
+    pub fn look_for_duplicates(&mut self) -> Vec<Finding> {
+        let routes = &self.routes;
+        self.duplicates.look(|key| routes.get(key)?.best())
+    }
+
+    /// The duplicates of the last look: each address with those who claim it,
+    /// and where their packets go.
+    pub fn duplicates(&self) -> impl Iterator<Item = (IpNet, Vec<(Key, IpAddr)>)> + '_ {
+        let remote = |key: &Key| Some((*key, self.routes.get(key)?.best()?.next_hop.remote()?));
+        let found = self.duplicates.found().iter();
+        found.map(move |(prefix, owners)| (*prefix, owners.iter().filter_map(remote).collect()))
+    }
+
+    /// How many addresses were claimed twice at the last look.
+    pub fn duplicates_len(&self) -> usize {
+        self.duplicates.found().len()
+    }
+
+    /// Routes of VPNs that gateways cannot use, by reason.
+    pub fn unusable(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for reason in self.unusable.values() {
+            *counts.entry(*reason).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Each route target that a route has or a gateway imports: how many routes
+    /// have it, and how many gateways import it.
+    pub fn by_target(&self) -> BTreeMap<RouteTarget, (u64, u64)> {
+        // Routes that share everything are counted before their targets are
+        // looked at.
+        let mut shared: HashMap<*const Shared, (&Shared, u64)> = HashMap::new();
+        for best in self.routes.values().filter_map(Paths::best) {
+            shared.entry(Arc::as_ptr(best)).or_insert((best, 0)).1 += 1;
+        }
+        let mut counts: BTreeMap<RouteTarget, (u64, u64)> = BTreeMap::new();
+        for (shared, routes) in shared.into_values() {
+            for target in &shared.targets {
+                counts.entry(*target).or_default().0 += routes;
             }
         }
-        let claimed = |all: &[(&Key, &Arc<Shared>)]| {
-            all.iter().enumerate().any(|(at, (_, one))| {
-                all[at + 1..].iter().any(|(_, other)| {
-                    one.next_hop.remote() != other.next_hop.remote()
-                        && !one.targets.is_disjoint(&other.targets)
-                })
-            })
-        };
-        let several = hosts.into_iter().filter(|(_, all)| claimed(all));
-        several.map(|(prefix, all)| (prefix, all.into_iter().map(|(key, _)| *key).collect())).collect()
+        for target in self.gateways.values().flat_map(|told| &told.member.imports) {
+            counts.entry(*target).or_default().1 += 1;
+        }
+        counts
     }
 }
 
@@ -440,10 +489,46 @@ mod tests {
         let (other, payload) = path(9, &[1, 2]);
         let elsewhere = Nlri::Vpnv4(Rd::as2(64514, 1), prefix);
         all.best(&elsewhere, Some((&other, &payload))).expect("usable");
-        assert_eq!(all.duplicates().keys().collect::<Vec<_>>(), [&IpNet::V4(prefix)]);
+        let found = all.look_for_duplicates();
+        assert!(
+            matches!(&found[..], [Finding::Found(of, owners)] if *of == prefix.into() && owners.len() == 2)
+        );
+        let told: Vec<_> = all.duplicates().collect();
+        let [(_, claims)] = &told[..] else { panic!("{told:?}") };
+        let remotes: BTreeSet<IpAddr> = claims.iter().map(|(_, remote)| *remote).collect();
+        assert_eq!(remotes, [8, 9].map(|host| IpAddr::from([198, 18, 0, host])).into());
+        assert!(all.look_for_duplicates().is_empty(), "it is told once");
         let (apart, payload) = path(9, &[2]);
         all.best(&elsewhere, Some((&apart, &payload))).expect("usable");
-        assert!(all.duplicates().is_empty(), "networks that are not joined may reuse addresses");
+        let gone = all.look_for_duplicates();
+        assert_eq!(gone, [Finding::Gone(prefix.into())], "networks that are not joined may reuse addresses");
+        assert_eq!(all.duplicates_len(), 0);
+    }
+
+    #[test]
+    fn what_gateways_cannot_use_is_counted_while_it_is_there() {
+        let mut all = distribution();
+        let (attributes, payload) = path(9, &[]);
+        all.best(&nlri(1, true), Some((&attributes, &payload))).expect_err("no route target");
+        all.best(&nlri(2, true), Some((&attributes, &payload))).expect_err("no route target");
+        assert_eq!(all.unusable(), [("it has no route target", 2)].into());
+        let (attributes, payload) = path(9, &[1]);
+        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(2, true), None).expect("gone");
+        assert!(all.unusable().is_empty());
+    }
+
+    #[test]
+    fn route_targets_are_counted_with_who_imports_them() {
+        let mut all = distribution();
+        all.set_gateway("a", member(&[1, 3], 1));
+        all.set_gateway("b", member(&[1], 2));
+        for host in 0..3 {
+            let (attributes, payload) = path(9, if host == 0 { &[1, 2] } else { &[1] });
+            all.best(&nlri(host, true), Some((&attributes, &payload))).expect("usable");
+        }
+        let counts = all.by_target();
+        assert_eq!(counts, [(target(1), (3, 2)), (target(2), (1, 0)), (target(3), (0, 1))].into());
     }
 
     /// A gateway that does what it is told, and complains when that is wrong.

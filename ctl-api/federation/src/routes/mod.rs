@@ -5,11 +5,13 @@
 //! - [`inward`]: a path from BGP as a route for gateways
 //! - [`groups`]: which security groups may be seen across AS borders
 //! - [`distribution`]: which gateway gets which route, and when that changes
+//! - [`duplicates`]: addresses that several gateways claim
 //!
 //! All of it is without I/O. Next hop and label stay together: a route goes to
 //! gateways with the next hop and the label that came in the same update.
 
 pub mod distribution;
+pub mod duplicates;
 pub mod groups;
 pub mod inward;
 pub mod outward;

@@ -13,6 +13,7 @@ use tieline_proto::v1::control_server::{Control, ControlServer};
 use tieline_proto::v1::controller_message::Message as From;
 use tieline_proto::v1::gateway_message::Message as To;
 use tieline_proto::v1::operation::Operation;
+use tieline_proto::v1::operations_server::{Operations, OperationsServer};
 use tieline_proto::v1::watch_exports_reply::What;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc};
@@ -48,6 +49,8 @@ pub struct Model {
     pub capabilities: Vec<String>,
     /// Objects that are refused, by key, and why.
     pub refuse: BTreeMap<String, v1::ErrorCode>,
+    /// Prefixes that have no forwarding entry, whatever is declared.
+    pub not_forwarded: BTreeSet<IpNet>,
     /// Time for a batch.
     pub slow: Duration,
     /// Says nothing, not even heartbeats.
@@ -173,7 +176,9 @@ impl Gateway {
     /// Starts it on its socket.
     pub fn start(&self) {
         let listener = UnixListener::bind(&self.socket).expect("a socket");
-        let server = Server::builder().add_service(ControlServer::new(self.clone()));
+        let server = Server::builder()
+            .add_service(ControlServer::new(self.clone()))
+            .add_service(OperationsServer::new(self.clone()));
         tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
     }
 
@@ -369,6 +374,92 @@ fn not_here<T>() -> Result<T, Status> {
     Err(Status::unimplemented("not in this model"))
 }
 
+fn kind_of(object: &v1::Object) -> v1::ObjectKind {
+    use v1::object::Kind;
+    match object.kind.as_ref().expect("a kind") {
+        Kind::Port(_) => v1::ObjectKind::Port,
+        Kind::Interface(_) => v1::ObjectKind::Interface,
+        Kind::Vrf(_) => v1::ObjectKind::Vrf,
+        Kind::NextHop(_) => v1::ObjectKind::NextHop,
+        Kind::NextHopGroup(_) => v1::ObjectKind::NextHopGroup,
+        Kind::Route(_) => v1::ObjectKind::Route,
+        Kind::SecurityGroup(_) => v1::ObjectKind::SecurityGroup,
+        Kind::StaticRoute(_) => v1::ObjectKind::StaticRoute,
+    }
+}
+
+#[tonic::async_trait]
+impl Operations for Gateway {
+    type ListSessionsStream = Answers<v1::ListSessionsReply>;
+    type ListNeighboursStream = Answers<v1::ListNeighboursReply>;
+
+    async fn list_routes(
+        &self,
+        request: Request<v1::ListRoutesRequest>,
+    ) -> Result<Response<v1::ListRoutesReply>, Status> {
+        let name = request.into_inner().vrf;
+        let model = self.model();
+        let object = model.objects.get(&format!("vrf/{name}")).and_then(|object| object.kind.as_ref());
+        let Some(v1::object::Kind::Vrf(vrf)) = object else {
+            return Err(Status::not_found("there is no such VRF"));
+        };
+        let imported = |route: &v1::Route| {
+            route.route_targets.iter().any(|target| vrf.import_route_targets.contains(target))
+        };
+        let routes = model
+            .routes
+            .iter()
+            .filter(|((_, prefix), route)| imported(route) && !model.not_forwarded.contains(prefix));
+        let entry = |((_, prefix), _): (&(String, IpNet), _)| v1::RouteEntry {
+            prefix: prefix.to_string(),
+            ..Default::default()
+        };
+        Ok(Response::new(v1::ListRoutesReply { routes: routes.map(entry).collect(), ..Default::default() }))
+    }
+
+    async fn get_version(
+        &self,
+        _: Request<v1::GetVersionRequest>,
+    ) -> Result<Response<v1::GetVersionReply>, Status> {
+        not_here()
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<Self::ListSessionsStream>, Status> {
+        not_here()
+    }
+
+    async fn list_neighbours(
+        &self,
+        _: Request<v1::ListNeighboursRequest>,
+    ) -> Result<Response<Self::ListNeighboursStream>, Status> {
+        not_here()
+    }
+
+    async fn get_drops(
+        &self,
+        _: Request<v1::GetDropsRequest>,
+    ) -> Result<Response<v1::GetDropsReply>, Status> {
+        not_here()
+    }
+
+    async fn get_stats(
+        &self,
+        _: Request<v1::GetStatsRequest>,
+    ) -> Result<Response<v1::GetStatsReply>, Status> {
+        not_here()
+    }
+
+    async fn get_stage_stats(
+        &self,
+        _: Request<v1::GetStageStatsRequest>,
+    ) -> Result<Response<v1::GetStageStatsReply>, Status> {
+        not_here()
+    }
+}
+
 #[tonic::async_trait]
 impl Control for Gateway {
     type SessionStream = Answers<v1::GatewayMessage>;
@@ -402,8 +493,18 @@ impl Control for Gateway {
         not_here()
     }
 
-    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::ListReply>, Status> {
-        not_here()
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListReply>, Status> {
+        let kind = request.into_inner().kind();
+        let model = self.model();
+        let routes = model.routes.iter().map(|((_, prefix), route)| {
+            let route = v1::Route { prefix: prefix.to_string(), ..route.clone() };
+            v1::Object { kind: Some(v1::object::Kind::Route(route)) }
+        });
+        let all = model.objects.values().cloned().chain(routes);
+        let items = all
+            .filter(|object| kind_of(object) == kind)
+            .map(|object| v1::ObjectWithStatus { object: Some(object), ..Default::default() });
+        Ok(Response::new(v1::ListReply { items: items.collect(), ..Default::default() }))
     }
 
     async fn list_controllers(

@@ -54,6 +54,10 @@ pub struct Peer {
     /// What it may announce; absent: all that is allowed anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<Contract>,
+    /// Prefixes that it must announce while its session stands; one that is
+    /// missing is a fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canary: Vec<Prefix>,
 }
 
 fn bgp_port() -> u16 {

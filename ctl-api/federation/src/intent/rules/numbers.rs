@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Report, connected};
+use crate::contracts::{bgp_family, carries};
 use crate::intent::kinds::peer::Secret;
 use crate::intent::kinds::site::{FIRST_LISTENER_PORT, FIRST_ROUTE_TARGET_NUMBER, ROUTE_TARGET_STEP};
 use crate::intent::kinds::{Cluster, Connection, Peer, SecurityGroup, Site, VirtualNetwork};
 use crate::intent::problem::Rule;
 use crate::intent::{Intent, ObjectKey};
 use crate::numbers::{Asn, RouteTarget, RouteTargetRange, USER_SECURITY_GROUPS};
+use crate::routes::check_prefix;
 
 pub(super) fn check(intent: &Intent, report: &mut Report) {
     clusters(intent, report);
@@ -83,6 +85,28 @@ fn clusters(intent: &Intent, report: &mut Report) {
     }
 }
 
+/// What a peer must announce it can announce.
+fn canaries(key: &ObjectKey, peer: &Peer, report: &mut Report) {
+    for (index, prefix) in peer.canary.iter().map(|prefix| prefix.net()).enumerate() {
+        let field = format!("spec.canary[{index}]");
+        let carried = peer.families.iter().any(|family| carries(bgp_family(*family), prefix));
+        if let Err(what) = check_prefix(prefix, false) {
+            let reason = format!("{prefix} is {what}, and is never taken");
+            report.add(key, field, Rule::Canary, reason, "name another prefix");
+        } else if !carried {
+            let reason = format!("no address family of the peer carries {prefix}");
+            let remedy = if prefix.addr().is_ipv4() { "add ipv4 or vpnv4" } else { "add ipv6 or vpnv6" };
+            report.add(key, field, Rule::Canary, reason, format!("{remedy} to spec.families"));
+        } else if let Some(contract) = &peer.contract
+            && !contract.prefixes.is_empty()
+            && !contract.prefixes.iter().any(|allowed| allowed.net().contains(&prefix))
+        {
+            let reason = format!("{prefix} is outside the peer's contract");
+            report.add(key, field, Rule::Canary, reason, "add it to spec.contract.prefixes");
+        }
+    }
+}
+
 fn peers(intent: &Intent, report: &mut Report) {
     let mut addresses = Holders::new();
     for (key, peer) in intent.all::<Peer>() {
@@ -94,6 +118,7 @@ fn peers(intent: &Intent, report: &mut Report) {
         for (index, id) in groups.enumerate() {
             user_group(key, format!("spec.contract.securityGroups[{index}]"), *id, report);
         }
+        canaries(key, peer, report);
         if peer.password.as_ref().is_some_and(|password| password.reveal() == Secret::HIDDEN) {
             let reason = format!("{} stands for a password that is not shown", Secret::HIDDEN);
             report.add(key, "spec.password", Rule::Field, reason, "write the password itself");

@@ -431,3 +431,20 @@ fn k1_objects_that_are_declared_twice_are_refused_with_both_places() {
           keep one of them, or give one another name [duplicate-object]"]
     );
 }
+
+#[test]
+fn r2_a_canary_is_something_that_the_peer_can_announce() {
+    let with = |families: &str, more: &str| {
+        let spec =
+            format!("{{cluster: east, address: 198.18.9.1, asn: 64513, families: [{families}], {more}}}");
+        problems(&document("Peer", "west", &spec))
+    };
+    let wrong = ["Peer/west spec.canary[0] canary"];
+    assert_eq!(with("ipv4", "canary: [1.0.0.2/32]"), NOTHING);
+    assert_eq!(with("vpnv4", "canary: [1.0.0.2/32]"), NOTHING);
+    assert_eq!(with("vpnv6, ipv6, rtc", "canary: [1.0.0.2/32]"), wrong);
+    assert_eq!(with("ipv4, vpnv4", "canary: ['2001:db8::1/128']"), wrong);
+    assert_eq!(with("ipv4", "canary: [0.0.0.0/0]"), wrong);
+    assert_eq!(with("ipv4", "canary: [1.0.0.2/32], contract: {prefixes: [10.0.0.0/8]}"), wrong);
+    assert_eq!(with("ipv4", "canary: [10.0.0.2/32], contract: {prefixes: [10.0.0.0/8]}"), NOTHING);
+}

@@ -1,5 +1,9 @@
 //! Answers as text: pure functions.
 
+pub mod audit;
+pub mod events;
+pub mod status;
+
 use std::fmt::Write as _;
 
 use comfy_table::{ContentArrangement, Table, presets};

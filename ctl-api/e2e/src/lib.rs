@@ -4,7 +4,7 @@
 //! through `tlctl`, sends real traffic, and looks at bytes and counters.
 //!
 //! - [`net`]: namespaces, and the wires between them
-//! - [`federation`]: a running controller
+//! - [`federation`]: controllers, clusters that they join, and who else speaks BGP
 //! - [`gateway`]: a running daemon and its `tlctl`
 //! - [`host`]: a workload: pings, connections, floods
 //! - [`capture`]: packets on a wire, decoded by tshark

@@ -174,10 +174,11 @@ impl Gateway {
             }
         })?;
         let held = self.rib.held(by) as u64;
+        let (rib, engine) = (&mut self.rib, &self.engine);
         if lasting {
-            self.rib.refresh(by);
+            engine.update_if(|tables| ((), rib.refresh(by, tables)));
         } else {
-            self.rib.begin_sync(by);
+            engine.update_if(|tables| ((), rib.begin_sync(by, tables)));
             tracing::info!(controller = name, term, software, held, "session opened");
             self.changes.event(v1::EventKind::ControllerUp, name, format!("controller {name} is here"));
         }
@@ -194,8 +195,10 @@ impl Gateway {
         }
         let name = self.rib.controller_name(by).to_owned();
         if self.sessions.terms(by).is_some_and(|(.., lasting)| !lasting) {
-            // Nobody stands behind it any more.
-            self.rib.begin_sync(by);
+            // Nobody stands behind it any more: what others say of the same
+            // routes comes first.
+            let (rib, engine) = (&mut self.rib, &self.engine);
+            engine.update_if(|tables| ((), rib.begin_sync(by, tables)));
             let held = self.rib.held(by);
             tracing::info!(
                 controller = name,

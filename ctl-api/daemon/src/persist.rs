@@ -227,7 +227,7 @@ impl Restoring {
         rib.finish_restore(tables);
         for controller in &self.restored.controllers {
             if controller.lasting {
-                rib.refresh(controller.by);
+                rib.refresh(controller.by, tables);
             }
         }
         Ok(self.restored)

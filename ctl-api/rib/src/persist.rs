@@ -227,17 +227,27 @@ impl Rib {
         }
     }
 
-    /// A synchronisation of a controller begins: all that it holds is stale
-    /// until it is declared again.
-    pub fn begin_sync(&mut self, by: ControllerId) {
+    /// A synchronisation of a controller begins, or it has gone: all that it
+    /// holds is stale until it is declared again. Where other controllers declare
+    /// the same routes otherwise, theirs count now: the tables are brought up to
+    /// date. Returns whether they have changed.
+    pub fn begin_sync(&mut self, by: ControllerId, tables: &mut Tables) -> bool {
+        let was_fresh = self.controllers.get(by).is_some_and(|controller| controller.fresh > 0);
         self.controllers.begin_sync(by);
+        if was_fresh && self.controllers.len() > 1 {
+            self.note_all_rivals(by);
+        }
+        let has_news = !self.dirty.prefixes.is_empty();
+        self.settle(tables);
+        has_news
     }
 
-    /// All that a controller holds is fresh.
-    pub fn refresh(&mut self, by: ControllerId) {
+    /// All that a controller holds is fresh. The tables are brought up to date;
+    /// returns whether they have changed.
+    pub fn refresh(&mut self, by: ControllerId, tables: &mut Tables) -> bool {
         let mark = self.controllers.mark(by);
         if self.stale(by) == 0 {
-            return;
+            return false;
         }
         self.holders.mark_all(by, mark);
         let attributes = self.attributes.iter_from(AttributesId(0));
@@ -254,6 +264,10 @@ impl Rib {
             }
         }
         self.controllers.all_fresh(by);
+        self.note_all_rivals(by);
+        let has_news = !self.dirty.prefixes.is_empty();
+        self.settle(tables);
+        has_news
     }
 
     /// The name of a controller; empty if there is none.

@@ -258,6 +258,9 @@ impl Imports {
 /// counts before the length of the AS path, as in RFC 7432 section 15: the old
 /// place may be nearer, but the host is not there); then the shortest AS path,
 /// the lowest MED, the lowest route distinguisher, the first controller.
+///
+/// Of a route that several controllers declare, what is stale counts only where
+/// nobody has declared it since: who has gone did not hear what changed.
 pub(crate) fn best<'a>(
     paths: &Paths,
     table: &'a AttributesTable,
@@ -271,7 +274,22 @@ pub(crate) fn best<'a>(
     if let [only] = candidates {
         return usable(only);
     }
-    candidates.iter().filter_map(usable).max_by(|(_, one), (_, other)| {
+    let distinguisher = |shared: &Shared| match shared.attributes.origin {
+        Origin::Vpn(vpn) => Some(vpn.rd),
+        Origin::Static(_) => None,
+    };
+    let is_stale = |id: PathId, shared: &Shared| match shared.attributes.origin {
+        Origin::Vpn(vpn) => paths.get(id).is_some_and(|path| path.mark != controllers.mark(vpn.controller)),
+        Origin::Static(_) => false,
+    };
+    let is_superseded = |(id, shared): &(PathId, &Shared)| {
+        is_stale(*id, shared)
+            && candidates.iter().filter_map(usable).any(|(other, theirs)| {
+                distinguisher(theirs) == distinguisher(shared) && !is_stale(other, theirs)
+            })
+    };
+    let counting = candidates.iter().filter_map(usable).filter(|path| !is_superseded(path));
+    counting.max_by(|(_, one), (_, other)| {
         let rank = |shared: &Shared| rank(&shared.attributes);
         let name = |shared: &Shared| match shared.attributes.origin {
             Origin::Vpn(vpn) => controllers.name(vpn.controller),

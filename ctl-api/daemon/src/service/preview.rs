@@ -67,7 +67,7 @@ fn try_out(
     let by = rib.controller(&request.controller).map_err(|refusal| status(&refusal))?;
     rib.keep_journal(true);
     if request.replaces_all {
-        rib.begin_sync(by);
+        rib.begin_sync(by, &mut tables);
     }
     let mut devices = NoDevices;
     let done = batch::carry_out(&mut rib, &mut tables, &mut devices, by, batch, &|_, _| {});

@@ -11,7 +11,8 @@ use tieline_engine::types::{NextHopId, SgSetId, VrfId};
 
 use crate::attributes::{AttributesId, Origin, Shared};
 use crate::compile::next_hops::NextHopKey;
-use crate::paths::PathId;
+use crate::controllers::ControllerId;
+use crate::paths::{Head, PathId};
 use crate::rib::Rib;
 use crate::spec::interface::ClaimKind;
 use crate::store::{Claim, Claims};
@@ -169,6 +170,61 @@ impl Rib {
         for vrf in vrfs {
             self.dirty.prefixes.extend(paths.iter().map(|(prefix, _)| (*vrf, *prefix)));
         }
+    }
+
+    /// Paths with these attributes have become stale, or fresh again: notes those
+    /// that another controller declares otherwise.
+    pub(crate) fn note_rivals(&mut self, id: AttributesId, paths: &[(IpNet, PathId)]) {
+        let Some(Origin::Vpn(own)) = self.attributes.get(id).map(|shared| shared.attributes.origin) else {
+            return;
+        };
+        if self.controllers.len() < 2 {
+            return;
+        }
+        // Neighbours mostly share their rivals' attributes too.
+        let mut known: Option<(AttributesId, bool)> = None;
+        let mut rivals: Vec<(IpNet, PathId)> = Vec::new();
+        for (prefix, path) in paths {
+            let others = self.vpn_keys.all(own.rd, *prefix).filter(|(by, _)| *by != own.controller);
+            for (_, other) in others {
+                let Some(theirs) = self.paths.get(other).map(|path| path.attributes) else { continue };
+                let differ = match known {
+                    Some((of, differ)) if of == theirs => differ,
+                    _ => self.differ(id, theirs),
+                };
+                known = Some((theirs, differ));
+                if differ {
+                    rivals.push((*prefix, *path));
+                    break;
+                }
+            }
+        }
+        self.note_prefixes(id, &rivals);
+    }
+
+    /// The same for all paths of a controller.
+    pub(crate) fn note_all_rivals(&mut self, by: ControllerId) {
+        let is_own =
+            |shared: &Shared| matches!(shared.attributes.origin, Origin::Vpn(vpn) if vpn.controller == by);
+        let all = self.attributes.iter_from(AttributesId(0)).filter(|(_, shared)| is_own(shared));
+        let all: Vec<(AttributesId, Head)> = all.map(|(id, shared)| (id, shared.paths)).collect();
+        for (id, head) in all {
+            let paths: Vec<_> =
+                self.paths.iter_list(head).map(|(path, record)| (record.prefix, path)).collect();
+            self.note_rivals(id, &paths);
+        }
+    }
+
+    /// Whether two controllers say different things of a route.
+    fn differ(&self, one: AttributesId, other: AttributesId) -> bool {
+        let content = |id: AttributesId| {
+            let mut attributes = self.attributes.get(id)?.attributes;
+            if let Origin::Vpn(vpn) = &mut attributes.origin {
+                vpn.controller = ControllerId::default();
+            }
+            Some(attributes)
+        };
+        content(one) != content(other)
     }
 
     /// The same for all paths with these attributes.

@@ -51,6 +51,7 @@ impl Rib {
         let mark = self.controllers.mark(by);
         let mut new: Vec<(IpNet, PathId)> = Vec::with_capacity(prefixes.len());
         let mut moved: Vec<PathId> = Vec::new();
+        let mut revived: Vec<(IpNet, PathId)> = Vec::new();
         self.paths.reserve(prefixes.len());
         let of_rd = self.vpn_keys.of_mut(spec.rd);
         for prefix in prefixes {
@@ -64,9 +65,12 @@ impl Rib {
                 }
                 Some(path) => {
                     let Some(record) = self.paths.get_mut(path) else { continue };
-                    self.controllers.count_again(by, std::mem::replace(&mut record.mark, mark));
+                    let old = std::mem::replace(&mut record.mark, mark);
+                    self.controllers.count_again(by, old);
                     if record.attributes != id {
                         moved.push(path);
+                    } else if old != mark {
+                        revived.push((*prefix, path));
                     }
                 }
             }
@@ -76,6 +80,7 @@ impl Rib {
         for path in moved {
             self.move_path(path, id, tables);
         }
+        self.note_rivals(id, &revived);
         let waits = self.attributes_wait(id).into_iter().collect();
         self.release_attributes(id, 1, tables);
         Ok((waits, changed))

@@ -11,6 +11,7 @@ use tieline_engine::types::{InterfaceId, NeighbourId, NextHopId, SgSetId, VrfId}
 use super::world::World;
 use crate::attributes::{AttributesId, Origin, Shared};
 use crate::compile::next_hops::NextHopKey;
+use crate::compile::routes::exact;
 use crate::controllers::ControllerId;
 use crate::holders::Stand;
 use crate::rib::Rib;
@@ -19,6 +20,7 @@ pub fn check(world: &World) {
     let World { rib, tables, ports, .. } = world;
     check_tables(tables);
     check_paths(rib);
+    check_choices(rib, tables);
     check_next_hop_users(rib, tables);
     check_sg_sets(rib, tables);
     check_uses(rib);
@@ -33,6 +35,20 @@ pub fn check(world: &World) {
             "{} is remembered for nothing",
             node.name
         );
+    }
+}
+
+/// Whatever has led there, each VRF forwards by what would be chosen now.
+fn check_choices(rib: &Rib, tables: &Tables) {
+    for (.., path) in rib.vpn_keys.iter_from(None) {
+        let path = rib.paths.get(path).expect("a record");
+        let shared = rib.attributes.get(path.attributes).expect("attributes");
+        let Origin::Vpn(vpn) = shared.attributes.origin else { panic!("a VPN path: {shared:?}") };
+        for vrf in rib.imports.importers(vpn.targets) {
+            let table = tables.vrfs.get(vrf.index()).expect("a VRF");
+            let chosen = rib.choose(*vrf, path.prefix).map(|(entry, _)| entry);
+            assert_eq!(exact(table, path.prefix), chosen, "{} in {vrf:?}", path.prefix);
+        }
     }
 }
 

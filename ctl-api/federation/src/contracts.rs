@@ -1,4 +1,5 @@
-//! What each BGP peer may announce: contracts (X7), and what nobody may.
+//! What each BGP peer may announce: contracts (X7), and what nobody may. And
+//! what it is sent: a cluster's own routes, unless it is to be transit.
 //!
 //! A route outside its peer's contract is kept away from everything, is counted
 //! by its reason, and the session goes on.
@@ -32,6 +33,8 @@ pub fn is_violation(reason: &str) -> bool {
 #[derive(Debug, Default)]
 pub struct Contracts {
     by_peer: HashMap<PeerId, Terms>,
+    /// Longest AS path that a peer is sent, where there is one.
+    longest: HashMap<PeerId, usize>,
 }
 
 /// A contract, ready to be looked at for each route.
@@ -43,8 +46,13 @@ struct Terms {
 }
 
 impl Contracts {
-    /// A peer is there, with its contract if it has one.
-    pub fn set(&mut self, peer: PeerId, contract: Option<&Contract>) {
+    /// A peer is there, with its contract if it has one, and with the longest AS
+    /// path that it is sent.
+    pub fn set(&mut self, peer: PeerId, contract: Option<&Contract>, longest: Option<usize>) {
+        match longest {
+            Some(longest) => self.longest.insert(peer, longest),
+            None => self.longest.remove(&peer),
+        };
         let Some(contract) = contract else {
             self.by_peer.remove(&peer);
             return;
@@ -140,6 +148,15 @@ impl Policy for Contracts {
             Err(reason) => Verdict::Reject(reason),
         }
     }
+
+    fn export(&mut self, peer: PeerId, route: Candidate<'_>) -> Verdict {
+        match self.longest.get(&peer) {
+            Some(longest) if route.attributes.as_path.hops() > *longest => {
+                Verdict::Reject("another cluster's, and this one is no transit")
+            }
+            _ => Verdict::Accept,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +165,7 @@ mod tests {
     use std::sync::Arc;
 
     use tieline_bgp::wire::community::{SecurityGroup, security_group_communities};
-    use tieline_bgp::wire::{Attributes, Payload, Rd};
+    use tieline_bgp::wire::{AsPath, Attributes, Payload, Rd};
 
     use super::*;
 
@@ -180,7 +197,7 @@ mod tests {
     #[test]
     fn x7_a_leak_is_stopped_and_named() {
         let mut contracts = Contracts::default();
-        contracts.set(PEER, Some(&contract()));
+        contracts.set(PEER, Some(&contract()), None);
         assert_eq!(verdict(&mut contracts, "10.2.3.0/24", 100, 5), None);
         // System groups of others are stripped elsewhere.
         assert_eq!(verdict(&mut contracts, "10.2.3.0/24", 100, 8_000_001), None);
@@ -194,7 +211,7 @@ mod tests {
             assert_eq!(verdict(&mut contracts, prefix, target, group), Some(reason), "{prefix}");
             assert_eq!(is_violation(reason), reason.ends_with("contract"));
         }
-        contracts.set(PEER, None);
+        contracts.set(PEER, None, None);
         assert_eq!(verdict(&mut contracts, "10.3.0.0/24", 101, 6), None);
     }
 
@@ -204,5 +221,24 @@ mod tests {
         let vpnv4 = limits[Family::Vpnv4.index()].expect("a limit");
         assert_eq!((vpnv4.limit, vpnv4.warn), (10, 9));
         assert_eq!(limits[Family::Evpn.index()], Some(PrefixLimit::DEFAULT));
+    }
+    #[test]
+    fn what_others_announce_is_passed_on_to_nobody_unless_it_is_wanted() {
+        let nlri = Nlri::Vpnv4(Rd::as2(64514, 1), "10.3.0.0/24".parse().expect("a prefix"));
+        let sent = |contracts: &mut Contracts, path: &[u32]| {
+            let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 3]));
+            attributes.as_path = AsPath::sequence(path.iter().copied());
+            let route =
+                Candidate { nlri: &nlri, payload: &Payload::default(), attributes: &Arc::new(attributes) };
+            matches!(contracts.export(PEER, route), Verdict::Accept)
+        };
+        let mut contracts = Contracts::default();
+        // An external peer finds the cluster's own AS in every path.
+        contracts.set(PEER, None, Some(1));
+        assert!(sent(&mut contracts, &[64512]) && !sent(&mut contracts, &[64512, 64514]));
+        contracts.set(PEER, None, Some(0));
+        assert!(sent(&mut contracts, &[]) && !sent(&mut contracts, &[64514]));
+        contracts.set(PEER, None, None);
+        assert!(sent(&mut contracts, &[64512, 64514, 64515]));
     }
 }

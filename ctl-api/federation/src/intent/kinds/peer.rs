@@ -51,6 +51,10 @@ pub struct Peer {
     /// What it runs, where that needs care.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Software>,
+    /// Send it also what other peers have told: the cluster is transit between
+    /// them. It needs that only where they cannot reach each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transit: bool,
     /// What it may announce; absent: all that is allowed anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<Contract>,

@@ -1,6 +1,6 @@
 //! How fast a speaker takes routes, and how much memory each one costs.
 //!
-//! `cargo run --release -p tieline-bgp --example throughput [ROUTES]`
+//! `cargo run --release -p tieline-bgp --example speaker_throughput [ROUTES]`
 //!
 //! One speaker writes the routes, another reads them from the bytes into its
 //! RIB and hands out the events; no socket is between them. All on one thread.

@@ -56,7 +56,10 @@ fn clusters_join_over_bgp(workers: usize, steps: &mut Steps) -> Result<()> {
         gateway.delete("interface fabric")?;
         let Err(found) = controller.ask(&["audit"], "") else { anyhow::bail!("the audit finds nothing") };
         let found = found.to_string();
-        ensure!(found.contains("gateway east-1: next-hop/") && found.contains("degraded"), "{found}");
+        ensure!(
+            found.contains("gateway east-1: next_hop/bgp-198.18.0.2") && found.contains("degraded"),
+            "{found}"
+        );
         gateway.apply(FABRIC)?;
         controller.ask(&["audit"], "").map(drop)
     });

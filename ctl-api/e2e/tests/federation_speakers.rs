@@ -12,16 +12,36 @@ use tieline_e2e::{Steps, eventually, with_one_and_two_workers};
 
 /// Longer than a route takes on a busy machine.
 const SOON: Duration = Duration::from_secs(15);
+/// What FRR originates, and its peers watch.
+const CANARY: &str = "1.0.0.2/32";
 
 fn frr_between_clusters(workers: usize, steps: &mut Steps) -> Result<()> {
     let mut clusters = Clusters::new(workers)?;
-    let Some(mut frr) = Frr::start(&clusters.net, &clusters.middle, &["ipv4 vpn", "ipv6 vpn"])? else {
+    let families = ["ipv4 vpn", "ipv6 vpn", "ipv4 unicast"];
+    let Some(mut frr) = Frr::start(&clusters.net, &clusters.middle, &families)? else {
         return Ok(());
     };
-    clusters.start_controllers(&clusters.joined(Hub::Middle))?;
+    let peers = peers_with(Hub::Middle, "vpnv4, vpnv6, ipv4", &format!(", canary: [{CANARY}]"));
+    let intent = clusters.clusters(false) + &clusters.networks([Some(USER_TARGET); 2]) + &peers;
+    clusters.start_controllers(&intent)?;
     steps.check("R1: routes go through FRR, packets do not", || {
         clusters.reach_each_other()?;
         clusters.route_is_direct()
+    });
+    steps.check("R2: FRR's canary is seen, and a fault while it is not announced", || {
+        let is_missing = |missing: bool| {
+            eventually(SOON, || {
+                let status = clusters.controllers[0].ask(&["status"], "")?;
+                let is = status.contains(&format!("canary {CANARY} is missing"));
+                ensure!(is == missing, "missing: {is}, in {status}");
+                Ok(())
+            })
+        };
+        is_missing(true)?;
+        frr.announces(CANARY, true)?;
+        is_missing(false)?;
+        frr.announces(CANARY, false)?;
+        is_missing(true)
     });
     steps.check("R6: FRR dies, and forwarding goes on", || {
         frr.0.kill()?;

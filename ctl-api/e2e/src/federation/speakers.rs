@@ -105,7 +105,7 @@ impl Frr {
         let mut config = format!(
             "router bgp {MIDDLE_ASN}\n bgp router-id {MIDDLE}\n no bgp ebgp-requires-policy\n \
              no bgp default ipv4-unicast\n bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n \
-             bgp graceful-restart select-defer-time 0\n"
+             bgp graceful-restart select-defer-time 0\n no bgp network import-check\n"
         );
         for (speaker, asn) in SPEAKERS.iter().zip(ASNS) {
             writeln!(config, " neighbor {speaker} remote-as {asn}")?;
@@ -131,10 +131,21 @@ impl Frr {
 
     /// What one of its `show` commands says, in JSON.
     pub fn show(&self, what: &str) -> Result<Value> {
-        let mut command = self.0.namespace.command("vtysh");
-        command.arg("--vty_socket").arg(&self.0.directory).args(["-d", "bgpd", "-c"]);
-        let said = run(command.arg(format!("show {what} json")))?;
+        let said = self.tell(&[&format!("show {what} json")])?;
         serde_json::from_str(&said).with_context(|| format!("show {what} printed no JSON: {said}"))
+    }
+
+    /// Announces an IPv4 prefix of its own, or does not any more.
+    pub fn announces(&self, prefix: &str, announces: bool) -> Result<()> {
+        let bgp = format!("router bgp {MIDDLE_ASN}");
+        let network = format!("{}network {prefix}", if announces { "" } else { "no " });
+        self.tell(&["configure terminal", &bgp, "address-family ipv4 unicast", &network]).map(drop)
+    }
+
+    fn tell(&self, commands: &[&str]) -> Result<String> {
+        let mut command = self.0.namespace.command("vtysh");
+        command.arg("--vty_socket").arg(&self.0.directory).args(["-d", "bgpd"]);
+        run(command.args(commands.iter().flat_map(|one| ["-c", one])))
     }
 }
 

@@ -32,7 +32,7 @@ fn frr_between_clusters(workers: usize, steps: &mut Steps) -> Result<()> {
         let is_missing = |missing: bool| {
             eventually(SOON, || {
                 let status = clusters.controllers[0].ask(&["status"], "")?;
-                let is = status.contains(&format!("canary {CANARY} is missing"));
+                let is = status.contains(&format!("does not announce its canary {CANARY}"));
                 ensure!(is == missing, "missing: {is}, in {status}");
                 Ok(())
             })

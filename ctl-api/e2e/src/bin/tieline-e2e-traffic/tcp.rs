@@ -54,12 +54,17 @@ fn serve_one(mut stream: TcpStream) -> Result<()> {
 
 /// Opens a connection within a second.
 pub fn connect(socket: &str) -> Result<TcpStream> {
+    connect_within(CONNECT_LIMIT, socket)
+}
+
+fn connect_within(limit: Duration, socket: &str) -> Result<TcpStream> {
     let address: SocketAddr = socket.parse().with_context(|| format!("{socket} is no ADDRESS:PORT"))?;
-    TcpStream::connect_timeout(&address, CONNECT_LIMIT).with_context(|| format!("cannot connect to {socket}"))
+    TcpStream::connect_timeout(&address, limit).with_context(|| format!("cannot connect to {socket}"))
 }
 
 fn open(socket: &str, count: u64, seed: u64) -> Result<TcpStream> {
-    let mut stream = connect(socket)?;
+    // A first packet that is lost among others comes again after a second.
+    let mut stream = connect_within(STALL_LIMIT, socket)?;
     stream.set_nodelay(true)?;
     let mut wish = [0; 16];
     wish[..8].copy_from_slice(&count.to_be_bytes());

@@ -27,6 +27,8 @@ pub fn flows(socket: &str, flows: u32, each: u32, size: usize) -> Result<u32> {
     let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0".parse()? } else { "[::]:0".parse()? };
     let mut returned = 0;
     let mut answer = vec![0; 65536];
+    // All stay open, so that no two have the same port.
+    let mut sockets = Vec::with_capacity(flows as usize);
     for flow in 0..flows {
         let socket = UdpSocket::bind(any)?;
         socket.connect(to)?;
@@ -41,6 +43,7 @@ pub fn flows(socket: &str, flows: u32, each: u32, size: usize) -> Result<u32> {
                 returned += 1;
             }
         }
+        sockets.push(socket);
     }
     Ok(returned)
 }

@@ -121,7 +121,7 @@ fn it_forwards_without_a_controller(workers: usize, steps: &mut Steps) -> Result
         ensure!(route["rd"] == "64512:21" && route["paths"] == 1, "{route}");
         sites.red[0].reaches(&v4(2))
     });
-    steps.check("a tunnel without a route to its remote is degraded, and says so", || {
+    steps.check("R4: a tunnel without a route to its remote is degraded, and says so", || {
         sites.gateways[0].apply("next_hop: {name: lost, tunnel: {remote: 203.0.113.1}}")?;
         sites.gateways[0]
             .apply(r#"route: {rd: "64512:50", prefix: 10.50.0.0/24, route_targets: ["64512:8000001"], next_hop: lost, label: 50}"#)?;

@@ -19,7 +19,7 @@ fn clusters_join_over_bgp(workers: usize, steps: &mut Steps) -> Result<()> {
         clusters.controllers.iter_mut().try_for_each(Controller::kill)?;
         clusters.hosts[0].pings_lossless("10.2.0.9", 100)
     });
-    steps.check("they come back, and not a packet is lost", || {
+    steps.check("R5: they come back, and not a packet is lost", || {
         std::thread::scope(|scope| {
             let host = &clusters.hosts[0];
             let pings = scope.spawn(|| host.ping_with("10.2.0.9", "-q -i 0.01 -c 600"));

@@ -48,12 +48,17 @@ impl Watchman {
         let mut links = HashMap::new();
         for (name, id) in rib.ports() {
             let up = ports.link_up(id);
+            let before = self.links.get(&id).copied();
             links.insert(id, up);
-            if self.links.get(&id).copied() == Some(up) {
+            if before == Some(up) || ports.is_opening(id) {
                 continue;
             }
-            let (kind, word) = if up { (EventKind::PortUp, "up") } else { (EventKind::PortDown, "down") };
-            changes.event(kind, name, format!("the link of port {name} is {word}"));
+            let (kind, message) = match ports.why_closed(id) {
+                _ if up => (EventKind::PortUp, format!("the link of port {name} is up")),
+                None => (EventKind::PortDown, format!("the link of port {name} is down")),
+                Some(why) => (EventKind::PortDown, format!("port {name} is down: {why}")),
+            };
+            changes.event(kind, name, message);
         }
         self.links = links;
     }

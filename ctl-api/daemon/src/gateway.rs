@@ -2,29 +2,26 @@
 //! devices.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prost::Message as _;
 use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
 use tieline_engine::tables::Tables;
 use tieline_proto::v1;
-use tieline_proto::v1::operation::Operation;
-use tieline_rib::spec::port::PortSpec;
-use tieline_rib::{ControllerId, Ports as _, Refusal, Rib};
+use tieline_rib::{ControllerId, Refusal, Rib};
 use tieline_store::{Record, Store};
 
+use crate::admission::Admission;
 use crate::batch::{self, Done};
 use crate::changes::Changes;
 use crate::control::Opened;
-use crate::device_ports::DevicePorts;
+use crate::device_ports::{DevicePorts, Wanted};
 use crate::events::Watchman;
 use crate::keeper::KeeperWatch;
 use crate::persist::{Remembered, Restored, Restoring, ToStore};
+use crate::security::rights::Rights;
 use crate::sessions::{Hello, SessionId, Sessions};
-
-/// Time between two attempts to open a device.
-const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Stale things that are withdrawn under one lock of the tables.
 const SWEPT_AT_ONCE: usize = 16_384;
@@ -40,6 +37,8 @@ pub struct Work {
     pub by: ControllerId,
     /// What.
     pub batch: v1::Batch,
+    /// What they may declare.
+    pub rights: Rights,
 }
 
 /// Declared objects, forwarding tables and devices, kept in step.
@@ -53,16 +52,8 @@ pub struct Gateway {
     keeper: KeeperWatch,
     /// Controllers that the store has to hear of.
     to_store: ToStore,
-    /// Ports of the state before the start whose devices do not open yet.
-    unopened: Vec<Unopened>,
-}
-
-/// A port that is declared and whose device does not open.
-#[derive(Debug)]
-struct Unopened {
-    by: ControllerId,
-    port: v1::Port,
-    next: Instant,
+    /// The version of the ports that devices were asked for.
+    ports_version: u64,
 }
 
 impl Gateway {
@@ -79,7 +70,7 @@ impl Gateway {
             watchman: Watchman::default(),
             keeper: KeeperWatch::default(),
             to_store: ToStore::default(),
-            unopened: Vec::new(),
+            ports_version: 0,
         }
     }
 
@@ -104,35 +95,27 @@ impl Gateway {
         from: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), String>) -> Result<(), String>,
     ) -> Result<(Restored, u64), String> {
         let (limits, options) = (self.rib.limits().clone(), self.rib.options().clone());
-        let (rib, ports) = (&mut self.rib, &mut self.ports);
+        let rib = &mut self.rib;
         rib.keep_journal(false);
-        let (restored, version) = self.engine.update_if(|tables| {
+        let (restored, _) = self.engine.update_if(|tables| {
             let before = tables.clone();
             let mut restoring = Restoring::default();
-            let restored = from(&mut |record| restoring.take(record, rib, tables, ports))
-                .and_then(|()| restoring.finish(rib, tables, ports));
+            let restored = from(&mut |record| restoring.take(record, rib, tables))
+                .and_then(|()| restoring.finish(rib, tables));
             if restored.is_err() {
-                for (_, id) in rib.ports() {
-                    ports.close(id);
-                }
                 *tables = before;
             }
             (restored, true)
         });
-        self.ports.finish();
         if restored.is_err() {
             self.rib = Rib::new(limits, options);
         }
         self.rib.keep_journal(true);
-        let mut restored = restored?;
-        for controller in &restored.controllers {
-            let Remembered { by, term, grace, lasting } = *controller;
-            self.sessions.remember(by, term, grace, lasting, now);
+        let restored = restored?;
+        for Remembered { by, terms } in &restored.controllers {
+            self.sessions.remember(*by, *terms, now);
         }
-        for (by, port, why) in restored.unopened.drain(..) {
-            tracing::error!(port = %port.name, "does not open, and is tried again: {why}");
-            self.unopened.push(Unopened { by, port, next: now + OPEN_AGAIN });
-        }
+        let version = self.follow_devices(now);
         Ok((restored, version))
     }
 
@@ -166,7 +149,7 @@ impl Gateway {
             };
             v1::Closing { reason: reason.into(), message: refusal.to_string() }
         })?;
-        let (lasting, term, software) = (hello.lasting, hello.term, hello.software.clone());
+        let (terms, software) = (hello.terms, hello.software.clone());
         let session = self.sessions.open(by, name, hello, now).inspect_err(|_| {
             // A name that nobody knew stays unknown.
             if self.sessions.terms(by).is_none() {
@@ -175,11 +158,11 @@ impl Gateway {
         })?;
         let held = self.rib.held(by) as u64;
         let (rib, engine) = (&mut self.rib, &self.engine);
-        if lasting {
+        if terms.lasting {
             engine.update_if(|tables| ((), rib.refresh(by, tables)));
         } else {
             engine.update_if(|tables| ((), rib.begin_sync(by, tables)));
-            tracing::info!(controller = name, term, software, held, "session opened");
+            tracing::info!(controller = name, term = terms.term, software, held, "session opened");
             self.changes.event(v1::EventKind::ControllerUp, name, format!("controller {name} is here"));
         }
         if let Some(terms) = self.sessions.terms(by) {
@@ -194,7 +177,7 @@ impl Gateway {
             return;
         }
         let name = self.rib.controller_name(by).to_owned();
-        if self.sessions.terms(by).is_some_and(|(.., lasting)| !lasting) {
+        if self.sessions.terms(by).is_some_and(|terms| !terms.lasting) {
             // Nobody stands behind it any more: what others say of the same
             // routes comes first.
             let (rib, engine) = (&mut self.rib, &self.engine);
@@ -250,7 +233,8 @@ impl Gateway {
             self.changes.event(v1::EventKind::StaleWithdrawn, &name, message);
         }
         self.forget_controllers(now);
-        self.open_again(now);
+        self.ports.tick(now);
+        self.follow_devices(now);
         self.watchman.look(&self.rib, &self.ports, &self.engine, &mut self.changes);
         if self.keeper.look(&mut self.changes, now) {
             self.to_store = self.everything();
@@ -258,21 +242,41 @@ impl Gateway {
         self.engine.version()
     }
 
-    /// Tries again to open what did not open at the start.
-    fn open_again(&mut self, now: Instant) {
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.unopened).into_iter().partition(|unopened| unopened.next <= now);
-        self.unopened = later;
-        for Unopened { by, port, .. } in due {
-            let object = v1::Object { kind: Some(v1::object::Kind::Port(port.clone())) };
-            let operations = vec![v1::Operation { operation: Some(Operation::Apply(object)) }];
-            let work = Work { by, batch: v1::Batch { operations, ..Default::default() } };
-            let (done, _) = self.carry_out(vec![work]);
-            let refused = done.first().and_then(|done| done.refused.first()?.refused.as_ref());
-            if refused.is_some_and(|refused| refused.code() == v1::ErrorCode::Device) {
-                self.unopened.push(Unopened { by, port, next: now + OPEN_AGAIN });
-            }
+    /// Has the devices opened that are declared, and closed that are not, and
+    /// puts in force what has become of them. Returns the version of the tables.
+    pub fn follow_devices(&mut self, now: Instant) -> u64 {
+        if self.ports_version != self.rib.ports_version() {
+            self.ports_version = self.rib.ports_version();
+            let sessions = &self.sessions;
+            let wanted = self.rib.declared_ports().map(|port| Wanted {
+                id: port.id,
+                spec: port.spec.clone(),
+                by_operator: sessions.is_operator(port.by),
+            });
+            self.ports.want(wanted.collect(), now);
         }
+        let news = self.ports.news(now);
+        if news.is_empty() {
+            return self.engine.version();
+        }
+        let rib = &mut self.rib;
+        let ((), version) = self.engine.update_if(|tables| {
+            let mut changed = false;
+            for (id, device) in news {
+                changed |= match device {
+                    Ok(info) => rib.port_opened(id, info, tables),
+                    Err(why) => rib.port_closed(id, why, tables),
+                };
+            }
+            ((), changed)
+        });
+        version
+    }
+
+    /// Waits until what is declared has its devices, and not beyond a time.
+    pub fn settle_devices(&mut self, deadline: Instant) {
+        self.ports.settle(deadline);
+        self.follow_devices(Instant::now());
     }
 
     /// Something was refused: a limit that is reached is an event.
@@ -301,13 +305,9 @@ impl Gateway {
 
     /// Carries out batches in their order and publishes what they change, once.
     /// Returns what became of each, and the version of the tables that holds
-    /// them all. Devices open before the tables are locked, and close after.
+    /// them all. Devices follow later.
     pub fn carry_out(&mut self, work: Vec<Work>) -> (Vec<Done>, u64) {
-        let (rib, ports, engine) = (&mut self.rib, &mut self.ports, &self.engine);
-        let operations = work.iter().flat_map(|work| &work.batch.operations);
-        for spec in operations.filter_map(|operation| port_to_open(rib, operation)) {
-            ports.prepare(spec);
-        }
+        let (rib, engine, allowed) = (&mut self.rib, &self.engine, self.ports.allowed());
         let counted = |rib: &Rib, new: Option<Counted>| match new {
             Some(Counted::Interface(name)) => {
                 if let Some(id) = rib.interface_id(&name) {
@@ -321,32 +321,31 @@ impl Gateway {
             }
             None => {}
         };
-        let done = engine.update_if(|tables| {
+        let (all, version) = engine.update_if(|tables| {
             let mut all = Vec::with_capacity(work.len());
-            for Work { by, batch } in work {
-                all.push(batch::carry_out(rib, tables, ports, by, batch, &counted));
+            for Work { by, batch, rights } in work {
+                let admission = Admission { rights: &rights, devices: allowed };
+                all.push(batch::carry_out(rib, tables, admission, by, batch, &counted));
             }
             let changed = all.iter().any(|done| done.changed);
             (all, changed)
         });
-        ports.finish();
-        done
+        (all, version.max(self.follow_devices(Instant::now())))
     }
 
     /// Withdraws all that is stale of a controller, and publishes. Returns how
     /// much that was, and the version of the tables that is without it.
     fn sweep(&mut self, by: ControllerId) -> (usize, u64) {
-        let (rib, ports, engine) = (&mut self.rib, &mut self.ports, &self.engine);
+        let (rib, engine) = (&mut self.rib, &self.engine);
         let mut withdrawn = 0;
         loop {
             let ((count, is_done), version) = engine.update_if(|tables| {
-                let (count, is_done) = rib.sweep(by, SWEPT_AT_ONCE, tables, ports);
+                let (count, is_done) = rib.sweep(by, SWEPT_AT_ONCE, tables);
                 ((count, is_done), count > 0)
             });
             withdrawn += count;
             if is_done {
-                ports.finish();
-                return (withdrawn, version);
+                return (withdrawn, version.max(self.follow_devices(Instant::now())));
             }
         }
     }
@@ -468,16 +467,6 @@ impl Gateway {
     }
 }
 
-/// The port that an operation opens, if it is the first to be carried out.
-fn port_to_open(rib: &Rib, operation: &v1::Operation) -> Option<PortSpec> {
-    match &operation.operation {
-        Some(Operation::Apply(v1::Object { kind: Some(v1::object::Kind::Port(port)) })) => {
-            rib.port_to_open(port)
-        }
-        _ => None,
-    }
-}
-
 /// Something with counters of its own, by its name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Counted {
@@ -505,20 +494,9 @@ impl Counted {
 
 #[cfg(test)]
 mod tests {
-    use tieline_engine::types::PortId;
-    use tieline_rib::{Limits, PortInfo, Ports, RibOptions};
+    use tieline_rib::{Limits, RibOptions};
 
     use super::*;
-
-    struct NoPorts;
-
-    impl Ports for NoPorts {
-        fn open(&mut self, _: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-            Err(format!("{} does not open", spec.device))
-        }
-
-        fn close(&mut self, _: PortId) {}
-    }
 
     #[test]
     fn what_is_declared_anew_is_counted_anew() {
@@ -535,11 +513,11 @@ mod tests {
         assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (red(), web()));
         let by = rib.controller("test").expect("a name");
         for object in [&vrf, &interface] {
-            rib.apply(by, object.clone(), &mut tables, &mut NoPorts).expect("valid");
+            rib.apply(by, object.clone(), &mut tables).expect("valid");
             assert_eq!(Counted::new_in(&rib, object), None, "the second time it keeps its number");
         }
         let key = v1::ObjectKey { kind: Some(v1::object_key::Kind::Interface("web".into())) };
-        rib.delete(by, &key, &mut tables, &mut NoPorts).expect("valid");
+        rib.delete(by, &key, &mut tables).expect("valid");
         assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (None, web()));
     }
 }

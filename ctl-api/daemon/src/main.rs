@@ -4,8 +4,8 @@
 //! - [`identity`]: what sets this gateway apart
 //! - [`socket`]: the Unix socket, one daemon a path
 //! - [`gateway`], [`device_ports`]: what is declared, the tables, the devices
-//! - [`control`]: the thread that carries out what the API asks for; [`batch`],
-//!   [`sessions`]: its parts without clocks and threads
+//! - [`control`]: the thread that carries out what the API asks for; [`admission`],
+//!   [`batch`], [`sessions`]: its parts without clocks and threads
 //! - [`acknowledge`], [`persist`]: the threads behind it, and the store
 //! - [`changes`], [`events`]: what watchers hear of
 //! - [`service`], [`stats`]: the gRPC services
@@ -17,6 +17,7 @@
 //! runtime of the API, so that its threads are not born on a worker's core.
 
 mod acknowledge;
+mod admission;
 mod args;
 mod batch;
 mod changes;
@@ -46,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use tieline_dpdk::{DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
+use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
 use tieline_engine::engine::{Engine, EngineConfig};
 use tieline_rib::{Rib, RibOptions};
 use tieline_store::{Opened, Store, StoreError};
@@ -72,6 +73,8 @@ use socket::ControlSocket;
 const API_THREADS: usize = 2;
 /// How long calls that are being answered may take when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
+/// How long the API waits for devices of the last state when the daemon starts.
+const DEVICES_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the control thread looks at what happens by itself.
 const TICK: Duration = Duration::from_millis(250);
 /// Most free buffers that a thread keeps for itself.
@@ -113,7 +116,11 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     let (engine, mut gateway, facts) = start_engine(&config, started)?;
     let (socket, store) = match running {
-        Err(socket) => (socket, open_store(&config, &mut gateway)?),
+        Err(socket) => {
+            let store = open_store(&config, &mut gateway)?;
+            gateway.settle_devices(Instant::now() + DEVICES_PATIENCE);
+            (socket, store)
+        }
         Ok(running) => {
             let socket = take_over(running, &config, &mut gateway).unwrap_or_else(|error| {
                 let _ = writeln!(std::io::stderr(), "tieline: nothing was taken over: {error:#}");
@@ -285,14 +292,30 @@ fn start_engine(config: &Config, started: Instant) -> anyhow::Result<(Engine<Dpd
         .collect();
     tracing::info!(workers = cores.len(), cores = cores.join(", "), idle = ?config.idle, "started workers");
     let router_mac = config.router_mac.unwrap_or_else(|| identity::router_mac(&config.api.socket));
-    let options =
-        RibOptions { default_session_quota: config.session_quota, router_mac, ..RibOptions::default() };
+    let options = RibOptions {
+        default_session_quota: config.session_quota,
+        router_mac,
+        device_claims: claims_of,
+        ..RibOptions::default()
+    };
     let rib = Rib::new(config.limits.clone(), options);
-    let ports = DevicePorts::new(eal, pool, engine.clone());
+    let allowed = Arc::new(config.devices.clone());
+    let ports = DevicePorts::new(eal, pool, engine.clone(), allowed).context("could not start a thread")?;
     let gateway = Gateway::new(rib, ports, engine.clone(), config.sessions_of_controllers);
     let facts = Facts { boot_id: identity::boot_id(), dpdk_version, hugepages, started };
     tracing::info!(%router_mac, boot_id = %facts.boot_id, "gateway");
     Ok((engine, gateway, facts))
+}
+
+/// What a device takes from the host. What is no device takes nothing, and is
+/// refused elsewhere.
+fn claims_of(device: &str) -> Vec<String> {
+    let device = device.parse::<DeviceSpec>();
+    let claims = |device: DeviceSpec| {
+        let named = std::iter::once(format!("the device {}", device.name()));
+        named.chain(device.claims().map(|claim| claim.to_string())).collect()
+    };
+    device.map(claims).unwrap_or_default()
 }
 
 /// Free buffers that each thread may keep: all caches, which may grow half as

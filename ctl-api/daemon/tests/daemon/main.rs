@@ -3,6 +3,7 @@
 mod api;
 mod certificates;
 mod clock;
+mod devices;
 mod full_disk;
 mod life;
 mod restart;

@@ -119,6 +119,7 @@ fn not_in_force(item: &v1::ObjectWithStatus) -> Option<String> {
             Some(format!("waits for {}", waits.join(", ")))
         }
         v1::ObjectState::Degraded => Some(format!("degraded: {}", status.message)),
+        v1::ObjectState::Pending => Some(format!("not in force yet: {}", status.message)),
         v1::ObjectState::Ready | v1::ObjectState::Unspecified => None,
     }
 }

@@ -1,0 +1,321 @@
+//! The devices behind declared ports.
+//!
+//! What is wanted is what the RIB declares; [`DevicePorts::want`] compares, has
+//! devices opened and closed by a thread of its own ([`opener`]), and
+//! [`DevicePorts::news`] tells what became of each. A device that does not open
+//! is tried again for as long as it is declared; one that may not be used
+//! ([`allowed`]) is not tried.
+//!
+//! - [`allowed`]: which devices may be used
+//! - [`opener`]: the thread that opens and closes them
+//! - [`handover`]: devices that one daemon gives to another
+
+pub mod allowed;
+mod handover;
+mod opener;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, OpenPort, Pool, Port, PortCounters};
+use tieline_engine::engine::Engine;
+use tieline_engine::engine::ports::PortQueues;
+use tieline_engine::tables::port::PortRole;
+use tieline_engine::types::{MacAddr, PortId};
+use tieline_rib::PortInfo;
+use tieline_rib::spec::port::PortSpec;
+
+use allowed::AllowedDevices;
+pub use opener::Waker;
+use opener::{Opener, Opening, Ticket};
+
+/// Time between two attempts to open a device.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// A port that is declared.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its number.
+    pub id: PortId,
+    /// What is declared.
+    pub spec: PortSpec,
+    /// Whether an operator has declared it.
+    pub by_operator: bool,
+}
+
+/// What has become of a port's device: open, or why not.
+pub type News = (PortId, Result<PortInfo, String>);
+
+/// All devices.
+pub struct DevicePorts {
+    engine: Engine<DpdkIo>,
+    opening: Arc<Opening>,
+    opener: Opener,
+    allowed: Arc<AllowedDevices>,
+    slots: BTreeMap<PortId, Slot>,
+    /// Not told yet.
+    news: Vec<News>,
+    /// In a take-over: devices that are opened later.
+    plan: Option<handover::Plan>,
+    /// In a take-over: queues that no worker has at the moment.
+    resting: BTreeMap<PortId, PortQueues<DpdkIo>>,
+    /// In a take-over: devices that are closed so that another can have them.
+    closed: Vec<(PortId, PortInfo)>,
+}
+
+/// A declared port.
+struct Slot {
+    wanted: Wanted,
+    state: State,
+}
+
+/// How far its device is.
+enum State {
+    /// It is being opened.
+    Opening(Ticket),
+    /// It is open.
+    Open(Port),
+    /// It is not open.
+    Closed {
+        /// A sentence for the operator.
+        why: String,
+        /// When to try again, if at all.
+        again: Option<Instant>,
+    },
+}
+
+impl State {
+    /// In a take-over: not opened yet.
+    fn not_yet() -> Self {
+        State::Closed { why: "it is on its way from another daemon".to_owned(), again: None }
+    }
+}
+
+/// What a device tells about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceView {
+    /// Its own MAC.
+    pub mac: MacAddr,
+    /// Whether it has a link.
+    pub link_up: bool,
+    /// What it has counted.
+    pub counters: PortCounters,
+}
+
+impl DevicePorts {
+    /// No devices yet.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn new(
+        eal: Eal,
+        pool: Pool,
+        engine: Engine<DpdkIo>,
+        allowed: Arc<AllowedDevices>,
+    ) -> std::io::Result<Self> {
+        let workers = u16::try_from(engine.workers().len()).unwrap_or(u16::MAX);
+        let opening = Arc::new(Opening { eal, pool, workers });
+        Ok(Self {
+            engine,
+            opener: Opener::start(Arc::clone(&opening))?,
+            opening,
+            allowed,
+            slots: BTreeMap::new(),
+            news: Vec::new(),
+            plan: None,
+            resting: BTreeMap::new(),
+            closed: Vec::new(),
+        })
+    }
+
+    /// Which devices may be used.
+    pub fn allowed(&self) -> &Arc<AllowedDevices> {
+        &self.allowed
+    }
+
+    /// Whom to wake when there is [news](Self::news).
+    pub fn set_waker(&self, waker: Waker) {
+        self.opener.set_waker(waker);
+    }
+
+    /// Whether a port's device is open and has a link.
+    pub fn link_up(&self, id: PortId) -> bool {
+        self.port(id).is_some_and(Port::link_up)
+    }
+
+    /// What a port's device tells about itself; nothing while it is not open.
+    pub fn view(&self, id: PortId) -> Option<DeviceView> {
+        let port = self.port(id)?;
+        Some(DeviceView { mac: port.mac(), link_up: port.link_up(), counters: port.stats() })
+    }
+
+    fn port(&self, id: PortId) -> Option<&Port> {
+        match &self.slots.get(&id)?.state {
+            State::Open(port) => Some(port),
+            State::Opening(_) | State::Closed { .. } => None,
+        }
+    }
+
+    /// Whether a port's device is being opened.
+    pub fn is_opening(&self, id: PortId) -> bool {
+        self.slots.get(&id).is_some_and(|slot| matches!(slot.state, State::Opening(_)))
+    }
+
+    /// Why a port's device is not open.
+    pub fn why_closed(&self, id: PortId) -> Option<&str> {
+        match &self.slots.get(&id)?.state {
+            State::Closed { why, .. } => Some(why),
+            State::Opening(_) | State::Open(_) => None,
+        }
+    }
+
+    /// These ports are declared, and no others: opens what is missing, and closes
+    /// what is too much.
+    pub fn want(&mut self, wanted: Vec<Wanted>, now: Instant) {
+        let ids: Vec<PortId> = self.slots.keys().copied().collect();
+        for id in ids {
+            let stays = wanted.iter().any(|wanted| {
+                wanted.id == id && self.slots.get(&id).is_some_and(|slot| slot.wanted.spec == wanted.spec)
+            });
+            if !stays {
+                self.close(id);
+            }
+        }
+        for wanted in wanted {
+            let planned = self.plan.as_ref().is_some_and(|plan| plan.has(wanted.id));
+            if !planned && !self.slots.contains_key(&wanted.id) {
+                self.open(wanted, now);
+            }
+        }
+    }
+
+    /// What has become of devices since the last time.
+    pub fn news(&mut self, now: Instant) -> Vec<News> {
+        while let Some(answer) = self.opener.answer(Duration::ZERO) {
+            self.take_answer(answer, now);
+        }
+        std::mem::take(&mut self.news)
+    }
+
+    /// Waits until no device is being opened, and not beyond a time.
+    pub fn settle(&mut self, deadline: Instant) {
+        while self.slots.values().any(|slot| matches!(slot.state, State::Opening(_))) {
+            let now = Instant::now();
+            match self.opener.answer(deadline.saturating_duration_since(now)) {
+                Some(answer) => self.take_answer(answer, now),
+                None => return,
+            }
+        }
+    }
+
+    /// Time has passed: tries again what did not open.
+    pub fn tick(&mut self, now: Instant) {
+        let due =
+            |slot: &&mut Slot| matches!(slot.state, State::Closed { again: Some(next), .. } if next <= now);
+        let due: Vec<Wanted> = self.slots.values_mut().filter(due).map(|slot| slot.wanted.clone()).collect();
+        for wanted in due {
+            self.open(wanted, now);
+        }
+    }
+
+    /// Asks for the device of a port, unless it may not be used.
+    fn open(&mut self, wanted: Wanted, now: Instant) {
+        let id = wanted.id;
+        if self.plan_port(&wanted) {
+            return;
+        }
+        let refused = |why, again| State::Closed { why, again };
+        let state = match self.parse_allowed(&wanted) {
+            Err(why) => refused(why, None),
+            Ok(device) => match self.rival(&wanted) {
+                Some(why) => refused(why, Some(now + OPEN_AGAIN)),
+                None => State::Opening(self.opener.open(wanted.spec.clone(), device)),
+            },
+        };
+        if let State::Closed { why, .. } = &state {
+            tracing::error!(port = %wanted.spec.name, "not opened: {why}");
+            self.news.push((id, Err(why.clone())));
+        }
+        self.slots.insert(id, Slot { wanted, state });
+    }
+
+    /// Another port that has or gets what a port's device takes from the host.
+    fn rival(&self, wanted: &Wanted) -> Option<String> {
+        let rivals = self.slots.values().filter(|slot| !matches!(slot.state, State::Closed { .. }));
+        rivals.filter(|slot| slot.wanted.id != wanted.id).find_map(|slot| {
+            let other = &slot.wanted.spec;
+            let claim = wanted.spec.claims.iter().find(|claim| other.claims.contains(claim))?;
+            Some(format!("port {} has {claim} already: delete one of the two", other.name))
+        })
+    }
+
+    /// The device of a port, if it may be used.
+    fn parse_allowed(&self, wanted: &Wanted) -> Result<DeviceSpec, String> {
+        let device: DeviceSpec = wanted.spec.device.parse().map_err(|error| format!("{error}"))?;
+        self.allowed.check(&device, wanted.by_operator)?;
+        Ok(device)
+    }
+
+    fn take_answer(&mut self, opener::Answer { ticket, device }: opener::Answer, now: Instant) {
+        let asked = |slot: &Slot| matches!(slot.state, State::Opening(asked) if asked == ticket);
+        let Some(id) = self.slots.iter().find(|(_, slot)| asked(slot)).map(|(id, _)| *id) else {
+            // Nobody wants it any more.
+            if let Ok(OpenPort { port, rx, tx, .. }) = device {
+                self.opener.close(port, PortQueues { rx, tx });
+            }
+            return;
+        };
+        let attached = device.and_then(|device| self.attach(id, device));
+        if let Err(why) = attached {
+            self.failed(id, why, now);
+        }
+    }
+
+    /// A device did not open: it is tried again.
+    fn failed(&mut self, id: PortId, why: String, now: Instant) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        tracing::error!(port = %slot.wanted.spec.name, "does not open, and is tried again: {why}");
+        slot.state = State::Closed { why: why.clone(), again: Some(now + OPEN_AGAIN) };
+        self.news.push((id, Err(why)));
+    }
+
+    /// Gives the queues of an open device to the workers.
+    fn attach(&mut self, id: PortId, device: OpenPort) -> Result<(), String> {
+        let Some(slot) = self.slots.get_mut(&id) else { return Err("it is not declared".to_owned()) };
+        let spec = &slot.wanted.spec;
+        let OpenPort { port, rx, tx, messages } = device;
+        let queues = PortQueues { rx, tx };
+        let counts = (queues.rx.len(), queues.tx.len());
+        // When it is refused the queues are dropped, and with them and the
+        // handle the device is closed.
+        self.engine
+            .attach_port(id, spec.role == PortRole::Host, queues)
+            .map_err(|error| format!("port {}: {error}", spec.name))?;
+        if !messages.is_empty() {
+            tracing::debug!(port = %spec.name, "DPDK says: {messages}");
+        }
+        let info = PortInfo { mac: port.mac(), mtu: port.mtu() };
+        tracing::info!(
+            port = %spec.name, device = %spec.device, mac = %info.mac, mtu = info.mtu,
+            rx_queues = counts.0, tx_queues = counts.1, "port open"
+        );
+        slot.state = State::Open(port);
+        self.news.push((id, Ok(info)));
+        Ok(())
+    }
+
+    /// Takes a device from the workers, and has it closed.
+    fn close(&mut self, id: PortId) {
+        if let Some(Slot { state: State::Open(port), .. }) = self.slots.remove(&id) {
+            let queues = self.engine.detach_port(id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
+            self.opener.close(port, queues);
+        }
+    }
+}
+
+impl Drop for DevicePorts {
+    fn drop(&mut self) {
+        self.opener.finish();
+    }
+}

@@ -287,7 +287,7 @@ impl Thread {
             Request::Read(read) => read(&self.gateway),
             Request::Alone(work) => work(&mut self.gateway),
             Request::Devices => {
-                let version = self.gateway.follow_devices(Instant::now());
+                let version = self.gateway.look_at_devices(Instant::now());
                 self.publish_changes(Acknowledgements::at(version));
             }
             Request::Tick => {

@@ -32,9 +32,8 @@ pub struct Watchman {
 }
 
 impl Watchman {
-    /// Looks, and notes what is different.
-    pub fn look(&mut self, rib: &Rib, ports: &DevicePorts, engine: &Engine<DpdkIo>, changes: &mut Changes) {
-        self.look_at_links(rib, ports, changes);
+    /// Looks at neighbours and sessions, and notes what is different.
+    pub fn look(&mut self, rib: &Rib, engine: &Engine<DpdkIo>, changes: &mut Changes) {
         self.look_at_neighbours(rib, engine, changes);
         let workers: Vec<(u64, u64)> = engine
             .workers()
@@ -44,7 +43,8 @@ impl Watchman {
         self.look_at_sessions(&workers, changes);
     }
 
-    fn look_at_links(&mut self, rib: &Rib, ports: &DevicePorts, changes: &mut Changes) {
+    /// Looks at the links of ports, and notes those that are different.
+    pub fn look_at_links(&mut self, rib: &Rib, ports: &DevicePorts, changes: &mut Changes) {
         let mut links = HashMap::new();
         for (name, id) in rib.ports() {
             let up = ports.link_up(id);

@@ -233,9 +233,8 @@ impl Gateway {
             self.changes.event(v1::EventKind::StaleWithdrawn, &name, message);
         }
         self.forget_controllers(now);
-        self.ports.tick(now);
-        self.follow_devices(now);
-        self.watchman.look(&self.rib, &self.ports, &self.engine, &mut self.changes);
+        self.look_at_devices(now);
+        self.watchman.look(&self.rib, &self.engine, &mut self.changes);
         if self.keeper.look(&mut self.changes, now) {
             self.to_store = self.everything();
         }
@@ -270,6 +269,15 @@ impl Gateway {
             }
             ((), changed)
         });
+        version
+    }
+
+    /// Looks whether devices have vanished or are back, and puts in force what has
+    /// become of them. Returns the version of the tables.
+    pub fn look_at_devices(&mut self, now: Instant) -> u64 {
+        self.ports.look(now);
+        let version = self.follow_devices(now);
+        self.watchman.look_at_links(&self.rib, &self.ports, &mut self.changes);
         version
     }
 

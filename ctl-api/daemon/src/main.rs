@@ -28,6 +28,7 @@ mod events;
 mod gateway;
 mod identity;
 mod keeper;
+mod links;
 mod persist;
 mod security;
 mod server;

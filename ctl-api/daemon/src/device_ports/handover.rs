@@ -101,7 +101,7 @@ impl DevicePorts {
     /// Names of the open ports, and what is known of their devices.
     pub fn facts(&self) -> Vec<(String, PortInfo)> {
         let facts = |slot: &Slot| match &slot.state {
-            State::Open(port) => Some((slot.wanted.spec.name.to_string(), info_of(port))),
+            State::Open(port, _) => Some((slot.wanted.spec.name.to_string(), info_of(port))),
             State::Opening(_) | State::Closed { .. } => None,
         };
         self.slots.values().filter_map(facts).collect()
@@ -110,7 +110,7 @@ impl DevicePorts {
     /// Takes all devices away from the workers; they stay open.
     pub fn leave(&mut self) {
         for (id, slot) in &self.slots {
-            if matches!(slot.state, State::Open(_))
+            if matches!(slot.state, State::Open(..))
                 && let Some(queues) = self.engine.detach_port(*id)
             {
                 self.resting.insert(*id, queues);
@@ -130,11 +130,11 @@ impl DevicePorts {
 
     fn close_those(&mut self, which: Sharing) {
         for (id, slot) in &mut self.slots {
-            if Sharing::of_open(&slot.wanted) != which || !matches!(slot.state, State::Open(_)) {
+            if Sharing::of_open(&slot.wanted) != which || !matches!(slot.state, State::Open(..)) {
                 continue;
             }
             let Some(PortQueues { rx, tx }) = self.resting.remove(id) else { continue };
-            if let State::Open(port) = std::mem::replace(&mut slot.state, State::not_yet()) {
+            if let State::Open(port, _) = std::mem::replace(&mut slot.state, State::not_yet()) {
                 let info = info_of(&port);
                 if let Err(error) = port.close(rx, tx) {
                     tracing::warn!(port = %slot.wanted.spec.name, "{error}");

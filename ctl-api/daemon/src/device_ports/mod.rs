@@ -6,13 +6,18 @@
 //! is tried again for as long as it is declared; one that may not be used
 //! ([`allowed`]) is not tried.
 //!
+//! A device whose interface or socket vanishes is closed, and opened again when it
+//! is back ([`presence`]).
+//!
 //! - [`allowed`]: which devices may be used
 //! - [`opener`]: the thread that opens and closes them
+//! - [`presence`]: whether what a device takes from the host is still there
 //! - [`handover`]: devices that one daemon gives to another
 
 pub mod allowed;
 mod handover;
 mod opener;
+mod presence;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,9 +31,10 @@ use tieline_engine::types::{MacAddr, PortId};
 use tieline_rib::PortInfo;
 use tieline_rib::spec::port::PortSpec;
 
+use crate::links::Links;
 use allowed::AllowedDevices;
-pub use opener::Waker;
 use opener::{Opener, Opening, Ticket};
+use presence::Presence;
 
 /// Time between two attempts to open a device.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
@@ -53,6 +59,7 @@ pub struct DevicePorts {
     opening: Arc<Opening>,
     opener: Opener,
     allowed: Arc<AllowedDevices>,
+    links: Links,
     slots: BTreeMap<PortId, Slot>,
     /// Not told yet.
     news: Vec<News>,
@@ -74,21 +81,23 @@ struct Slot {
 enum State {
     /// It is being opened.
     Opening(Ticket),
-    /// It is open.
-    Open(Port),
+    /// It is open, on something that may vanish.
+    Open(Port, Presence),
     /// It is not open.
     Closed {
         /// A sentence for the operator.
         why: String,
         /// When to try again, if at all.
         again: Option<Instant>,
+        /// The interface that has to come before.
+        awaits: Option<String>,
     },
 }
 
 impl State {
     /// In a take-over: not opened yet.
     fn not_yet() -> Self {
-        State::Closed { why: "it is on its way from another daemon".to_owned(), again: None }
+        State::Closed { why: "it is on its way from another daemon".to_owned(), again: None, awaits: None }
     }
 }
 
@@ -121,6 +130,7 @@ impl DevicePorts {
             opener: Opener::start(Arc::clone(&opening))?,
             opening,
             allowed,
+            links: Links::start()?,
             slots: BTreeMap::new(),
             news: Vec::new(),
             plan: None,
@@ -135,24 +145,30 @@ impl DevicePorts {
     }
 
     /// Whom to wake when there is [news](Self::news).
-    pub fn set_waker(&self, waker: Waker) {
-        self.opener.set_waker(waker);
+    pub fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
+        let waker: Arc<dyn Fn() + Send + Sync> = waker.into();
+        let also = Arc::clone(&waker);
+        self.opener.set_waker(Box::new(move || waker()));
+        self.links.set_waker(Box::new(move || also()));
     }
 
     /// Whether a port's device is open and has a link.
     pub fn link_up(&self, id: PortId) -> bool {
-        self.port(id).is_some_and(Port::link_up)
+        match self.slots.get(&id).map(|slot| &slot.state) {
+            Some(State::Open(port, presence)) => port.link_up() && !presence.is_down(&self.links),
+            Some(State::Opening(_) | State::Closed { .. }) | None => false,
+        }
     }
 
     /// What a port's device tells about itself; nothing while it is not open.
     pub fn view(&self, id: PortId) -> Option<DeviceView> {
         let port = self.port(id)?;
-        Some(DeviceView { mac: port.mac(), link_up: port.link_up(), counters: port.stats() })
+        Some(DeviceView { mac: port.mac(), link_up: self.link_up(id), counters: port.stats() })
     }
 
     fn port(&self, id: PortId) -> Option<&Port> {
         match &self.slots.get(&id)?.state {
-            State::Open(port) => Some(port),
+            State::Open(port, _) => Some(port),
             State::Opening(_) | State::Closed { .. } => None,
         }
     }
@@ -166,7 +182,7 @@ impl DevicePorts {
     pub fn why_closed(&self, id: PortId) -> Option<&str> {
         match &self.slots.get(&id)?.state {
             State::Closed { why, .. } => Some(why),
-            State::Opening(_) | State::Open(_) => None,
+            State::Opening(_) | State::Open(..) => None,
         }
     }
 
@@ -209,14 +225,39 @@ impl DevicePorts {
         }
     }
 
-    /// Time has passed: tries again what did not open.
-    pub fn tick(&mut self, now: Instant) {
-        let due =
-            |slot: &&mut Slot| matches!(slot.state, State::Closed { again: Some(next), .. } if next <= now);
-        let due: Vec<Wanted> = self.slots.values_mut().filter(due).map(|slot| slot.wanted.clone()).collect();
+    /// Looks which devices have vanished, and tries again those that did not open
+    /// when their time has come, or what they wait for.
+    pub fn look(&mut self, now: Instant) {
+        let missing = |(id, slot): (&PortId, &Slot)| match &slot.state {
+            State::Open(port, presence) => Some((*id, presence.missing(port)?)),
+            State::Opening(_) | State::Closed { .. } => None,
+        };
+        let missing: Vec<(PortId, String)> = self.slots.iter().filter_map(missing).collect();
+        for (id, why) in missing {
+            self.vanished(id, why, now);
+        }
+        let due = |slot: &&Slot| match &slot.state {
+            State::Closed { again: Some(next), awaits, .. } => {
+                *next <= now || awaits.as_deref().is_some_and(presence::is_there)
+            }
+            State::Closed { again: None, .. } | State::Opening(_) | State::Open(..) => false,
+        };
+        let due: Vec<Wanted> = self.slots.values().filter(due).map(|slot| slot.wanted.clone()).collect();
         for wanted in due {
             self.open(wanted, now);
         }
+    }
+
+    /// A device is not there any more: it is closed, and opened when it is back.
+    fn vanished(&mut self, id: PortId, why: String, now: Instant) {
+        let Some(Slot { wanted, .. }) = self.slots.get(&id) else { return };
+        let wanted = wanted.clone();
+        tracing::error!(port = %wanted.spec.name, "closed, and opened when it is back: {why}");
+        self.close(id);
+        let awaits = awaited_by(&wanted);
+        let state = State::Closed { why: why.clone(), again: Some(now + OPEN_AGAIN), awaits };
+        self.slots.insert(id, Slot { wanted, state });
+        self.news.push((id, Err(why)));
     }
 
     /// Asks for the device of a port, unless it may not be used.
@@ -225,7 +266,7 @@ impl DevicePorts {
         if self.plan_port(&wanted) {
             return;
         }
-        let refused = |why, again| State::Closed { why, again };
+        let refused = |why, again| State::Closed { why, again, awaits: None };
         let state = match self.parse_allowed(&wanted) {
             Err(why) => refused(why, None),
             Ok(device) => match self.rival(&wanted) {
@@ -276,7 +317,8 @@ impl DevicePorts {
     fn failed(&mut self, id: PortId, why: String, now: Instant) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         tracing::error!(port = %slot.wanted.spec.name, "does not open, and is tried again: {why}");
-        slot.state = State::Closed { why: why.clone(), again: Some(now + OPEN_AGAIN) };
+        let awaits = awaited_by(&slot.wanted);
+        slot.state = State::Closed { why: why.clone(), again: Some(now + OPEN_AGAIN), awaits };
         self.news.push((id, Err(why)));
     }
 
@@ -300,18 +342,25 @@ impl DevicePorts {
             port = %spec.name, device = %spec.device, mac = %info.mac, mtu = info.mtu,
             rx_queues = counts.0, tx_queues = counts.1, "port open"
         );
-        slot.state = State::Open(port);
+        let device = spec.device.parse();
+        slot.state = State::Open(port, device.as_ref().map_or(Presence::Driver, Presence::of));
         self.news.push((id, Ok(info)));
         Ok(())
     }
 
     /// Takes a device from the workers, and has it closed.
     fn close(&mut self, id: PortId) {
-        if let Some(Slot { state: State::Open(port), .. }) = self.slots.remove(&id) {
+        if let Some(Slot { state: State::Open(port, _), .. }) = self.slots.remove(&id) {
             let queues = self.engine.detach_port(id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
             self.opener.close(port, queues);
         }
     }
+}
+
+/// The interface that has to come before the device of a port can be opened.
+fn awaited_by(wanted: &Wanted) -> Option<String> {
+    let device: DeviceSpec = wanted.spec.device.parse().ok()?;
+    presence::awaited(&device).map(str::to_owned)
 }
 
 impl Drop for DevicePorts {

@@ -58,7 +58,7 @@ impl Opening {
 }
 
 /// Tells the control thread that there is an answer.
-pub type Waker = Box<dyn Fn() + Send>;
+pub(super) type Waker = Box<dyn Fn() + Send>;
 
 /// The thread, and the way to it.
 pub(super) struct Opener {

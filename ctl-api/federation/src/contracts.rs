@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use ipnet::IpNet;
-use tieline_bgp::rib::PeerId;
 use tieline_bgp::rib::policy::{Candidate, Policy, Verdict};
+use tieline_bgp::rib::{Path, PeerId};
 use tieline_bgp::speaker::PrefixLimit;
 use tieline_bgp::wire::community::security_groups;
 use tieline_bgp::wire::{Evpn, Family, Nlri, RouteTarget};
@@ -33,8 +33,8 @@ pub fn is_violation(reason: &str) -> bool {
 #[derive(Debug, Default)]
 pub struct Contracts {
     by_peer: HashMap<PeerId, Terms>,
-    /// Longest AS path that a peer is sent, where there is one.
-    longest: HashMap<PeerId, usize>,
+    /// Peers that are told what other peers have told too.
+    transit: BTreeSet<PeerId>,
 }
 
 /// A contract, ready to be looked at for each route.
@@ -46,13 +46,13 @@ struct Terms {
 }
 
 impl Contracts {
-    /// A peer is there, with its contract if it has one, and with the longest AS
-    /// path that it is sent.
-    pub fn set(&mut self, peer: PeerId, contract: Option<&Contract>, longest: Option<usize>) {
-        match longest {
-            Some(longest) => self.longest.insert(peer, longest),
-            None => self.longest.remove(&peer),
-        };
+    /// A peer is there, with its contract if it has one; the cluster may be transit
+    /// for it.
+    pub fn set(&mut self, peer: PeerId, contract: Option<&Contract>, transit: bool) {
+        self.transit.remove(&peer);
+        if transit {
+            self.transit.insert(peer);
+        }
         let Some(contract) = contract else {
             self.by_peer.remove(&peer);
             return;
@@ -149,13 +149,8 @@ impl Policy for Contracts {
         }
     }
 
-    fn export(&mut self, peer: PeerId, route: Candidate<'_>) -> Verdict {
-        match self.longest.get(&peer) {
-            Some(longest) if route.attributes.as_path.hops() > *longest => {
-                Verdict::Reject("another cluster's, and this one is no transit")
-            }
-            _ => Verdict::Accept,
-        }
+    fn export(&mut self, peer: PeerId, _: &Nlri, path: &Path) -> bool {
+        self.transit.contains(&peer) || path.attributes.as_path.0.is_empty()
     }
 }
 
@@ -164,6 +159,8 @@ mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
 
+    use tieline_bgp::rib::Staleness;
+    use tieline_bgp::wire::as_path::{Segment, SegmentKind};
     use tieline_bgp::wire::community::{SecurityGroup, security_group_communities};
     use tieline_bgp::wire::{AsPath, Attributes, Payload, Rd};
 
@@ -190,14 +187,14 @@ mod tests {
         match contracts.import(PEER, route) {
             Verdict::Accept => None,
             Verdict::Reject(reason) => Some(reason),
-            Verdict::Replace(_) => panic!("nothing is replaced"),
+            Verdict::Object(_) => panic!("what is outside is not kept"),
         }
     }
 
     #[test]
     fn x7_a_leak_is_stopped_and_named() {
         let mut contracts = Contracts::default();
-        contracts.set(PEER, Some(&contract()), None);
+        contracts.set(PEER, Some(&contract()), false);
         assert_eq!(verdict(&mut contracts, "10.2.3.0/24", 100, 5), None);
         // System groups of others are stripped elsewhere.
         assert_eq!(verdict(&mut contracts, "10.2.3.0/24", 100, 8_000_001), None);
@@ -211,7 +208,7 @@ mod tests {
             assert_eq!(verdict(&mut contracts, prefix, target, group), Some(reason), "{prefix}");
             assert_eq!(is_violation(reason), reason.ends_with("contract"));
         }
-        contracts.set(PEER, None, None);
+        contracts.set(PEER, None, false);
         assert_eq!(verdict(&mut contracts, "10.3.0.0/24", 101, 6), None);
     }
 
@@ -225,20 +222,27 @@ mod tests {
     #[test]
     fn what_others_announce_is_passed_on_to_nobody_unless_it_is_wanted() {
         let nlri = Nlri::Vpnv4(Rd::as2(64514, 1), "10.3.0.0/24".parse().expect("a prefix"));
-        let sent = |contracts: &mut Contracts, path: &[u32]| {
+        let sent = |contracts: &mut Contracts, as_path: AsPath| {
             let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 3]));
-            attributes.as_path = AsPath::sequence(path.iter().copied());
-            let route =
-                Candidate { nlri: &nlri, payload: &Payload::default(), attributes: &Arc::new(attributes) };
-            matches!(contracts.export(PEER, route), Verdict::Accept)
+            attributes.as_path = as_path;
+            let path = Path {
+                peer: PeerId(1),
+                attributes: Arc::new(attributes),
+                payload: Payload::default(),
+                stale: Staleness::default(),
+                objection: None,
+            };
+            contracts.export(PEER, &nlri, &path)
         };
+        let confederation =
+            AsPath(vec![Segment { kind: SegmentKind::ConfederationSequence, asns: vec![64514] }]);
         let mut contracts = Contracts::default();
-        // An external peer finds the cluster's own AS in every path.
-        contracts.set(PEER, None, Some(1));
-        assert!(sent(&mut contracts, &[64512]) && !sent(&mut contracts, &[64512, 64514]));
-        contracts.set(PEER, None, Some(0));
-        assert!(sent(&mut contracts, &[]) && !sent(&mut contracts, &[64514]));
-        contracts.set(PEER, None, None);
-        assert!(sent(&mut contracts, &[64512, 64514, 64515]));
+        contracts.set(PEER, None, false);
+        assert!(sent(&mut contracts, AsPath::default()));
+        for path in [AsPath::sequence([64514]), confederation] {
+            assert!(!sent(&mut contracts, path), "others' routes, however their paths look");
+        }
+        contracts.set(PEER, None, true);
+        assert!(sent(&mut contracts, AsPath::sequence([64514, 64515])));
     }
 }

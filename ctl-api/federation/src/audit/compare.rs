@@ -394,6 +394,7 @@ mod tests {
             attributes: Arc::new(attributes(host)),
             payload,
             stale: Staleness::default(),
+            objection: None,
         };
         let wanted: BTreeMap<_, _> =
             (1..=3).map(|n| (nlri(n), (attributes(1), Route { nlri: nlri(n), payload }))).collect();

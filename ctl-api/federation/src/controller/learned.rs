@@ -62,6 +62,9 @@ impl Controller {
                     self.journal.note_often(time, kind, name, reason, || format!("{nlri}: {reason}"));
                     self.kept_away.note(Kept { peer, nlri, reason, at: now() });
                 }
+                Event::Objected { peer, nlri, objection } => {
+                    debug!(peer = self.peers.name(peer), %nlri, "{}", objection.reason);
+                }
                 Event::Unsendable { peer, nlri, reason } => {
                     warn!(peer = self.peers.name(peer), %nlri, "cannot be sent: {reason}");
                 }

@@ -13,7 +13,6 @@ use crate::contracts::{bgp_family, is_violation, prefix_limits};
 use crate::intent::Intent;
 use crate::intent::kinds::peer::{Peer, Software};
 use crate::intent::names::Name;
-use crate::numbers::Asn;
 
 /// How long peers keep our routes while this controller restarts (RFC 4724).
 const RESTART_TIME: Duration = Duration::from_secs(120);
@@ -151,12 +150,6 @@ impl Peers {
             *present.violations.entry(reason).or_default() += 1;
         }
     }
-}
-
-/// The longest AS path that a peer is sent: that of the cluster's own routes,
-/// with its AS in front for an external peer, unless the cluster is transit.
-pub fn longest_path(peer: &Peer, local: Asn) -> Option<usize> {
-    (!peer.transit).then_some(usize::from(peer.asn != local))
 }
 
 /// The peers of one controller of a cluster.
@@ -298,8 +291,5 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let other = all.values().find(|peer| peer.route_server).expect("it");
         let config = super::config(other, own);
         assert!(!config.enforce_first_as && config.spare_gobgp);
-        let asn = |number: u32| Asn::try_from(number).expect("an AS number");
-        assert_eq!((longest_path(west, asn(64512)), longest_path(west, west.asn)), (Some(1), Some(0)));
-        assert_eq!(longest_path(other, asn(64512)), None);
     }
 }

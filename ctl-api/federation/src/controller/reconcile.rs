@@ -84,12 +84,12 @@ impl Controller {
         }
         for (name, peer) in difference.new {
             let config = peers::config(&peer, address);
-            let (contract, longest) = (peer.contract.clone(), peers::longest_path(&peer, self.identity.asn));
+            let (contract, transit) = (peer.contract.clone(), peer.transit);
             let added = self
                 .speaker
                 .with(move |speaker, now| {
                     let id = speaker.add_peer(now, config).map_err(|error| error.to_string())?;
-                    speaker.policy_mut().set(id, contract.as_ref(), longest);
+                    speaker.policy_mut().set(id, contract.as_ref(), transit);
                     Ok::<_, String>(id)
                 })
                 .await?;

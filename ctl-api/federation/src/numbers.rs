@@ -1,5 +1,5 @@
-//! The numbers of BGP VPNs and their ranges: AS numbers, route targets, route
-//! distinguishers, security group IDs, VNIs.
+//! The numbers of BGP VPNs and their ranges: AS numbers, BGP identifiers, route
+//! targets, route distinguishers, security group IDs, VNIs.
 //!
 //! What a cluster allocates itself and what operators choose never meet:
 //!
@@ -12,7 +12,7 @@
 //! `ASN:7999999` is nobody's: EVPN's ES-import route targets are made from it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -118,6 +118,50 @@ impl JsonSchema for Asn {
         })
     }
 }
+
+/// A BGP identifier (RFC 6286): unique in its AS, not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouterId(Ipv4Addr);
+
+impl RouterId {
+    /// The identifier of a speaker that is given none: its IPv4 address, or the
+    /// last bytes of its IPv6 address, which differ within a network.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) if !v4.is_unspecified() => Self(v4),
+            IpAddr::V4(_) => Self(Ipv4Addr::new(1, 0, 0, 0)),
+            IpAddr::V6(v6) => {
+                let [.., a, b, c, d] = v6.octets();
+                // Never zero.
+                Self(Ipv4Addr::new(a | 1, b, c, d))
+            }
+        }
+    }
+
+    /// Its four bytes, in the form of an address.
+    pub const fn address(self) -> Ipv4Addr {
+        self.0
+    }
+}
+
+impl FromStr for RouterId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(id) if id != Ipv4Addr::UNSPECIFIED => Ok(Self(id)),
+            _ => Err(format!("{text:?} is not a BGP identifier: write one such as 198.18.0.11, not 0.0.0.0")),
+        }
+    }
+}
+
+impl fmt::Display for RouterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+text_type!(RouterId, "router-id", "BGP identifier (RFC 6286): four bytes, not zero", "198.18.0.11");
 
 /// A number under somebody's administration: what route targets (RFC 4360,
 /// 5668) and route distinguishers (RFC 4364) have in common.
@@ -351,6 +395,23 @@ mod tests {
         assert_eq!(target("4200000000:7999").range(four), RouteTargetRange::User);
         assert_eq!(target("4200000000:8000").range(four), RouteTargetRange::System);
         assert_eq!(target("4200000000:8000").range(two), RouteTargetRange::User);
+    }
+
+    #[test]
+    fn a_bgp_identifier_is_never_zero() {
+        for (address, id) in [
+            ("198.18.0.11", "198.18.0.11"),
+            ("0.0.0.0", "1.0.0.0"),
+            ("2001:db8::11", "1.0.0.17"),
+            ("2001:db8::c612:b", "199.18.0.11"),
+            ("::", "1.0.0.0"),
+        ] {
+            let id: RouterId = id.parse().expect("an identifier");
+            assert_eq!(RouterId::of(address.parse().expect("an address")), id, "{address}");
+        }
+        for wrong in ["0.0.0.0", "", "1", "2001:db8::1", "256.0.0.1"] {
+            assert!(wrong.parse::<RouterId>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

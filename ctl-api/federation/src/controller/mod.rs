@@ -47,7 +47,7 @@ mod status;
 pub use faults::ESTABLISHED;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,7 +64,7 @@ use tracing::{info, warn};
 use crate::contracts::Contracts;
 use crate::intent::Intent;
 use crate::intent::names::Name;
-use crate::numbers::Asn;
+use crate::numbers::{Asn, RouterId};
 use crate::routes::distribution::Distribution;
 use crate::store::{Revision, Store, StoreError, state};
 use announced::Announced;
@@ -138,7 +138,7 @@ pub async fn run(
         own_addresses: vec![identity.address],
         restart_deferral: GATEWAYS_LIMIT,
         seed: seed(),
-        ..SpeakerConfig::new(identity.asn.into(), identity.router_id)
+        ..SpeakerConfig::new(identity.asn.into(), identity.router_id.address())
     };
     let speaker = Speaker::new(config, Contracts::default(), Duration::ZERO);
     let (events, bgp_events) = mpsc::channel(BGP_BATCHES);
@@ -154,27 +154,18 @@ pub async fn run(
 }
 
 /// Who the controller is in its cluster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     asn: Asn,
     address: IpAddr,
-    router_id: Ipv4Addr,
+    router_id: RouterId,
 }
 
 impl Identity {
     fn find(settings: &Settings, intent: &Intent) -> Option<Self> {
         let cluster = intent.cluster(&settings.cluster)?;
         let own = cluster.controllers.iter().find(|own| own.name == settings.controller)?;
-        let router_id = match own.address {
-            IpAddr::V4(v4) => v4,
-            // RFC 6286: any number that is unique in the AS. The last bytes of
-            // addresses of one network differ.
-            IpAddr::V6(v6) => {
-                let [.., a, b, c, d] = v6.octets();
-                Ipv4Addr::new(a | 1, b, c, d)
-            }
-        };
-        Some(Self { asn: cluster.asn, address: own.address, router_id })
+        Some(Self { asn: cluster.asn, address: own.address, router_id: own.router_id() })
     }
 }
 

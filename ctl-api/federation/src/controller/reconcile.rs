@@ -15,8 +15,9 @@ use crate::store::state::State;
 impl Controller {
     /// The intent is this now.
     pub(super) async fn reconcile(&mut self, state: &State) -> Result<(), ControllerError> {
-        if Identity::find(&self.settings, &state.intent).is_none_or(|now| now.asn != self.identity.asn) {
-            let reason = "the AS number has changed, or this controller is not in it any more: restart it";
+        if Identity::find(&self.settings, &state.intent) != Some(self.identity) {
+            let reason = "the AS number, or this controller's address or BGP identifier, has changed, \
+                          or this controller is not in it any more: restart it";
             self.not_in_force(reason.to_owned());
             return Ok(());
         }

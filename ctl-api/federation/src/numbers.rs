@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use tieline_bgp::wire;
 
 use crate::text::text_type;
 
@@ -309,6 +310,28 @@ impl RouteTarget {
     }
 }
 
+impl From<wire::RouteTarget> for RouteTarget {
+    fn from(target: wire::RouteTarget) -> Self {
+        let [kind, _, a, b, c, d, e, g] = target.community().0;
+        let last = u16::from_be_bytes([e, g]);
+        Self(match kind {
+            0 => Assigned::As2 { asn: u16::from_be_bytes([a, b]), number: u32::from_be_bytes([c, d, e, g]) },
+            1 => Assigned::Address { address: Ipv4Addr::new(a, b, c, d), number: last },
+            _ => Assigned::As4 { asn: u32::from_be_bytes([a, b, c, d]), number: last },
+        })
+    }
+}
+
+impl From<RouteTarget> for wire::RouteTarget {
+    fn from(target: RouteTarget) -> Self {
+        match target.0 {
+            Assigned::As2 { asn, number } => Self::as2(asn, number),
+            Assigned::As4 { asn, number } => Self::as4(asn, number),
+            Assigned::Address { address, number } => Self::ipv4(address, number),
+        }
+    }
+}
+
 impl FromStr for RouteTarget {
     type Err = String;
 
@@ -333,6 +356,16 @@ impl RouteDistinguisher {
     /// Its parts.
     pub fn assigned(self) -> Assigned {
         self.0
+    }
+}
+
+impl From<RouteDistinguisher> for wire::Rd {
+    fn from(rd: RouteDistinguisher) -> Self {
+        match rd.0 {
+            Assigned::As2 { asn, number } => Self::as2(asn, number),
+            Assigned::As4 { asn, number } => Self::as4(asn, number),
+            Assigned::Address { address, number } => Self::ipv4(address, number),
+        }
     }
 }
 
@@ -431,6 +464,11 @@ mod tests {
                 _ => Assigned::Address { address: asn.into(), number: number as u16 },
             };
             prop_assert_eq!(Assigned::parse(&assigned.to_string()), Ok(assigned));
+            let target = wire::RouteTarget::from(RouteTarget(assigned));
+            prop_assert_eq!(target.to_string(), assigned.to_string());
+            prop_assert_eq!(RouteTarget::from(target), RouteTarget(assigned));
+            let rd = wire::Rd::from(RouteDistinguisher(assigned));
+            prop_assert_eq!(rd.to_string(), assigned.to_string());
         }
 
         #[test]

@@ -195,6 +195,7 @@ impl<P: Policy> Speaker<P> {
         if changed.path {
             let was_hidden = changed.objection.is_some_and(|objection| objection.hides);
             if !hidden {
+                let attributes = Arc::clone(&attributes);
                 let path = Event::Path { peer: id, nlri: nlri.clone(), attributes, payload, stale };
                 self.events.push_back(path);
             } else if !changed.count && !was_hidden {
@@ -202,7 +203,12 @@ impl<P: Policy> Speaker<P> {
             }
             // That it is stale by now is no news of it.
             if let Some(objection) = objection.filter(|_| !stale.restart || changed.objection != objection) {
-                self.events.push_back(Event::Objected { peer: id, nlri: nlri.clone(), objection });
+                self.events.push_back(Event::Objected {
+                    peer: id,
+                    nlri: nlri.clone(),
+                    attributes,
+                    objection,
+                });
             }
         }
         if changed.best {

@@ -133,6 +133,8 @@ pub enum Event {
         peer: PeerId,
         /// Of what.
         nlri: Nlri,
+        /// Its attributes.
+        attributes: Arc<Attributes>,
         /// What.
         objection: &'static Objection,
     },

@@ -1,7 +1,7 @@
 //! What is wrong, out of how everything is: the most urgent first.
 
 use tieline_proto::federation::v1::{
-    AllocationStatus, CanaryState, Fault, GatewayStatus, GetStatusReply, PeerStatus, ReasonCount,
+    AllocationStatus, CanaryState, Disbelief, Fault, GatewayStatus, GetStatusReply, PeerStatus, ReasonCount,
 };
 
 /// Most faults in an answer.
@@ -88,6 +88,12 @@ fn of_peer(peer: &PeerStatus) -> Vec<Fault> {
     for canary in peer.canaries.iter().filter(|canary| canary.state() == CanaryState::Missing) {
         all.push(of(format!("does not announce its canary {}: {}", canary.prefix, canary.message)));
     }
+    for Disbelief { reason, routes, taken, examples, remedy } in &peer.disbeliefs {
+        let what =
+            if *taken { "which is not believed; they are taken without" } else { "and they are kept away" };
+        let example = examples.first().map(|one| format!(" ({one})")).unwrap_or_default();
+        all.push(of(format!("announces {routes} routes with {reason}, {what}{example}: {remedy}")));
+    }
     for ReasonCount { reason, count } in &peer.violations {
         all.push(of(format!("broke its contract in {count} routes, which are kept away: {reason}")));
     }
@@ -139,6 +145,14 @@ mod tests {
     #[test]
     fn each_fault_is_named_with_what_it_is_about() {
         let violations = vec![ReasonCount { reason: "a prefix outside its contract".into(), count: 3 }];
+        let disbelief = |reason: &str, taken| Disbelief {
+            reason: reason.into(),
+            routes: 2,
+            taken,
+            examples: vec!["64513:1:10.1.0.0/24 with 64512:8000000".into(), "another".into()],
+            remedy: "do something".into(),
+        };
+        let disbeliefs = vec![disbelief("a foreign target", false), disbelief("a foreign group", true)];
         let canary = |prefix: &str, state: CanaryState| CanaryStatus {
             prefix: prefix.into(),
             state: state.into(),
@@ -151,7 +165,7 @@ mod tests {
         ];
         let peers = vec![
             PeerStatus { state: "Active".into(), last_error: "connection refused".into(), ..peer() },
-            PeerStatus { violations, canaries, ..peer() },
+            PeerStatus { violations, canaries, disbeliefs, ..peer() },
             PeerStatus { families: Vec::new(), ..peer() },
             PeerStatus { left_out: "its address is another's".into(), state: String::new(), ..peer() },
         ];
@@ -195,6 +209,8 @@ mod tests {
                 "gateway east-1: is not synchronised yet: what it holds from before stays",
                 "peer west: has no session (Active): connection refused",
                 "peer west: does not announce its canary 1.0.0.2/32: it was withdrawn",
+                "peer west: announces 2 routes with a foreign target, and they are kept away (64513:1:10.1.0.0/24 with 64512:8000000): do something",
+                "peer west: announces 2 routes with a foreign group, which is not believed; they are taken without (64513:1:10.1.0.0/24 with 64512:8000000): do something",
                 "peer west: broke its contract in 3 routes, which are kept away: a prefix outside its contract",
                 "peer west: agrees on no address family with us: compare spec.families with its configuration",
                 "peer west: is not spoken with: its address is another's",

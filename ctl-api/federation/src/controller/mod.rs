@@ -23,7 +23,7 @@
 //! - `heard`, `learned`: what gateways say, what BGP brings
 //! - `announced`: what was announced for gateways' exports
 //! - `gateways`: clients of gateways, and what each was told
-//! - `peers`: BGP peers of the intent
+//! - [`peers`]: BGP peers of the intent
 //! - `lately`: routes that were kept away
 //! - `canary`: prefixes that peers must announce
 //! - [`journal`]: what has happened
@@ -38,7 +38,7 @@ mod heard;
 pub mod journal;
 mod lately;
 mod learned;
-mod peers;
+pub mod peers;
 pub mod plan;
 pub mod questions;
 mod reconcile;
@@ -61,7 +61,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::contracts::Contracts;
+use crate::exchange::{Facts, Rules};
 use crate::intent::Intent;
 use crate::intent::names::Name;
 use crate::numbers::{Asn, RouterId};
@@ -140,7 +140,7 @@ pub async fn run(
         seed: seed(),
         ..SpeakerConfig::new(identity.asn.into(), identity.router_id.address())
     };
-    let speaker = Speaker::new(config, Contracts::default(), Duration::ZERO);
+    let speaker = Speaker::new(config, Rules::new(Facts::none(identity.asn).into()), Duration::ZERO);
     let (events, bgp_events) = mpsc::channel(BGP_BATCHES);
     let (speaker, driver) = net::run(speaker, listeners, events);
     let driver = tokio::spawn(driver);
@@ -205,7 +205,9 @@ struct Controller {
     settings: Settings,
     identity: Identity,
     store: Arc<dyn Store>,
-    speaker: Handle<Contracts>,
+    speaker: Handle<Rules>,
+    /// What decides about paths; the speaker has the same.
+    facts: Arc<Facts>,
     peers: Peers,
     gateways: Gateways,
     distribution: Distribution,
@@ -233,16 +235,12 @@ struct Controller {
 }
 
 impl Controller {
-    fn new(
-        settings: Settings,
-        identity: Identity,
-        speaker: Handle<Contracts>,
-        store: Arc<dyn Store>,
-    ) -> Self {
+    fn new(settings: Settings, identity: Identity, speaker: Handle<Rules>, store: Arc<dyn Store>) -> Self {
         Self {
             identity,
             store,
             speaker,
+            facts: Arc::new(Facts::none(identity.asn)),
             peers: Peers::default(),
             gateways: Gateways::new(&settings.name_at_gateways()),
             distribution: Distribution::new(identity.asn),

@@ -10,6 +10,7 @@ use tieline_bgp::wire::{Attributes, Encapsulation, Evpn, Nlri, Payload, Rd, Rout
 use tieline_proto::v1;
 
 use super::groups;
+use crate::exchange::Origin;
 use crate::numbers::Asn;
 
 /// Labels below are special (RFC 7274).
@@ -125,6 +126,8 @@ pub struct Shared {
     pub med: u32,
     /// ASes on the way.
     pub as_path_length: u32,
+    /// The cluster itself says so.
+    pub is_ours: bool,
 }
 
 impl Shared {
@@ -156,13 +159,14 @@ impl Shared {
     }
 }
 
-/// What a path is to gateways.
+/// What a path is to gateways. `origin` is whose word it is.
 ///
 /// # Errors
 /// Why it is not for gateways: said to the operator, and not a fault of the
 /// peer in every case.
 pub fn route(
     local: Asn,
+    origin: Origin,
     nlri: &Nlri,
     attributes: &Attributes,
     payload: &Payload,
@@ -233,7 +237,8 @@ pub fn route(
     let shared = Shared {
         rd: key.rd,
         targets,
-        groups: groups::visible(local, attributes),
+        groups: groups::visible(local, origin, attributes),
+        is_ours: origin == Origin::Ours,
         next_hop: NextHop::Tunnel(Tunnel { remote, encapsulations, router_mac }),
         label,
         vni,
@@ -249,7 +254,10 @@ mod tests {
     use tieline_bgp::wire::{ExtendedCommunity, Label};
 
     use super::*;
+    use crate::exchange::Foreign;
     use crate::routes::outward;
+
+    const FOREIGN: Origin = Origin::Foreign(Foreign::External);
 
     fn asn(number: u32) -> Asn {
         Asn::try_from(number).expect("an AS number")
@@ -275,18 +283,19 @@ mod tests {
         let all = outward::routes(asn(64512), None, &export()).expect("good");
         let (attributes, announced) = &all[0];
         let (key, shared) =
-            route(asn(64513), &announced.nlri, attributes, &announced.payload).expect("usable");
+            route(asn(64513), FOREIGN, &announced.nlri, attributes, &announced.payload).expect("usable");
         assert_eq!(key.prefix.to_string(), "10.1.0.0/24");
         assert_eq!((shared.label, shared.vni), (1001, 0));
         assert_eq!(shared.groups, [100], "the system group is of the other cluster");
         assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mu-mg");
         let mut sorted = attributes.clone();
         sorted.extended.reverse();
-        let (_, shared) = route(asn(64513), &announced.nlri, &sorted, &announced.payload).expect("usable");
+        let (_, shared) =
+            route(asn(64513), FOREIGN, &announced.nlri, &sorted, &announced.payload).expect("usable");
         assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mu-mg", "whatever the order of communities");
         let (attributes, announced) = &all[1];
         let (same, shared) =
-            route(asn(64513), &announced.nlri, attributes, &announced.payload).expect("usable");
+            route(asn(64513), FOREIGN, &announced.nlri, attributes, &announced.payload).expect("usable");
         assert_eq!(same, key);
         assert_eq!((shared.label, shared.vni), (0, 5001));
         let next_hop = shared.next_hop.object();
@@ -300,7 +309,7 @@ mod tests {
         let (vpn, vpn_route) = &all[0];
         let (evpn, evpn_route) = &all[1];
         let told = |attributes: &Attributes, nlri: &Nlri, payload: &Payload| {
-            route(asn(64513), nlri, attributes, payload).expect_err("unusable")
+            route(asn(64513), FOREIGN, nlri, attributes, payload).expect_err("unusable")
         };
         let reserved = Payload::labelled(Label::mpls(3));
         assert_eq!(told(vpn, &vpn_route.nlri, &reserved), "its label is reserved");
@@ -313,7 +322,8 @@ mod tests {
         assert_eq!(told(&odd, &vpn_route.nlri, &vpn_route.payload), "it has no route target");
         let mut odd = vpn.clone();
         odd.extended.retain(|community| !matches!(community.view(), View::Encapsulation(_)));
-        let (_, shared) = route(asn(64513), &vpn_route.nlri, &odd, &vpn_route.payload).expect("usable");
+        let (_, shared) =
+            route(asn(64513), FOREIGN, &vpn_route.nlri, &odd, &vpn_route.payload).expect("usable");
         assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mg", "no encapsulation means MPLS in GRE");
         odd.extended.push(ExtendedCommunity::encapsulation(Encapsulation::GENEVE));
         assert_eq!(told(&odd, &vpn_route.nlri, &vpn_route.payload), "none of its encapsulations is known");

@@ -12,7 +12,7 @@ use crate::intent::names::Name;
 use crate::numbers::{Asn, RouteTarget};
 
 /// The port of BGP (RFC 4271).
-const BGP_PORT: u16 = 179;
+pub const BGP_PORT: u16 = 179;
 
 /// Somebody whom a cluster's controllers speak BGP with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

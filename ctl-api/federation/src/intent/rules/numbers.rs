@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Report, connected};
-use crate::contracts::{bgp_family, carries};
-use crate::intent::kinds::peer::Secret;
+use crate::exchange::contracts::{bgp_family, carries};
+use crate::intent::kinds::peer::{BGP_PORT, Secret};
 use crate::intent::kinds::site::{FIRST_LISTENER_PORT, FIRST_ROUTE_TARGET_NUMBER, ROUTE_TARGET_STEP};
 use crate::intent::kinds::{Cluster, Connection, Peer, SecurityGroup, Site, VirtualNetwork};
 use crate::intent::problem::Rule;
@@ -146,7 +146,9 @@ fn reflector(key: &ObjectKey, peer: &Peer, cluster: &Cluster, report: &mut Repor
     } else if peer.route_server {
         let reason = "routeServer is for external peers, reflector for internal ones";
         report.add(key, field, Rule::Reflector, reason, "leave out one of the two");
-    } else if let Some(controller) = cluster.controllers.iter().find(|one| one.address == peer.address) {
+    } else if peer.port == BGP_PORT
+        && let Some(controller) = cluster.controllers.iter().find(|one| one.address == peer.address)
+    {
         let reason = format!("{} is controller {}'s address", peer.address, controller.name);
         let remedy = "leave it out: controllers of the cluster are believed as they are";
         report.add(key, field, Rule::Reflector, reason, remedy);

@@ -1,5 +1,6 @@
 //! What is wrong, out of how everything is: the most urgent first.
 
+use crate::exchange::party::UNDECLARED;
 use tieline_proto::federation::v1::{
     AllocationStatus, CanaryState, Disbelief, Fault, GatewayStatus, GetStatusReply, PeerStatus, ReasonCount,
 };
@@ -74,6 +75,14 @@ fn of_peer(peer: &PeerStatus) -> Vec<Fault> {
         return vec![of(format!("is not spoken with: {}", peer.left_out))];
     }
     let mut all = Vec::new();
+    if peer.relation == UNDECLARED {
+        all.push(of(
+            "is of this cluster's AS, and not declared: it is believed about nothing that only the cluster can \
+             say, and told of no network that nothing connects; add it to the controllers of the Cluster, or \
+             say reflector: true if it is the cluster's route reflector, false if it is a stranger"
+                .to_owned(),
+        ));
+    }
     if peer.state != ESTABLISHED {
         let why = match peer.last_error.as_str() {
             "" => "nothing has failed yet",
@@ -113,6 +122,7 @@ fn of_allocation(pool: &AllocationStatus) -> Option<Fault> {
 
 #[cfg(test)]
 mod tests {
+    use crate::exchange::party::UNDECLARED;
     use tieline_proto::federation::v1::{CanaryStatus, DuplicateAddress, RefusedExport};
 
     use super::*;
@@ -167,6 +177,8 @@ mod tests {
             PeerStatus { state: "Active".into(), last_error: "connection refused".into(), ..peer() },
             PeerStatus { violations, canaries, disbeliefs, ..peer() },
             PeerStatus { families: Vec::new(), ..peer() },
+            PeerStatus { relation: UNDECLARED.into(), ..peer() },
+            PeerStatus { relation: "stranger".into(), ..peer() },
             PeerStatus { left_out: "its address is another's".into(), state: String::new(), ..peer() },
         ];
         let gateways = vec![
@@ -213,6 +225,7 @@ mod tests {
                 "peer west: announces 2 routes with a foreign group, which is not believed; they are taken without (64513:1:10.1.0.0/24 with 64512:8000000): do something",
                 "peer west: broke its contract in 3 routes, which are kept away: a prefix outside its contract",
                 "peer west: agrees on no address family with us: compare spec.families with its configuration",
+                "peer west: is of this cluster's AS, and not declared: it is believed about nothing that only the cluster can say, and told of no network that nothing connects; add it to the controllers of the Cluster, or say reflector: true if it is the cluster's route reflector, false if it is a stranger",
                 "peer west: is not spoken with: its address is another's",
                 "address 10.0.0.1/32: is claimed twice: 64512:1 at 198.18.0.1, 64513:1 at 198.18.1.1",
                 "gateway east-1: red 0.0.0.0/0 is not announced: it is a default route",

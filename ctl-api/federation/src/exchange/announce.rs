@@ -47,7 +47,9 @@ impl Facts {
                     attributes.communities.push(Community::NO_EXPORT);
                 }
             }
-            Relation::Cluster(_) | Relation::Undeclared | Relation::Other => self.strip(attributes),
+            Relation::Cluster(_) | Relation::Undeclared | Relation::Stranger | Relation::Other => {
+                self.strip(attributes);
+            }
         }
     }
 

@@ -178,7 +178,7 @@ impl Facts {
             (Relation::Controller(_), None) => Origin::Ours,
             (Relation::Controller(_) | Relation::Reflector, Some(id)) => declared(id),
             (Relation::Reflector, None) => Origin::Foreign(Foreign::Reflector),
-            (Relation::Undeclared | Relation::Cluster(_) | Relation::Other, _) => {
+            (Relation::Undeclared | Relation::Stranger | Relation::Cluster(_) | Relation::Other, _) => {
                 Origin::Foreign(Foreign::Undeclared)
             }
         }

@@ -12,6 +12,9 @@ use crate::intent::ObjectKey;
 use crate::intent::kinds::peer::Peer;
 use crate::intent::names::Name;
 
+/// How [`Relation::Undeclared`] is written.
+pub const UNDECLARED: &str = "undeclared";
+
 /// Who a peer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relation {
@@ -21,8 +24,11 @@ pub enum Relation {
     Reflector,
     /// Another cluster that the intent describes.
     Cluster(Name),
-    /// Of this cluster's AS, and not declared to be one of its own.
+    /// Of this cluster's AS, and not declared to be one of its own. The operator is
+    /// asked who it is.
     Undeclared,
+    /// Of this cluster's AS, and declared not to be one of its own.
+    Stranger,
     /// Anybody else: a cluster, a route server, a provider.
     Other,
 }
@@ -40,7 +46,8 @@ impl fmt::Display for Relation {
             Self::Controller(name) => write!(f, "controller {name}"),
             Self::Reflector => f.write_str("reflector"),
             Self::Cluster(name) => write!(f, "cluster {name}"),
-            Self::Undeclared => f.write_str("undeclared"),
+            Self::Undeclared => f.write_str(UNDECLARED),
+            Self::Stranger => f.write_str("stranger"),
             Self::Other => f.write_str("other"),
         }
     }
@@ -104,7 +111,8 @@ impl Party {
 fn relation(facts: &Facts, peer: &Peer) -> Relation {
     if peer.asn == facts.asn() {
         return match facts.addresses.get(&peer.address) {
-            _ if peer.reflector => Relation::Reflector,
+            _ if peer.reflector == Some(true) => Relation::Reflector,
+            _ if peer.reflector == Some(false) => Relation::Stranger,
             Some(name) => Relation::Controller(name.clone()),
             None => Relation::Undeclared,
         };

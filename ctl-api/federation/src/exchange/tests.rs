@@ -142,6 +142,7 @@ enum Who {
     Controller,
     Reflector,
     Undeclared,
+    Stranger,
     West,
     North,
     South,
@@ -149,22 +150,26 @@ enum Who {
 }
 
 impl Who {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Controller,
         Self::Reflector,
         Self::Undeclared,
+        Self::Stranger,
         Self::West,
         Self::North,
         Self::South,
         Self::Hub,
     ];
-    const FOREIGN: [Self; 5] = [Self::Undeclared, Self::West, Self::North, Self::South, Self::Hub];
+    const FOREIGN: [Self; 6] =
+        [Self::Undeclared, Self::Stranger, Self::West, Self::North, Self::South, Self::Hub];
 
     fn peer(self, more: &str) -> Peer {
         match self {
             Self::Controller => peer("2001:db8::12", 64512, more),
             Self::Reflector => peer("198.18.0.13", 64512, &format!(", reflector: true{more}")),
             Self::Undeclared => peer("198.18.0.14", 64512, more),
+            // Even at a controller's address.
+            Self::Stranger => peer("2001:db8::12", 64512, &format!(", reflector: false{more}")),
             Self::West => peer("198.18.1.11", 64513, more),
             Self::North => peer("198.18.2.11", 64514, more),
             Self::South => peer("198.18.3.11", 64515, more),
@@ -178,7 +183,7 @@ impl Who {
 
     fn asn(self) -> u32 {
         match self {
-            Self::Controller | Self::Reflector | Self::Undeclared => 64512,
+            Self::Controller | Self::Reflector | Self::Undeclared | Self::Stranger => 64512,
             Self::West => 64513,
             Self::North => 64514,
             Self::South => 64515,
@@ -276,6 +281,7 @@ fn s3_only_a_declared_controller_speaks_for_the_cluster() {
         (Who::Controller, set, None, foreign(Foreign::Path)),
         (Who::Undeclared, none(), None, foreign(Foreign::Undeclared)),
         (Who::Undeclared, none(), Some(c2), foreign(Foreign::Undeclared)),
+        (Who::Stranger, none(), Some(c2), foreign(Foreign::Undeclared)),
         (Who::West, none(), Some(c2), foreign(Foreign::External)),
         (Who::West, sequence([64513]), None, foreign(Foreign::External)),
         (Who::Hub, none(), Some(c2), foreign(Foreign::External)),
@@ -291,6 +297,7 @@ fn s3_only_a_declared_controller_speaks_for_the_cluster() {
             "controller c2",
             "reflector",
             "undeclared",
+            "stranger",
             "cluster west",
             "cluster north",
             "cluster south",
@@ -535,6 +542,7 @@ fn s3_a_peer_is_told_what_the_intent_connects_it_with() {
         (Who::South, &["flat", "pink", "red"]),
         (Who::Hub, &["flat", "pink", "red"]),
         (Who::Undeclared, &["flat", "pink", "red"]),
+        (Who::Stranger, &["flat", "pink", "red"]),
     ] {
         let party = who.party(&facts);
         assert_eq!(told(&facts, &party), networks, "{who:?}");
@@ -681,7 +689,7 @@ fn import(rules: &mut Rules, who: u32, saying: &Saying) -> Verdict {
 #[test]
 fn r7_a_default_route_is_taken_from_nobody() {
     let mut rules = rules();
-    for id in 0..7 {
+    for id in 0..8 {
         let who = Who::ALL[id as usize];
         let saying = Saying { prefix: "0.0.0.0/0".to_owned(), ..Saying::with(&["64999:7"], who) };
         assert!(
@@ -852,7 +860,7 @@ proptest! {
             Who::Controller | Who::Reflector => true,
             Who::West => has("64999:7"),
             Who::North => has("64999:8"),
-            Who::South | Who::Hub | Who::Undeclared => has("64999:7") || has("64999:8") || has("64999:9"),
+            Who::South | Who::Hub | Who::Undeclared | Who::Stranger => has("64999:7") || has("64999:8") || has("64999:9"),
         };
         prop_assert_eq!(told, expected);
         if told && !matches!(who, Who::Controller | Who::Reflector) {

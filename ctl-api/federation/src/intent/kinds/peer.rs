@@ -48,11 +48,13 @@ pub struct Peer {
     /// It is a route server: it does not put its own AS into paths (RFC 7947).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub route_server: bool,
-    /// It is a route reflector of this cluster (RFC 4456): it is told everything,
-    /// and its word on which controller has originated a route is taken. All of
-    /// its internal peers must be controllers of this cluster.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reflector: bool,
+    /// Of an internal peer: it is a route reflector of this cluster (RFC 4456), which
+    /// is told everything and whose word on which controller has originated a route
+    /// is taken. All of its internal peers must be controllers of this cluster.
+    /// False: it is a stranger in the same AS. Absent: it is treated as one, and the
+    /// status asks, unless it is a controller of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reflector: Option<bool>,
     /// What it runs, where that needs care.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Software>,

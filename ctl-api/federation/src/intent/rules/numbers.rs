@@ -124,7 +124,7 @@ fn peers(intent: &Intent, report: &mut Report) {
                 let field = format!("spec.contract.routeTargets[{index}]");
                 user_route_target(key, field, *target, cluster.asn, report);
             }
-            if peer.reflector {
+            if peer.reflector == Some(true) {
                 reflector(key, peer, cluster, report);
             }
         }

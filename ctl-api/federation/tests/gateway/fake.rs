@@ -216,6 +216,13 @@ impl Gateway {
         self.order(Order::Tell(what));
     }
 
+    /// A VRF originates this, whatever is declared; watchers are told.
+    pub fn originate(&self, export: v1::Export) {
+        let key = (export.vrf.clone(), export.prefix.clone());
+        self.model().exports.insert(key, export.clone());
+        self.order(Order::Tell(What::Export(export)));
+    }
+
     async fn session(self, mut requests: Streaming<v1::ControllerMessage>, replies: Replies) {
         let mut orders = self.orders.subscribe();
         let Ok(Some(v1::ControllerMessage { message: Some(From::Hello(hello)) })) = requests.message().await

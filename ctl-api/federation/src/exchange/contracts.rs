@@ -15,10 +15,11 @@ use crate::intent::kinds::peer::{AddressFamily, Contract};
 use crate::numbers::USER_SECURITY_GROUPS;
 
 /// Why a route is outside of its peer's contract.
-const VIOLATIONS: [&str; 3] = [
+const VIOLATIONS: [&str; 4] = [
     "a route target outside its contract",
     "a security group outside its contract",
     "a prefix outside its contract",
+    "a next hop outside its contract",
 ];
 
 /// Whether the reason of a refusal is the peer's contract.
@@ -33,6 +34,7 @@ pub struct Terms {
     targets: BTreeSet<RouteTarget>,
     groups: BTreeSet<u32>,
     prefixes: Vec<IpNet>,
+    next_hops: Vec<IpNet>,
 }
 
 /// The limits of a contract, for the speaker.
@@ -86,6 +88,7 @@ impl Terms {
             targets: contract.route_targets.iter().map(|target| (*target).into()).collect(),
             groups: contract.security_groups.iter().copied().collect(),
             prefixes: contract.prefixes.iter().map(|prefix| prefix.net()).collect(),
+            next_hops: contract.next_hops.iter().map(|prefix| prefix.net()).collect(),
         }
     }
 
@@ -114,7 +117,7 @@ impl Terms {
     /// # Errors
     /// What of it is outside.
     pub fn check(&self, route: Candidate<'_>) -> Result<(), &'static str> {
-        let [target, group, prefix] = VIOLATIONS;
+        let [target, group, prefix, next_hop] = VIOLATIONS;
         if route.nlri.family().has_route_targets()
             && !route.attributes.route_targets().all(|of| self.allows(of))
         {
@@ -131,6 +134,13 @@ impl Terms {
             && !self.prefixes.iter().any(|allowed| allowed.contains(&announced))
         {
             return Err(prefix);
+        }
+        let leads_to = route.attributes.next_hop.address();
+        if route.nlri.family().has_route_targets()
+            && !self.next_hops.is_empty()
+            && !self.next_hops.iter().any(|allowed| allowed.contains(&leads_to))
+        {
+            return Err(next_hop);
         }
         Ok(())
     }
@@ -151,6 +161,7 @@ mod tests {
             route_targets: vec!["64513:100".parse().expect("a route target")],
             security_groups: vec![5],
             prefixes: vec!["10.2.0.0/16".parse().expect("a prefix")],
+            next_hops: Vec::new(),
             max_routes: [(AddressFamily::Vpnv4, 10)].into(),
         }
     }
@@ -182,6 +193,13 @@ mod tests {
         }
         assert_eq!(refused(&Terms::default(), "10.3.0.0/24", 101, 6), None, "without a contract");
         assert!(!is_violation("a default route, which is not asked for"));
+        let leads = |next_hops: &[&str]| {
+            let next_hops = next_hops.iter().map(|one| one.parse().expect("a prefix")).collect();
+            refused(&Terms::new(&Contract { next_hops, ..contract() }), "10.2.3.0/24", 100, 5)
+        };
+        assert_eq!(leads(&["198.18.0.0/24", "2001:db8::/32"]), None);
+        assert_eq!(leads(&["198.18.1.0/24", "2001:db8::/32"]), Some("a next hop outside its contract"));
+        assert!(is_violation("a next hop outside its contract"));
     }
 
     #[test]

@@ -129,6 +129,10 @@ pub struct Contract {
     /// Prefixes that it may announce, or parts of; none: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<Prefix>,
+    /// Where its routes may lead: next hops, which are gateways' tunnel addresses;
+    /// none: anywhere but to gateways of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next_hops: Vec<Prefix>,
     /// Most routes of each family.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub max_routes: BTreeMap<AddressFamily, u32>,

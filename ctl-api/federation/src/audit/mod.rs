@@ -16,6 +16,7 @@ mod compare;
 mod gateway;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,12 +234,24 @@ impl Audit {
     }
 
     /// The rules for peers, out of the intent, and the peers' names.
-    async fn rules(&self, intent: &Intent, facts: Facts) -> Result<(Rules, HashMap<PeerId, String>), Ended> {
-        let ids = self.speaker.with(|speaker, _| {
+    async fn rules(
+        &self,
+        intent: &Intent,
+        mut facts: Facts,
+    ) -> Result<(Rules, HashMap<PeerId, String>), Ended> {
+        let reading = self.speaker.with(|speaker, _| {
             let address = |id| Some((speaker.peer_config(id)?.session.address, id));
-            speaker.peers().filter_map(address).collect::<HashMap<_, _>>()
+            let ids: HashMap<IpAddr, PeerId> = speaker.peers().filter_map(address).collect();
+            let families = Family::ALL.into_iter().filter(|family| family.has_route_targets());
+            let routes = families.flat_map(|family| speaker.rib().routes(family));
+            let own = routes.filter(|(_, path)| path.peer == PeerId::LOCAL);
+            let endpoints: BTreeSet<IpAddr> =
+                own.map(|(_, path)| path.attributes.next_hop.address()).collect();
+            (ids, endpoints)
         });
-        let ids = ids.await?;
+        let (ids, endpoints) = reading.await?;
+        // Of which gateway each is matters to nobody here.
+        endpoints.into_iter().for_each(|endpoint| facts.add_endpoint(&self.cluster, endpoint));
         let facts = Arc::new(facts);
         let mut rules = Rules::new(Arc::clone(&facts));
         let mut names = HashMap::new();

@@ -46,7 +46,7 @@ mod status;
 
 pub use faults::ESTABLISHED;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -208,6 +208,10 @@ struct Controller {
     speaker: Handle<Rules>,
     /// What decides about paths; the speaker has the same.
     facts: Arc<Facts>,
+    /// As far as the intent says it.
+    intent_facts: Facts,
+    /// Where gateways say that they are, beside what the intent says.
+    endpoints: BTreeMap<Name, BTreeSet<IpAddr>>,
     peers: Peers,
     gateways: Gateways,
     distribution: Distribution,
@@ -241,6 +245,8 @@ impl Controller {
             store,
             speaker,
             facts: Arc::new(Facts::none(identity.asn)),
+            intent_facts: Facts::none(identity.asn),
+            endpoints: BTreeMap::new(),
             peers: Peers::default(),
             gateways: Gateways::new(&settings.name_at_gateways()),
             distribution: Distribution::new(identity.asn),

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::plan::{Plan, member};
 use super::{Controller, ControllerError, Identity, peers};
-use crate::exchange::{Facts, Party};
+use crate::exchange::Party;
 use crate::intent::Intent;
 use crate::intent::kinds::Cluster;
 use crate::store::state::State;
@@ -67,7 +67,9 @@ impl Controller {
             self.distribution.set_gateway(name, member(gateway, desired));
         }
         self.announced.set_networks(plan.networks());
-        self.reconcile_facts(plan.facts).await?;
+        self.endpoints.retain(|name, _| plan.gateways.contains_key(name.as_str()));
+        self.intent_facts = plan.facts;
+        self.reconcile_facts().await?;
         self.reconcile_peers(&state.intent).await?;
         self.want().await?;
         self.tell_gateways();
@@ -79,7 +81,11 @@ impl Controller {
 
     /// What decides about paths is this now: the speaker looks at all of them again,
     /// and at what peers were told.
-    async fn reconcile_facts(&mut self, facts: Facts) -> Result<(), ControllerError> {
+    pub(super) async fn reconcile_facts(&mut self) -> Result<(), ControllerError> {
+        let mut facts = self.intent_facts.clone();
+        for (gateway, endpoints) in &self.endpoints {
+            endpoints.iter().for_each(|endpoint| facts.add_endpoint(gateway, *endpoint));
+        }
         if facts == *self.facts {
             return Ok(());
         }

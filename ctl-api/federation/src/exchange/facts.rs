@@ -169,6 +169,15 @@ impl Facts {
         }
     }
 
+    /// A gateway of this cluster is at this address too, whatever the intent says.
+    pub fn add_endpoint(&mut self, gateway: &Name, address: IpAddr) {
+        let gateway = Gateway { asn: self.asn.into(), name: gateway.clone() };
+        let known = self.gateways.entry(address).or_default();
+        if !known.contains(&gateway) {
+            known.push(gateway);
+        }
+    }
+
     /// AS number of the cluster.
     pub const fn asn(&self) -> Asn {
         self.asn

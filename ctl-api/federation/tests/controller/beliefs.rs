@@ -294,6 +294,26 @@ async fn s3_a_claimed_distinguisher_takes_no_route_from_the_cluster() {
 }
 
 #[tokio::test]
+async fn s3_nobody_leads_into_a_gateway_whose_address_the_intent_does_not_say() {
+    let (place, gateway) = start().await;
+    let peer = Peer::start(64513).await;
+    let east = east(&gateway, "", &peer.object("families: [vpnv4]"));
+    place.apply(&east.replace(", tunnelAddresses: [198.18.0.1]", "")).await;
+    peer.announce("64513:1", "10.2.0.9/32", "64999:7", 1).await;
+    holds(&gateway, &["10.2.0.9/32"]).await;
+    // The gateway itself says where it is.
+    gateway.originate(export("red", "10.1.0.9/32", "64512:2", &[RED, "64999:7"]));
+    let (_, faults) = disbeliefs(&place, 1).await;
+    let told = message(&faults, "a next hop that is a gateway of this cluster");
+    assert!(told.contains("198.18.0.1, which is east-1"), "{told}");
+    eventually("the gateway has lost the route", async || {
+        let held = held(&gateway);
+        held.iter().all(|(prefix, _)| prefix != "10.2.0.9/32").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn s3_however_many_claims_there_are_the_status_is_short() {
     const CLAIMS: u32 = 3000;
     let (place, gateway) = start().await;

@@ -15,6 +15,9 @@ use crate::numbers::Asn;
 
 /// Labels below are special (RFC 7274).
 const FIRST_LABEL: u32 = 16;
+/// What others prefer, they prefer less than the cluster its own routes, which
+/// have 100 where they say nothing (RFC 4271 section 9.1.1).
+const MOST_PREFERENCE: u32 = 99;
 
 /// The key of a route at a gateway: VPN and EVPN routes with the same are
 /// alternatives.
@@ -242,7 +245,10 @@ pub fn route(
         next_hop: NextHop::Tunnel(Tunnel { remote, encapsulations, router_mac }),
         label,
         vni,
-        local_pref: attributes.local_pref,
+        local_pref: match origin {
+            Origin::Ours => attributes.local_pref,
+            Origin::Foreign(_) => attributes.local_pref.map(|preference| preference.min(MOST_PREFERENCE)),
+        },
         med: attributes.med.unwrap_or(0),
         as_path_length: u32::try_from(attributes.as_path.hops()).unwrap_or(u32::MAX),
     };
@@ -301,6 +307,24 @@ mod tests {
         let next_hop = shared.next_hop.object();
         assert_eq!(next_hop.name, "bgp-198.18.0.1-vx-020000000001");
         assert_eq!(shared.message().next_hop, next_hop.name);
+    }
+
+    #[test]
+    fn s3_a_stranger_is_preferred_to_none_of_the_clusters_own() {
+        let all = outward::routes(asn(64512), None, &export()).expect("good");
+        let (attributes, announced) = &all[0];
+        let preferred = |origin, local_pref| {
+            let attributes = Attributes { local_pref, ..attributes.clone() };
+            let (_, shared) =
+                route(asn(64512), origin, &announced.nlri, &attributes, &announced.payload).expect("usable");
+            shared.local_pref
+        };
+        assert_eq!(preferred(Origin::Ours, Some(200)), Some(200));
+        for (said, taken) in
+            [(None, None), (Some(50), Some(50)), (Some(100), Some(99)), (Some(u32::MAX), Some(99))]
+        {
+            assert_eq!(preferred(Origin::Foreign(Foreign::Undeclared), said), taken, "{said:?}");
+        }
     }
 
     #[test]

@@ -314,6 +314,51 @@ async fn s3_nobody_leads_into_a_gateway_whose_address_the_intent_does_not_say() 
 }
 
 #[tokio::test]
+async fn s3_x6_an_audit_names_what_is_believed_and_told_against_the_intent() {
+    let (place, gateway) = start().await;
+    let peer = Peer::start(64513).await;
+    let base = east(&gateway, "", &peer.object("families: [vpnv4]"));
+    place.apply(&base).await;
+    gateway.originate(export("red", "10.1.0.9/32", "64512:2", &[RED, "64999:7"]));
+    peer.announce("64513:1", "10.2.0.9/32", "64999:7", 2).await;
+    holds(&gateway, &["10.2.0.9/32"]).await;
+    hears(&peer, &[RED_ROUTE]).await;
+    // An intent that the controller cannot follow without a start: it says that the
+    // peer's cluster has nothing to do with red.
+    let west = "
+---
+apiVersion: tieline.io/v1
+kind: Cluster
+metadata: {name: west}
+spec: {asn: 64513}
+---
+apiVersion: tieline.io/v1
+kind: VirtualNetwork
+metadata: {name: blue}
+spec: {cluster: west, subnets: [{prefix: 10.2.0.0/24}]}
+";
+    let named = base
+        .replace("{name: c1, address: 127.0.0.1}", "{name: c1, address: 127.0.0.1, routerId: 198.18.0.77}");
+    place.apply(&format!("{named}{west}")).await;
+    eventually("the controller has to be started again", async || {
+        let status = place.status().await;
+        status.intent_problem.contains("BGP identifier").then_some(())
+    })
+    .await;
+    let (_, reply) = place.audit().await;
+    let found: Vec<_> = reply.differences.iter().filter(|one| one.place == "BGP").collect();
+    let texts: Vec<String> =
+        found.iter().map(|one| format!("{}: {}: {}", one.what, one.expected, one.found)).collect();
+    assert_eq!(
+        texts,
+        [
+            "64512:2:10.1.0.9/32 to peer west: not announced: nothing connects it with the peer: it is announced",
+            "64513:1:10.2.0.9/32 of peer west: kept away: a route target that nothing connects its cluster with: it is taken",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn s3_however_many_claims_there_are_the_status_is_short() {
     const CLAIMS: u32 = 3000;
     let (place, gateway) = start().await;

@@ -171,7 +171,7 @@ impl Peer {
         if let Some(before) = before
             && let Some(objected) = self.objections.get_mut(before)
         {
-            objected.count -= 1;
+            objected.count = objected.count.saturating_sub(1);
             objected.examples.retain(|example| example != nlri);
             if objected.count == 0 {
                 self.objections.remove(before);
@@ -183,7 +183,7 @@ impl Peer {
         }
         let hides = |objection: Option<&Objection>| u32::from(objection.is_some_and(|one| one.hides));
         let hidden = &mut self.hidden[nlri.family().index()];
-        *hidden = *hidden + hides(now) - hides(before);
+        *hidden = (*hidden + hides(now)).saturating_sub(hides(before));
     }
 
     /// A path that the policy has something against is remembered as an example of
@@ -257,7 +257,7 @@ impl Peer {
             since: self.session.since(),
             negotiated: self.session.negotiated().cloned(),
             counters: self.session.counters(),
-            paths: std::array::from_fn(|index| self.counts[index] - self.hidden[index]),
+            paths: std::array::from_fn(|index| self.counts[index].saturating_sub(self.hidden[index])),
             objections: self.objections.clone(),
             waiting: self.queues.iter().map(|queue| queue.keys.len()).sum(),
             announced: self.announced,

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -39,15 +41,24 @@ fn receive(rx: &mut Rx) -> Option<Mbuf> {
     None
 }
 
-#[test]
-fn frames_cross_a_veth_pair_unchanged() {
+/// Moves this thread to a network namespace with a veth pair, `left` and
+/// `right`; false if that cannot be.
+fn with_a_veth_pair() -> bool {
     // SAFETY: has no preconditions; affects this thread and those it makes.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
         eprintln!("skipped: a network namespace of its own needs root");
-        return;
+        return false;
     }
     if !(ip("link add left type veth peer name right") && ip("link set left up") && ip("link set right up")) {
         eprintln!("skipped: the kernel or iproute2 has no veth");
+        return false;
+    }
+    true
+}
+
+#[test]
+fn frames_cross_a_veth_pair_unchanged() {
+    if !with_a_veth_pair() {
         return;
     }
     let pool = pool("kernel", 1023, 2048);
@@ -76,4 +87,48 @@ fn frames_cross_a_veth_pair_unchanged() {
     left.port.close(left.rx, left.tx).expect("closes");
     drop(sent);
     assert_eq!(pool.available(), pool.capacity());
+}
+
+/// A socket on an interface, in the fanout group of this number.
+fn in_group(interface: &str, number: u16) -> OwnedFd {
+    let protocol = (libc::ETH_P_ALL as u16).to_be();
+    // SAFETY: has no preconditions.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(protocol)) };
+    assert!(socket >= 0);
+    // SAFETY: a descriptor that was just opened and belongs to nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let name = CString::new(interface).expect("a name");
+    // SAFETY: a plain structure; zero is a value of each field.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
+    // SAFETY: a terminated string.
+    address.sll_ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) } as i32;
+    let length = size_of_val(&address) as u32;
+    // SAFETY: the address lives during the call, and has this length.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    assert_eq!(bound, 0);
+    let group = u32::from(number) | libc::PACKET_FANOUT_HASH << 16;
+    // SAFETY: the option is four bytes, which live during the call.
+    let joined = unsafe {
+        let (level, option) = (libc::SOL_PACKET, libc::PACKET_FANOUT);
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const group).cast(), 4)
+    };
+    assert_eq!(joined, 0);
+    socket
+}
+
+#[test]
+fn another_process_whose_groups_would_be_ours_is_no_obstacle() {
+    if !with_a_veth_pair() {
+        return;
+    }
+    let pool = pool("groups", 1023, 2048);
+    let name = CString::new("left").expect("a name");
+    // SAFETY: a terminated string.
+    let interface = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    // The group that the driver would take, at another interface.
+    let _other = in_group("right", (std::process::id() ^ interface) as u16);
+    let left = open(&pool, "net_af_packet7,iface=left").expect("opens all the same");
+    left.port.close(left.rx, left.tx).expect("closes");
 }

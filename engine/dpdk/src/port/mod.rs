@@ -4,6 +4,7 @@
 //! - `error`: why a port did not open or close
 //! - `setup`: from a device's name to a running port
 //! - `kernel_mtu`: the MTU of an interface of the kernel
+//! - `fanout`: AF_PACKET sockets of several processes, kept apart
 //! - `running`: a running port, and how it ends
 //!
 //! Drivers' habits to know: net_af_packet puts VLAN tags that the kernel has
@@ -14,6 +15,7 @@
 //! can be opened again only by another process.
 
 mod error;
+mod fanout;
 mod kernel_mtu;
 mod running;
 mod setup;

@@ -37,7 +37,9 @@ pub use eal::{Eal, EalConfig, EalError, Hugepages};
 pub use log::LogLevel;
 pub use mbuf::Mbuf;
 pub use pool::{Pool, PoolConfig, PoolError};
-pub use port::{ClosePortError, OpenPort, Port, PortConfig, PortCounters, PortError, PortProblem};
+pub use port::{
+    ClosePortError, KernelQueues, OpenPort, Port, PortConfig, PortCounters, PortError, PortProblem,
+};
 pub use queue::{Rx, Tx};
 pub use thread::{RegisterError, ThreadRegistration, register_worker_thread};
 

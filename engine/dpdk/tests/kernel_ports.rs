@@ -3,13 +3,15 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::{config, eal, open, packet, pool};
-use tieline_dpdk::{Mbuf, Port, PortConfig, Rx};
+use tieline_dpdk::{Mbuf, OpenPort, Port, PortConfig, Rx};
 use tieline_engine::io::{PacketBurst, RxQueue as _, TxQueue as _};
 use tieline_engine::packet::buffer::PacketBuf as _;
 
@@ -131,4 +133,63 @@ fn another_process_whose_groups_would_be_ours_is_no_obstacle() {
     let _other = in_group("right", (std::process::id() ^ interface) as u16);
     let left = open(&pool, "net_af_packet7,iface=left").expect("opens all the same");
     left.port.close(left.rx, left.tx).expect("closes");
+}
+
+/// Sends a datagram of each of many flows out by a TAP, and returns how many of
+/// them come to this port.
+fn flows_that_reach(port: &mut OpenPort) -> usize {
+    const FLOWS: u16 = 100;
+    for flow in 0..FLOWS {
+        let socket = UdpSocket::bind("198.18.7.1:0").expect("an address of the TAP");
+        socket.send_to(b"flow", ("198.18.7.2", 10_000 + flow)).expect("it is sent");
+    }
+    let mut seen = BTreeSet::new();
+    let mut packets = PacketBurst::new();
+    let end = Instant::now() + Duration::from_secs(5);
+    while seen.len() < usize::from(FLOWS) && Instant::now() < end {
+        if port.rx[0].rx_burst(&mut packets) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for packet in packets.drain(..) {
+            // Ethernet, IPv4 without options, the destination port.
+            let bytes = packet.bytes();
+            if bytes.len() > 40 && bytes[12..14] == [8, 0] && bytes[23] == 17 {
+                seen.insert([bytes[36], bytes[37]]);
+            }
+        }
+    }
+    seen.len()
+}
+
+#[test]
+fn queues_of_a_tap_that_nobody_reads_get_nothing() {
+    if !with_a_veth_pair() {
+        return;
+    }
+    let pool = pool("queues", 2047, 2048);
+    let old = open(&pool, "net_tap5,iface=tl-queues").expect("opens");
+    assert!(ip("link set tl-queues up") && ip("address add 198.18.7.1/24 dev tl-queues"));
+    let parted = old.port.part_from_kernel().expect("it has a queue");
+    // As another process does that takes over.
+    let mut new = open(&pool, "net_tap6,iface=tl-queues").expect("a further queue");
+    // It has brought another MAC, and the kernel has forgotten its neighbours.
+    assert!(ip("neigh add 198.18.7.2 lladdr 02:00:00:00:00:02 dev tl-queues nud permanent"));
+    assert_eq!(flows_that_reach(&mut new), 100, "all of them");
+    parted.rejoin().expect("the kernel takes it");
+    let some = flows_that_reach(&mut new);
+    assert!(some < 100, "both queues are used again: {some}");
+    new.port.close(new.rx, new.tx).expect("closes");
+    drop(old);
+}
+
+#[test]
+fn only_a_tap_parts_from_the_kernel() {
+    if !with_a_veth_pair() {
+        return;
+    }
+    let pool = pool("veth", 1023, 2048);
+    let port = open(&pool, "net_af_packet8,iface=left").expect("opens");
+    let error = port.port.part_from_kernel().expect_err("it is no TAP").to_string();
+    assert!(error.contains("no queue of left"), "{error}");
+    port.port.close(port.rx, port.tx).expect("closes");
 }

@@ -7,12 +7,14 @@
 //! [`DevicePorts::finish`] closes what was left over after it.
 //!
 //! - [`handover`]: devices that one daemon gives to another
+//! - [`missing`]: devices that were to change hands, and did not open
 
 mod handover;
+mod missing;
 
 use std::collections::BTreeMap;
 
-use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, OpenPort, Pool, Port, PortConfig, PortCounters};
+use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, KernelQueues, OpenPort, Pool, Port, PortConfig, PortCounters};
 use tieline_engine::engine::Engine;
 use tieline_engine::engine::ports::PortQueues;
 use tieline_engine::tables::port::PortRole;
@@ -36,6 +38,10 @@ pub struct DevicePorts {
     resting: BTreeMap<PortId, PortQueues<DpdkIo>>,
     /// In a take-over: devices that are closed so that another can have them.
     closed: Vec<(PortId, PortSpec, PortInfo)>,
+    /// In a take-over: queues of kernel interfaces that the other daemon uses.
+    parted: Vec<KernelQueues>,
+    /// Without their devices.
+    missing: BTreeMap<PortId, missing::Missing>,
     /// Opened, or not, for an operation that is about to be carried out.
     prepared: Vec<(PortSpec, Result<OpenPort, String>)>,
     /// Without a port any more, and not closed yet.
@@ -73,6 +79,8 @@ impl DevicePorts {
             plan: None,
             resting: BTreeMap::new(),
             closed: Vec::new(),
+            parted: Vec::new(),
+            missing: BTreeMap::new(),
             prepared: Vec::new(),
             detached: Vec::new(),
         }
@@ -80,6 +88,9 @@ impl DevicePorts {
 
     /// Whether a port's device has a link; true if there is no such port.
     pub fn link_up(&self, id: PortId) -> bool {
+        if self.missing.contains_key(&id) {
+            return false;
+        }
         self.open.get(&id).is_none_or(|opened| opened.port.link_up())
     }
 
@@ -174,6 +185,7 @@ impl Ports for DevicePorts {
     }
 
     fn close(&mut self, id: PortId) {
+        self.missing.remove(&id);
         let Some(Opened { port, .. }) = self.open.remove(&id) else { return };
         let queues = self.engine.detach_port(id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
         self.detached.push((port, queues));

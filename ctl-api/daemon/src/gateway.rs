@@ -2,7 +2,8 @@
 //! devices.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use prost::Message as _;
 use tieline_dpdk::DpdkIo;
@@ -10,21 +11,22 @@ use tieline_engine::engine::Engine;
 use tieline_engine::tables::Tables;
 use tieline_proto::v1;
 use tieline_proto::v1::operation::Operation;
+use tieline_rib::persist::Copy;
 use tieline_rib::spec::port::PortSpec;
 use tieline_rib::{ControllerId, Ports as _, Refusal, Rib};
-use tieline_store::{Record, Store};
+use tieline_store::{Opened as Found, Record, Store};
 
 use crate::batch::{self, Done};
 use crate::changes::Changes;
 use crate::control::Opened;
 use crate::device_ports::DevicePorts;
 use crate::events::Watchman;
-use crate::keeper::KeeperWatch;
+use crate::identity::NodeId;
+use crate::keeper::{Contents, KeeperWatch, Task};
 use crate::persist::{Remembered, Restored, Restoring, ToStore};
+use crate::problems::{News, Problems};
 use crate::sessions::{Hello, SessionId, Sessions};
-
-/// Time between two attempts to open a device.
-const OPEN_AGAIN: Duration = Duration::from_secs(5);
+use crate::unopened::{Unopened, UnopenedPorts};
 
 /// Stale things that are withdrawn under one lock of the tables.
 const SWEPT_AT_ONCE: usize = 16_384;
@@ -51,25 +53,37 @@ pub struct Gateway {
     changes: Changes,
     watchman: Watchman,
     keeper: KeeperWatch,
-    /// Controllers that the store has to hear of.
+    problems: Problems,
+    node: NodeId,
+    /// What the store has to hear of beside the changes of the RIB.
     to_store: ToStore,
-    /// Ports of the state before the start whose devices do not open yet.
-    unopened: Vec<Unopened>,
+    unopened: UnopenedPorts,
+    /// Another daemon has taken over everything.
+    given_away: bool,
 }
 
-/// A port that is declared and whose device does not open.
-#[derive(Debug)]
-struct Unopened {
-    by: ControllerId,
-    port: v1::Port,
-    next: Instant,
+/// What a gateway shares with other parts of the daemon.
+pub struct Shared {
+    /// The end of the store that tells how it is.
+    pub keeper: KeeperWatch,
+    /// What is wrong.
+    pub problems: Problems,
+    /// The gateway's name.
+    pub node: NodeId,
 }
 
 impl Gateway {
     /// A gateway without any object, for at most `sessions` of controllers at
     /// once.
-    pub fn new(mut rib: Rib, ports: DevicePorts, engine: Engine<DpdkIo>, sessions: usize) -> Self {
+    pub fn new(
+        mut rib: Rib,
+        ports: DevicePorts,
+        engine: Engine<DpdkIo>,
+        sessions: usize,
+        shared: Shared,
+    ) -> Self {
         rib.keep_journal(true);
+        let Shared { keeper, problems, node } = shared;
         Self {
             rib,
             ports,
@@ -77,9 +91,12 @@ impl Gateway {
             sessions: Sessions::new(sessions),
             changes: Changes::default(),
             watchman: Watchman::default(),
-            keeper: KeeperWatch::default(),
+            keeper,
+            problems,
+            node,
             to_store: ToStore::default(),
-            unopened: Vec::new(),
+            unopened: UnopenedPorts::default(),
+            given_away: false,
         }
     }
 
@@ -93,8 +110,8 @@ impl Gateway {
         Ok(restored)
     }
 
-    /// The same from wherever records come; also returns the version of the
-    /// tables that holds it.
+    /// Brings back what these records say, wherever they come from. Also returns
+    /// the version of the tables that holds it.
     ///
     /// # Errors
     /// A sentence that says which record cannot be. Nothing is changed.
@@ -131,15 +148,95 @@ impl Gateway {
         }
         for (by, port, why) in restored.unopened.drain(..) {
             tracing::error!(port = %port.name, "does not open, and is tried again: {why}");
-            self.unopened.push(Unopened { by, port, next: now + OPEN_AGAIN });
+            self.unopened.push(Unopened::new(by, port, why, now));
         }
         Ok((restored, version))
     }
 
-    /// Says from now on when the store does not have everything, and writes it
-    /// again.
-    pub fn watch_keeper(&mut self, keeper: KeeperWatch) {
-        self.keeper = keeper;
+    /// Takes a store that was just opened, and brings back what is in it if that
+    /// is the last state. Records that can be neither are set aside; what is
+    /// declared here takes their place.
+    pub fn take_store(&mut self, store: Store, found: &Found, now: Instant) {
+        let path = store.path().to_owned();
+        note_found(&path, found);
+        let unread = self.keeper.contents() == Contents::Unread && !store.is_empty();
+        let store = match unread {
+            false => Ok(store),
+            true if self.is_blank() => match self.restore(&store, now) {
+                Ok(restored) => {
+                    tracing::info!(
+                        controllers = restored.controllers.len(), objects = restored.objects,
+                        routes = restored.routes, took = ?now.elapsed(), "brought back the last state"
+                    );
+                    self.changes.forget();
+                    return self.keep_in(store, false);
+                }
+                Err(reason) => self.set_aside(store, &reason),
+            },
+            true => self.set_aside(
+                store,
+                "the daemon had to start without it, and other things were declared before it could be opened",
+            ),
+        };
+        match store {
+            Ok(store) => self.keep_in(store, true),
+            Err(error) => {
+                tracing::error!(store = %path.display(), "the store cannot be used: {error}");
+                self.keeper.open(error.to_string());
+            }
+        }
+    }
+
+    fn set_aside(&self, store: Store, reason: &str) -> Result<Store, tieline_store::StoreError> {
+        let path = store.path().to_owned();
+        let (store, found) = store.set_aside(reason)?;
+        note_found(&path, &found);
+        Ok(store)
+    }
+
+    /// From now on what is declared goes into this store: all of it, or what
+    /// changes.
+    fn keep_in(&mut self, store: Store, all: bool) {
+        self.keeper.set_contents(Contents::Known);
+        self.node.set_bytes(store.node_id());
+        let changes = if all {
+            self.everything()
+        } else {
+            self.keeper.is_complete(&store);
+            std::mem::take(&mut self.to_store)
+        };
+        self.to_store = changes.into_store(store);
+    }
+
+    /// Whether nothing is declared and nobody was here.
+    fn is_blank(&self) -> bool {
+        self.rib.controllers().next().is_none() && self.unopened.iter().next().is_none()
+    }
+
+    /// The store is opened again, after it was closed for this reason.
+    pub fn open_store_again(&mut self, why: &str) {
+        self.keeper.open(why.to_owned());
+    }
+
+    /// Another daemon has taken over everything: this one declares nothing more,
+    /// and its devices are not to be closed in order.
+    pub fn give_away(&mut self) {
+        self.given_away = true;
+    }
+
+    /// Whether another daemon has taken over.
+    pub fn is_given_away(&self) -> bool {
+        self.given_away
+    }
+
+    /// The end of the store that tells how it is.
+    pub fn keeper(&mut self) -> &mut KeeperWatch {
+        &mut self.keeper
+    }
+
+    /// The gateway's name.
+    pub fn node(&self) -> &NodeId {
+        &self.node
     }
 
     /// Everything that is declared, to be put in the place of what is stored.
@@ -150,8 +247,14 @@ impl Gateway {
                 copy.controller(by, name, terms);
             }
         }
-        self.rib.write_all(&mut copy);
+        self.write_declared(&mut copy);
         copy
+    }
+
+    /// Writes all that is declared.
+    pub fn write_declared(&self, copy: &mut dyn Copy) {
+        self.rib.write_all(copy);
+        self.unopened.write_all(copy);
     }
 
     /// A session of a controller begins.
@@ -213,8 +316,8 @@ impl Gateway {
     /// Forgets controllers that hold nothing, when nobody has to know their terms
     /// any more.
     fn forget_controllers(&mut self, now: Instant) {
-        let rib = &self.rib;
-        for gone in self.sessions.forget(now, |by| rib.held(by) > 0) {
+        let (rib, unopened) = (&self.rib, &self.unopened);
+        for gone in self.sessions.forget(now, |by| rib.held(by) > 0 || unopened.any_of(by)) {
             self.rib.forget_controller(gone);
             self.to_store.no_controller(gone);
         }
@@ -251,26 +354,46 @@ impl Gateway {
         }
         self.forget_controllers(now);
         self.open_again(now);
+        self.ports.open_missing(now);
         self.watchman.look(&self.rib, &self.ports, &self.engine, &mut self.changes);
-        if self.keeper.look(&mut self.changes, now) {
-            self.to_store = self.everything();
+        match self.keeper.look(&mut self.changes, &self.problems, now) {
+            Task::None => {}
+            Task::WriteAll => self.to_store = self.everything(),
+            Task::Take(store, found) => self.take_store(*store, &found, now),
         }
+        self.look_at_problems();
         self.engine.version()
+    }
+
+    /// Tells those who watch what is wrong, and what is not any more.
+    fn look_at_problems(&mut self) {
+        let unopened = self.unopened.iter().map(|one| (one.port.name.as_str(), one.why.as_str()));
+        let closed = unopened.chain(self.ports.missing()).map(|(name, why)| {
+            let message =
+                format!("its device is not open, and is tried again: {}", why.trim_end_matches('.'));
+            (name.to_owned(), message)
+        });
+        self.problems.set_all(v1::ProblemKind::Port, closed);
+        for News { kind, subject, message, is_over } in self.problems.news() {
+            let event = if is_over { v1::EventKind::ProblemOver } else { v1::EventKind::Problem };
+            // The store has events of its own.
+            if kind != v1::ProblemKind::Store {
+                self.changes.event(event, &subject, message);
+            }
+        }
     }
 
     /// Tries again to open what did not open at the start.
     fn open_again(&mut self, now: Instant) {
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.unopened).into_iter().partition(|unopened| unopened.next <= now);
-        self.unopened = later;
-        for Unopened { by, port, .. } in due {
+        for Unopened { by, port, .. } in self.unopened.take_due(now) {
             let object = v1::Object { kind: Some(v1::object::Kind::Port(port.clone())) };
             let operations = vec![v1::Operation { operation: Some(Operation::Apply(object)) }];
             let work = Work { by, batch: v1::Batch { operations, ..Default::default() } };
             let (done, _) = self.carry_out(vec![work]);
             let refused = done.first().and_then(|done| done.refused.first()?.refused.as_ref());
-            if refused.is_some_and(|refused| refused.code() == v1::ErrorCode::Device) {
-                self.unopened.push(Unopened { by, port, next: now + OPEN_AGAIN });
+            if let Some(refused) = refused {
+                let why = refused.message.clone();
+                self.unopened.push(Unopened::new(by, port, why, now));
             }
         }
     }
@@ -308,6 +431,7 @@ impl Gateway {
         for spec in operations.filter_map(|operation| port_to_open(rib, operation)) {
             ports.prepare(spec);
         }
+        let concerned = self.unopened.concerned(&work);
         let counted = |rib: &Rib, new: Option<Counted>| match new {
             Some(Counted::Interface(name)) => {
                 if let Some(id) = rib.interface_id(&name) {
@@ -330,6 +454,14 @@ impl Gateway {
             (all, changed)
         });
         ports.finish();
+        for (work, statement) in concerned {
+            if done.0.get(work).is_some_and(|done| statement.is_carried_out(done)) {
+                self.unopened.settle(&statement);
+                if let Some(key) = statement.withdrawn() {
+                    self.to_store.no_declaration(statement.by, &key);
+                }
+            }
+        }
         done
     }
 
@@ -346,9 +478,23 @@ impl Gateway {
             withdrawn += count;
             if is_done {
                 ports.finish();
+                withdrawn += self.sweep_unopened(by);
                 return (withdrawn, version);
             }
         }
+    }
+
+    /// Withdraws ports that did not open and that a controller has not declared
+    /// again. Returns how many.
+    fn sweep_unopened(&mut self, by: ControllerId) -> usize {
+        if self.sessions.terms(by).is_some_and(|(.., lasting)| lasting) {
+            return 0;
+        }
+        let gone = self.unopened.take_of(by);
+        for key in gone.iter().filter_map(Unopened::key) {
+            self.to_store.no_declaration(by, &key);
+        }
+        gone.len()
     }
 
     /// A copy to try something on.
@@ -457,14 +603,36 @@ impl Gateway {
         else {
             return item;
         };
-        let down = self.rib.port_id(&port.name).is_some_and(|id| !self.ports.link_up(id));
+        let id = self.rib.port_id(&port.name);
+        let down = id.is_some_and(|id| !self.ports.link_up(id));
         if let Some(status) =
             item.status.as_mut().filter(|status| down && status.state() == v1::ObjectState::Ready)
         {
             status.set_state(v1::ObjectState::Degraded);
-            status.message = format!("the link of {} is down", port.device);
+            status.message = match id.and_then(|id| self.ports.why_missing(id)) {
+                Some(why) => format!("the device {} is not open, and is tried again: {why}", port.device),
+                None => format!("the link of {} is down", port.device),
+            };
         }
         item
+    }
+}
+
+/// Tells operators how a store was found.
+fn note_found(path: &Path, found: &Found) {
+    let store = path.display();
+    match found {
+        Found::Fresh => tracing::info!(%store, "new store"),
+        Found::Restored { complete: true, .. } => {}
+        Found::Restored { complete: false, .. } => {
+            tracing::error!(
+                %store,
+                "some changes could not be stored before the last end: controllers declare them again"
+            );
+        }
+        Found::SetAside { kept_at, reason } => {
+            tracing::error!(%store, kept_at = %kept_at.display(), "starting without the last state: {reason}");
+        }
     }
 }
 

@@ -5,14 +5,14 @@
 //! | driver | how it changes hands |
 //! |---|---|
 //! | `net_af_packet` | both have it open; the new one throws away what it receives until the old one has left it |
-//! | `net_tap` | the new one opens a further queue of the same kernel interface once the old one's workers have left it; the interface stays |
+//! | `net_tap` | the new one opens a further queue of the same kernel interface once the old one's workers have left it; the interface stays. The old one parts with its own queues as soon as the new one forwards |
 //! | `net_af_xdp` | the old one closes it and ends, then the new one opens it: the driver keeps its socket until the process ends |
 //! | others | the old one closes it, then the new one opens it |
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use tieline_dpdk::OpenPort;
+use tieline_dpdk::{OpenPort, Rx};
 use tieline_engine::io::{PacketBurst, RxQueue as _};
 use tieline_engine::tables::port::PortRole;
 use tieline_engine::types::{MacAddr, PortId};
@@ -20,6 +20,7 @@ use tieline_rib::PortInfo;
 use tieline_rib::spec::port::PortSpec;
 
 use super::{DevicePorts, Opened};
+use crate::upgrade::socket::Process;
 
 /// Bursts that are thrown away at once: more than wait in a ring.
 const DRAINED_BURSTS: usize = 64;
@@ -135,12 +136,38 @@ impl DevicePorts {
         }
     }
 
+    /// Parts with kernel interfaces that the other daemon uses too: the kernel
+    /// spreads packets over all queues, and nobody reads those of this daemon.
+    pub fn rest(&mut self) {
+        for Opened { port, spec } in
+            self.open.values().filter(|opened| opened.spec.device.starts_with("net_tap"))
+        {
+            match port.part_from_kernel() {
+                Ok(queues) => self.parted.push(queues),
+                Err(error) => {
+                    tracing::warn!(port = %spec.name, "some of its packets are lost until this process ends: {error}");
+                }
+            }
+        }
+    }
+
     /// Gives all devices to the workers again, after nobody took them over.
     pub fn come_back(&mut self) {
-        for (id, queues) in std::mem::take(&mut self.resting) {
+        for queues in std::mem::take(&mut self.parted) {
+            if let Err(error) = queues.rejoin() {
+                tracing::error!("a TAP has lost a queue: {error}. Delete its port and declare it again");
+            }
+        }
+        for (id, mut queues) in std::mem::take(&mut self.resting) {
             let Some(Opened { spec, .. }) = self.open.get(&id) else { continue };
+            // The other daemon may have forwarded what has come meanwhile.
+            drain(&mut queues.rx);
             if let Err(error) = self.engine.attach_port(id, spec.role == PortRole::Host, queues) {
-                tracing::error!(port = %spec.name, "the port is lost: {error}. Delete it and declare it again");
+                let why = error.to_string();
+                if let Some(Opened { port, spec }) = self.open.remove(&id) {
+                    let info = PortInfo { mac: port.mac(), mtu: port.mtu() };
+                    self.lose(id, spec, info, why, None);
+                }
             }
         }
         for (id, spec, info) in std::mem::take(&mut self.closed) {
@@ -148,7 +175,7 @@ impl DevicePorts {
             let attached =
                 device.and_then(|device| self.attach(id, &spec, device).map_err(anyhow::Error::msg));
             if let Err(error) = attached {
-                tracing::error!(port = %spec.name, "the port is lost: {error:#}. Delete it and declare it again");
+                self.lose(id, spec, info, format!("{error:#}"), None);
             }
         }
     }
@@ -176,15 +203,7 @@ impl DevicePorts {
     pub fn drain(&mut self) {
         let devices =
             self.plan.iter_mut().flat_map(|plan| &mut plan.ports).filter_map(|port| port.device.as_mut());
-        let mut packets = PacketBurst::new();
-        for queue in devices.flat_map(|device| &mut device.rx) {
-            for _ in 0..DRAINED_BURSTS {
-                if queue.rx_burst(&mut packets) == 0 {
-                    break;
-                }
-                packets.clear();
-            }
-        }
+        devices.for_each(|device| drain(&mut device.rx));
     }
 
     /// Opens the planned devices that are not open yet, but for those that the
@@ -210,7 +229,7 @@ impl DevicePorts {
     }
 
     /// Opens a device that must have the MAC and the MTU that it had.
-    fn open_like(&self, spec: &PortSpec, info: PortInfo) -> anyhow::Result<OpenPort> {
+    pub(super) fn open_like(&self, spec: &PortSpec, info: PortInfo) -> anyhow::Result<OpenPort> {
         let mut spec = spec.clone();
         spec.device = with_mac(&spec.device, info.mac);
         let mut device = self.open_device(&spec).map_err(anyhow::Error::msg)?;
@@ -255,17 +274,37 @@ impl DevicePorts {
         self.plan.as_ref().is_some_and(|plan| !plan.ports.is_empty())
     }
 
-    /// Opens the devices that are left, now that the other daemon has ended,
-    /// and gives them to the workers. There is no way back: what does not open
-    /// is said. From now on ports are opened when they are declared.
-    pub fn finish_plan(&mut self) {
-        for Planned { id, spec, info, .. } in self.plan.take().map(|plan| plan.ports).unwrap_or_default() {
-            let device = self.open_like(&spec, info);
+    /// Opens the devices that are left and gives all to the workers. There is no
+    /// way back: what does not open is tried again, once the process that may
+    /// have it has ended. From now on ports are opened when they are declared.
+    pub fn open_rest(&mut self, other: &Process) {
+        self.drain();
+        for Planned { id, spec, info, device } in self.plan.take().map(|plan| plan.ports).unwrap_or_default()
+        {
+            let device = device.map_or_else(|| self.open_like(&spec, info), Ok);
             let attached =
                 device.and_then(|device| self.attach(id, &spec, device).map_err(anyhow::Error::msg));
             if let Err(error) = attached {
-                tracing::error!(port = %spec.name, "the port is lost: {error:#}. Delete it and declare it again");
+                self.lose(id, spec, info, format!("{error:#}"), Some(other.clone()));
             }
+        }
+    }
+
+    /// Gives the plan up. From now on ports are opened when they are declared.
+    pub fn drop_plan(&mut self) {
+        self.plan = None;
+    }
+}
+
+/// Throws away what queues have received.
+fn drain(queues: &mut [Rx]) {
+    let mut packets = PacketBurst::new();
+    for queue in queues {
+        for _ in 0..DRAINED_BURSTS {
+            if queue.rx_burst(&mut packets) == 0 {
+                break;
+            }
+            packets.clear();
         }
     }
 }

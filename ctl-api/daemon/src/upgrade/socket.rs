@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::socket::Permissions;
@@ -83,8 +84,8 @@ pub fn check_peer(stream: &UnixStream) -> anyhow::Result<()> {
 }
 
 /// The process at the other end.
-#[derive(Debug)]
-pub struct Process(Option<OwnedFd>);
+#[derive(Debug, Clone)]
+pub struct Process(Option<Arc<OwnedFd>>);
 
 impl Process {
     /// Whoever holds the other end. It is told apart from a later process with
@@ -92,7 +93,12 @@ impl Process {
     pub fn of(stream: &UnixStream) -> Self {
         let held = rustix::net::sockopt::socket_peercred(stream)
             .and_then(|peer| rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty()));
-        Self(held.ok())
+        Self(held.ok().map(Arc::new))
+    }
+
+    /// Whether it has ended, as far as can be known.
+    pub fn has_ended(&self) -> bool {
+        self.wait_end(Duration::ZERO)
     }
 
     /// Waits until it has ended; returns whether it has, as far as can be

@@ -39,7 +39,7 @@ pub struct DevicePorts {
     /// In a take-over: devices that are closed so that another can have them.
     closed: Vec<(PortId, PortSpec, PortInfo)>,
     /// In a take-over: queues of kernel interfaces that the other daemon uses.
-    parted: Vec<KernelQueues>,
+    parted: Vec<(PortId, KernelQueues)>,
     /// Without their devices.
     missing: BTreeMap<PortId, missing::Missing>,
     /// Opened, or not, for an operation that is about to be carried out.

@@ -209,7 +209,7 @@ impl Begin<'_> {
             }
             // It has ended. Another one may have come in its place.
             running = upgrade::socket::meet(self.meeting)?;
-            if running.is_some() {
+            if running.is_some() && since.elapsed() < END_PATIENCE {
                 continue;
             }
             match ControlSocket::bind(&self.config.api.socket, self.config.api.permissions) {

@@ -190,7 +190,7 @@ fn make_directory(path: &Path, permissions: Permissions) -> io::Result<()> {
 
 /// Binds a socket that nobody may connect to yet: who comes before it has its
 /// permissions would be in. The file takes those of the open socket.
-fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+pub fn bind_closed(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let file = File::from(OwnedFd::from(socket));
     file.set_permissions(std::fs::Permissions::from_mode(0o000))?;

@@ -118,6 +118,19 @@ impl DevicePorts {
         self.close_those(Sharing::AfterEnding);
     }
 
+    /// Closes a device that is of no use any more, so that it can be opened anew.
+    fn close_lost(&mut self, id: PortId, why: String) {
+        let (Some(queues), Some(Opened { port, spec })) = (self.resting.remove(&id), self.open.remove(&id))
+        else {
+            return;
+        };
+        let info = PortInfo { mac: port.mac(), mtu: port.mtu() };
+        if let Err(error) = port.close(queues.rx, queues.tx) {
+            tracing::warn!(port = %spec.name, "{error}");
+        }
+        self.lose(id, spec, info, why, None);
+    }
+
     fn close_those(&mut self, which: Sharing) {
         let exclusive = |opened: &Opened| Sharing::of(&opened.spec) == which;
         let ids: Vec<PortId> =
@@ -139,11 +152,10 @@ impl DevicePorts {
     /// Parts with kernel interfaces that the other daemon uses too: the kernel
     /// spreads packets over all queues, and nobody reads those of this daemon.
     pub fn rest(&mut self) {
-        for Opened { port, spec } in
-            self.open.values().filter(|opened| opened.spec.device.starts_with("net_tap"))
-        {
+        let taps = self.open.iter().filter(|(_, opened)| opened.spec.device.starts_with("net_tap"));
+        for (id, Opened { port, spec }) in taps {
             match port.part_from_kernel() {
-                Ok(queues) => self.parted.push(queues),
+                Ok(queues) => self.parted.push((*id, queues)),
                 Err(error) => {
                     tracing::warn!(port = %spec.name, "some of its packets are lost until this process ends: {error}");
                 }
@@ -151,17 +163,21 @@ impl DevicePorts {
         }
     }
 
+    /// Throws away what the devices have received while the other daemon forwarded:
+    /// it has received it too.
+    pub fn drain_resting(&mut self) {
+        self.resting.values_mut().for_each(|queues| drain(&mut queues.rx));
+    }
+
     /// Gives all devices to the workers again, after nobody took them over.
     pub fn come_back(&mut self) {
-        for queues in std::mem::take(&mut self.parted) {
+        for (id, queues) in std::mem::take(&mut self.parted) {
             if let Err(error) = queues.rejoin() {
-                tracing::error!("a TAP has lost a queue: {error}. Delete its port and declare it again");
+                self.close_lost(id, format!("the kernel does not give it packets any more: {error}"));
             }
         }
-        for (id, mut queues) in std::mem::take(&mut self.resting) {
+        for (id, queues) in std::mem::take(&mut self.resting) {
             let Some(Opened { spec, .. }) = self.open.get(&id) else { continue };
-            // The other daemon may have forwarded what has come meanwhile.
-            drain(&mut queues.rx);
             if let Err(error) = self.engine.attach_port(id, spec.role == PortRole::Host, queues) {
                 let why = error.to_string();
                 if let Some(Opened { port, spec }) = self.open.remove(&id) {

@@ -59,7 +59,7 @@ impl DevicePorts {
     /// Tries to open one of the devices that are missing, whose turn it is.
     pub fn open_missing(&mut self, now: Instant) {
         let is_due = |missing: &Missing| {
-            let waits = missing.holder.as_ref().is_some_and(|holder| !holder.has_ended());
+            let waits = missing.holder.as_ref().is_some_and(Process::runs);
             missing.next <= now && !(waits && now < missing.since + FOR_SOON)
         };
         let Some(id) = self.missing.iter().find(|(_, missing)| is_due(missing)).map(|(id, _)| *id) else {

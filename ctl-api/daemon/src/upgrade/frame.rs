@@ -67,7 +67,8 @@ pub enum Kind {
     Record = 3,
     /// A port as it is open: [`PortFacts`].
     Port = 4,
-    /// That was all that is declared.
+    /// That was all that is declared. Contains what controllers know the gateway by,
+    /// and comes with a descriptor of the process; in protocol 2 with neither.
     Declared = 5,
     /// A chunk of live state.
     State = 6,

@@ -100,6 +100,7 @@ impl Giver {
             }
             Err(error) => {
                 // First of all packets.
+                gateway.devices().drain_resting();
                 gateway.devices().come_back();
                 gateway.open_store_again("it was closed for a daemon that then failed to take over");
                 self.doors.open_again();
@@ -162,7 +163,12 @@ fn give(channel: &mut Channel, site: &mut dyn Site) -> anyhow::Result<()> {
         let facts = PortFacts { mac: info.mac.0, mtu: info.mtu, name };
         channel.write(Kind::Port, &facts.to_bytes())?;
     }
-    channel.send(Kind::Declared, site.node().as_bytes())?;
+    let node = site.node();
+    match socket::Process::own_descriptor() {
+        Ok(process) => channel.send_with(Kind::Declared, node.as_bytes(), process.as_fd())?,
+        // Then the other waits longer than it has to.
+        Err(_) => channel.send(Kind::Declared, node.as_bytes())?,
+    }
     let marks = send_state(channel, site, None)?;
     channel.send(Kind::Copied, &[])?;
     channel.expect(Kind::Ready)?;

@@ -77,10 +77,12 @@ pub fn take(
     let Some(Begun { mut channel, protocol, other }) = begin(meeting, stream)? else {
         return Ok(Outcome::Nobody);
     };
-    let mut progress = Progress { declared: false, frozen: None };
-    let error = match take_all(&mut channel, site, neighbours, &mut progress) {
+    let mut progress = Progress { other, declared: false, frozen: None };
+    let taken = take_all(&mut channel, site, neighbours, &mut progress);
+    let Progress { other, declared, frozen } = progress;
+    let error = match taken {
         Ok(()) => {
-            let frozen = progress.frozen.unwrap_or_else(Instant::now);
+            let frozen = frozen.unwrap_or_else(Instant::now);
             return Ok(Outcome::Taken(Taking { conversation: Some((channel, protocol)), other, frozen }));
         }
         Err(error) => error,
@@ -100,13 +102,13 @@ pub fn take(
             Ok(()) | Err(_) => Err(error),
         }
     })?;
-    if !progress.declared {
+    if !declared {
         tracing::warn!("the other daemon has ended before it had told everything: {gone}");
         site.devices().drop_plan();
         return Ok(Outcome::Nobody);
     }
     tracing::warn!("the other daemon has ended; this one goes on with what it has: {gone}");
-    let frozen = progress.frozen.unwrap_or_else(Instant::now);
+    let frozen = frozen.unwrap_or_else(Instant::now);
     // What it may still hold is free when its process is.
     site.devices().open_rest(&other);
     Ok(Outcome::Taken(Taking { conversation: None, other, frozen }))
@@ -222,6 +224,8 @@ fn begin(meeting: &Path, stream: UnixStream) -> anyhow::Result<Option<Begun>> {
 
 /// How far it has come.
 struct Progress {
+    /// The other daemon's process.
+    other: Process,
     /// Everything that the other daemon has declared is declared here.
     declared: bool,
     /// Since when nobody forwards.
@@ -235,7 +239,7 @@ fn take_all(
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let version = declare(channel, site)?;
+    let version = declare(channel, site, &mut progress.other)?;
     progress.declared = true;
     wait_programmed(site, version)?;
     tracing::info!(milliseconds = started.elapsed().as_millis(), "programmed what is declared");
@@ -270,7 +274,7 @@ fn take_all(
 }
 
 /// Declares what the other daemon has declared, with ports that are planned.
-fn declare(channel: &mut Channel, site: &mut dyn Site) -> anyhow::Result<u64> {
+fn declare(channel: &mut Channel, site: &mut dyn Site, other: &mut Process) -> anyhow::Result<u64> {
     let (mut records, mut ports) = (Vec::new(), Vec::new());
     let node = loop {
         match channel.receive()? {
@@ -283,6 +287,11 @@ fn declare(channel: &mut Channel, site: &mut dyn Site) -> anyhow::Result<u64> {
             (kind, _) => bail!(FrameError::Unexpected(format!("{kind:?} among records"))),
         }
     };
+    // It may have the listening socket from a daemon that is long gone, which is
+    // who the socket says it is.
+    if let Some(process) = channel.take_descriptor() {
+        *other = Process::from_descriptor(process);
+    }
     tracing::info!(records = records.len(), ports = ports.len(), "declaring");
     site.devices().plan(ports.into_iter().collect());
     site.set_node(node);

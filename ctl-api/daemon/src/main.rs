@@ -56,7 +56,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tieline_dpdk::{DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
 use tieline_engine::engine::{Engine, EngineConfig};
-use tieline_rib::{Rib, RibOptions};
+use tieline_rib::{Limits, Rib, RibOptions};
 use tieline_store::StoreError;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -392,7 +392,12 @@ fn start_engine(
     let router_mac = config.router_mac.unwrap_or_else(|| identity::router_mac(&config.api.socket));
     let options =
         RibOptions { default_session_quota: config.session_quota, router_mac, ..RibOptions::default() };
-    let rib = Rib::new(config.limits.clone(), options);
+    // What is announced is what can be declared.
+    let limits = Limits { ports: config.limits.ports.min(tieline_dpdk::MAX_PORTS), ..config.limits.clone() };
+    if limits.ports < config.limits.ports {
+        tracing::info!(ports = limits.ports, "DPDK takes fewer ports than limits.ports allows");
+    }
+    let rib = Rib::new(limits, options);
     let ports = DevicePorts::new(eal, pool, engine.clone());
     let gateway = Gateway::new(rib, ports, engine.clone(), config.sessions_of_controllers, shared);
     let facts = Facts { boot_id: identity::boot_id(), dpdk_version, hugepages, started };

@@ -43,6 +43,9 @@ pub use port::{
 pub use queue::{Rx, Tx};
 pub use thread::{RegisterError, ThreadRegistration, register_worker_thread};
 
+/// Most ports at once: as DPDK was built. Debian's takes 32.
+pub const MAX_PORTS: usize = sys::RTE_MAX_ETHPORTS as usize;
+
 /// The I/O made of DPDK's devices.
 #[derive(Debug, Clone, Copy)]
 pub struct DpdkIo;

@@ -22,9 +22,13 @@ impl Place {
     pub fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("tieline-scale-{}", std::process::id()));
         std::fs::create_dir_all(&path)?;
-        let config = "[sessions]\ncapacity = 10000\n\
-            [limits]\nroutes = 4000000\nimported_routes = 8000000\nvrfs = 8192\n\
-            [dpdk]\nhugepages = \"never\"\nmemory_mib = 96\nbuffers = 4096\n";
+        let config = format!(
+            "[sessions]\ncapacity = 10000\n\
+             [limits]\nroutes = 4000000\nimported_routes = 8000000\nvrfs = 8192\n\
+             [dpdk]\nhugepages = \"never\"\nmemory_mib = 96\nbuffers = 4096\n\
+             test_drivers = [\"net_null\", \"net_pcap\"]\ndevices = [\"{}/\"]\n",
+            path.display()
+        );
         std::fs::write(path.join("tieline.toml"), config)?;
         Ok(Self(path))
     }

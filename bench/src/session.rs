@@ -1,5 +1,7 @@
 //! A controller's session, as a controller would have it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use tieline_proto::v1;
 use tieline_proto::v1::control_client::ControlClient;
@@ -13,12 +15,15 @@ use tonic::transport::Channel;
 
 /// Batches that are sent before the first is programmed.
 const WINDOW: u64 = 48;
+/// How often a device that is being opened is looked at.
+const DEVICE_PAUSE: Duration = Duration::from_millis(5);
 
 /// An open session.
 #[derive(Debug)]
 pub struct Session {
     requests: mpsc::Sender<v1::ControllerMessage>,
     replies: Streaming<v1::GatewayMessage>,
+    client: ControlClient<Channel>,
     next: u64,
 }
 
@@ -57,7 +62,7 @@ impl Session {
         requests.send(v1::ControllerMessage { message: Some(To::Hello(hello)) }).await?;
         let mut client = ControlClient::new(channel);
         let replies = client.session(ReceiverStream::new(receiver)).await?.into_inner();
-        let mut session = Self { requests, replies, next: 1 };
+        let mut session = Self { requests, replies, client, next: 1 };
         match session.reply().await? {
             From::Hello(hello) => Ok((session, hello)),
             other => bail!("not a hello: {other:?}"),
@@ -83,7 +88,8 @@ impl Session {
         Ok(())
     }
 
-    /// Sends batches, and waits until all of them are programmed.
+    /// Sends batches, and waits until all of them are programmed and the devices
+    /// of their ports are open.
     ///
     /// # Errors
     /// When something is refused, or the session ends.
@@ -91,10 +97,12 @@ impl Session {
         let mut batches = batches.peekable();
         let first = self.next;
         let mut programmed = 0;
+        let mut ports = Vec::new();
         while batches.peek().is_some() || programmed < self.next - first {
             while self.next - first - programmed < WINDOW
                 && let Some(batch) = batches.next()
             {
+                ports.extend(batch.iter().filter_map(port_of));
                 self.send(batch).await?;
             }
             match self.reply().await? {
@@ -107,7 +115,25 @@ impl Session {
                 other => bail!("not an acknowledgement: {other:?}"),
             }
         }
+        for port in ports {
+            self.open_port(port).await?;
+        }
         Ok(())
+    }
+
+    /// Waits until the device of a port is open.
+    async fn open_port(&mut self, name: String) -> anyhow::Result<()> {
+        loop {
+            let key = v1::ObjectKey { kind: Some(v1::object_key::Kind::Port(name.clone())) };
+            let request = v1::GetRequest { key: Some(key), ..Default::default() };
+            let item = self.client.get(request).await?.into_inner().item;
+            let status = item.and_then(|item| item.status).context("a port without a status")?;
+            match status.state() {
+                v1::ObjectState::Ready => return Ok(()),
+                v1::ObjectState::Pending => tokio::time::sleep(DEVICE_PAUSE).await,
+                _ => bail!("port {name}: {}", status.message),
+            }
+        }
     }
 
     /// Says that all is declared again; returns how much was withdrawn.
@@ -122,5 +148,13 @@ impl Session {
             From::Synced(synced) => Ok(synced.withdrawn),
             other => bail!("not synced: {other:?}"),
         }
+    }
+}
+
+/// The name of the port that an operation declares.
+fn port_of(operation: &Operation) -> Option<String> {
+    match operation {
+        Operation::Apply(v1::Object { kind: Some(v1::object::Kind::Port(port)) }) => Some(port.name.clone()),
+        _ => None,
     }
 }

@@ -14,7 +14,7 @@ const OLDEST: &str = "22.11";
 /// The libraries whose symbols the bindings and the shim name.
 const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
 
-const FUNCTIONS: [&str; 27] = [
+const FUNCTIONS: [&str; 28] = [
     "rte_version",
     "rte_strerror",
     "rte_eal_init",
@@ -37,6 +37,7 @@ const FUNCTIONS: [&str; 27] = [
     "rte_eth_dev_start",
     "rte_eth_dev_stop",
     "rte_eth_dev_close",
+    "rte_eth_dev_is_removed",
     "rte_eth_macaddr_get",
     "rte_eth_dev_default_mac_addr_set",
     "rte_eth_stats_get",

@@ -5,16 +5,13 @@
 //! after the batch. Routes alone can only be refused by a limit or by
 //! themselves, which is looked at before, so that they need no copy.
 
-use std::collections::BTreeSet;
-
 use tieline_engine::tables::Tables;
-use tieline_engine::types::PortId;
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 use tieline_proto::v1::operation::Operation;
-use tieline_rib::spec::port::PortSpec;
-use tieline_rib::{Applied, ControllerId, PortInfo, Ports, Refusal, Rib};
+use tieline_rib::{Applied, ControllerId, Refusal, Rib};
 
+use crate::admission::Admission;
 use crate::gateway::Counted;
 
 /// Most operations of a batch.
@@ -42,12 +39,12 @@ fn refused(index: usize, refusal: Refusal) -> v1::RefusedOperation {
     v1::RefusedOperation { index: index as u32, refused: Some(refusal.into()) }
 }
 
-/// Carries a batch out. `counted` hears of everything that begins to have
-/// counters.
+/// Carries a batch out, as far as `admission` lets it. `counted` hears of
+/// everything that begins to have counters.
 pub fn carry_out(
     rib: &mut Rib,
     tables: &mut Tables,
-    ports: &mut dyn Ports,
+    admission: Admission<'_>,
     by: ControllerId,
     batch: v1::Batch,
     counted: &dyn Fn(&Rib, Option<Counted>),
@@ -56,8 +53,8 @@ pub fn carry_out(
         return Done::refused(0, refusal);
     }
     match batch.mode() {
-        v1::BatchMode::Each => each(rib, tables, ports, by, batch.operations, counted),
-        v1::BatchMode::Atomic => atomic(rib, tables, ports, by, batch, counted),
+        v1::BatchMode::Each => each(rib, tables, admission, by, batch.operations, counted),
+        v1::BatchMode::Atomic => atomic(rib, tables, admission, by, batch, counted),
     }
 }
 
@@ -80,14 +77,14 @@ fn check(batch: &v1::Batch) -> Result<(), Refusal> {
 fn each(
     rib: &mut Rib,
     tables: &mut Tables,
-    ports: &mut dyn Ports,
+    admission: Admission<'_>,
     by: ControllerId,
     operations: Vec<v1::Operation>,
     counted: &dyn Fn(&Rib, Option<Counted>),
 ) -> Done {
     let mut done = Done::default();
     for (index, operation) in operations.into_iter().enumerate() {
-        match one(rib, tables, ports, by, operation, counted) {
+        match one(rib, tables, admission, by, operation, counted) {
             Ok(applied) => {
                 done.changed |= applied.changed;
                 if !applied.waits_for.is_empty() {
@@ -109,22 +106,22 @@ fn each(
 fn atomic(
     rib: &mut Rib,
     tables: &mut Tables,
-    ports: &mut dyn Ports,
+    admission: Admission<'_>,
     by: ControllerId,
     batch: v1::Batch,
     counted: &dyn Fn(&Rib, Option<Counted>),
 ) -> Done {
     for (index, operation) in batch.operations.iter().enumerate() {
-        if let Err(refusal) = tieline_rib::spec::check_operation(operation) {
+        let good = tieline_rib::spec::check_operation(operation).and_then(|()| admission.check(operation));
+        if let Err(refusal) = good {
             return Done::refused(index, refusal);
         }
     }
     let copy = (batch.require_references || can_be_refused(rib, &batch.operations))
         .then(|| (rib.clone(), tables.clone()));
-    let mut later = LateClosing { ports, opened: Vec::new(), to_close: BTreeSet::new(), closed: Vec::new() };
     let objects: Vec<v1::Operation> =
         if batch.require_references { batch.operations.clone() } else { Vec::new() };
-    let mut done = each(rib, tables, &mut later, by, batch.operations, counted);
+    let mut done = each(rib, tables, admission, by, batch.operations, counted);
     done.refused.truncate(1);
     if done.refused.is_empty() {
         // What comes later in the batch is no longer waited for.
@@ -132,15 +129,11 @@ fn atomic(
     }
     match copy {
         Some((rib_before, tables_before)) if !done.refused.is_empty() => {
-            later.undo(&rib_before);
             *rib = rib_before;
             *tables = tables_before;
             Done { refused: done.refused, ..Done::default() }
         }
-        _ => {
-            later.finish();
-            done
-        }
+        _ => done,
     }
 }
 
@@ -177,122 +170,57 @@ fn missing(rib: &Rib, operations: &[v1::Operation]) -> Option<v1::RefusedOperati
 fn one(
     rib: &mut Rib,
     tables: &mut Tables,
-    ports: &mut dyn Ports,
+    admission: Admission<'_>,
     by: ControllerId,
     operation: v1::Operation,
     counted: &dyn Fn(&Rib, Option<Counted>),
 ) -> Result<Applied, Refusal> {
+    admission.check(&operation)?;
     match operation.operation {
         Some(Operation::Apply(object)) => {
             let new = Counted::new_in(rib, &object);
-            let applied = rib.apply(by, object, tables, ports)?;
+            let applied = rib.apply(by, object, tables)?;
             counted(rib, new);
             Ok(applied)
         }
-        Some(Operation::Delete(key)) => rib.delete(by, &key, tables, ports),
+        Some(Operation::Delete(key)) => rib.delete(by, &key, tables),
         Some(Operation::ApplyRoutes(set)) => rib.apply_routes(by, set, tables),
         Some(Operation::DeleteRoutes(key)) => rib.delete_route_set(by, &key, tables),
         None => Err(Refusal::invalid("operation", "no operation: set apply, delete or one for routes")),
     }
 }
 
-/// Opens ports at once, and closes them when it is sure that they are to be
-/// closed.
-struct LateClosing<'a> {
-    ports: &'a mut dyn Ports,
-    opened: Vec<PortId>,
-    to_close: BTreeSet<PortId>,
-    /// Had to be closed already, because another port has their number.
-    closed: Vec<PortId>,
-}
-
-impl LateClosing<'_> {
-    fn finish(self) {
-        for id in self.to_close {
-            self.ports.close(id);
-        }
-    }
-
-    /// Leaves the ports as they were before.
-    fn undo(self, before: &Rib) {
-        for id in self.opened {
-            self.ports.close(id);
-        }
-        for id in self.closed {
-            let Some(spec) = before.port_spec(id) else { continue };
-            if let Err(error) = self.ports.open(id, spec) {
-                tracing::error!(port = %spec.name, "could not be opened again after a refused batch: {error}");
-            }
-        }
-    }
-}
-
-impl Ports for LateClosing<'_> {
-    fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-        if self.to_close.remove(&id) {
-            self.ports.close(id);
-            self.closed.push(id);
-        }
-        let info = self.ports.open(id, spec)?;
-        self.opened.push(id);
-        Ok(info)
-    }
-
-    fn close(&mut self, id: PortId) {
-        match self.opened.iter().position(|opened| *opened == id) {
-            Some(at) => {
-                self.opened.remove(at);
-                self.ports.close(id);
-            }
-            None => {
-                self.to_close.insert(id);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tieline_dpdk::Driver;
     use tieline_rib::{Limits, RibOptions};
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct FakePorts(BTreeSet<PortId>);
-
-    impl Ports for FakePorts {
-        fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-            if spec.device == "broken" {
-                return Err("there is no such device".to_owned());
-            }
-            assert!(self.0.insert(id));
-            Ok(PortInfo { mac: tieline_engine::types::MacAddr([2, 0, 0, 0, 0, 9]), mtu: spec.mtu })
-        }
-
-        fn close(&mut self, id: PortId) {
-            assert!(self.0.remove(&id));
-        }
-    }
+    use crate::device_ports::allowed::AllowedDevices;
+    use crate::security::Role;
+    use crate::security::rights::Rights;
 
     struct World {
         rib: Rib,
         tables: Tables,
-        ports: FakePorts,
         by: ControllerId,
+        rights: Rights,
     }
 
     impl World {
         fn new(limits: Limits) -> Self {
             let mut rib = Rib::new(limits, RibOptions::default());
             let by = rib.controller("c").expect("a name");
-            Self { rib, tables: Tables::default(), ports: FakePorts::default(), by }
+            Self { rib, tables: Tables::default(), by, rights: Rights::ALL }
         }
 
         fn batch(&mut self, mode: v1::BatchMode, strict: bool, operations: Vec<Operation>) -> Done {
             let operations =
                 operations.into_iter().map(|one| v1::Operation { operation: Some(one) }).collect();
             let batch = v1::Batch { id: 1, mode: mode.into(), require_references: strict, operations };
-            carry_out(&mut self.rib, &mut self.tables, &mut self.ports, self.by, batch, &|_, _| {})
+            let allowed = AllowedDevices { test_drivers: vec![Driver::Null], ..AllowedDevices::default() };
+            let admission = Admission { rights: &self.rights, devices: &allowed };
+            carry_out(&mut self.rib, &mut self.tables, admission, self.by, batch, &|_, _| {})
         }
 
         fn atomic(&mut self, operations: Vec<Operation>) -> Done {
@@ -342,11 +270,10 @@ mod tests {
         let done = world.atomic(bad());
         assert_eq!((index(&done), done.changed), (vec![2], false));
         assert!(world.rib.vrf_id("a").is_none() && world.rib.port_id("p").is_none());
-        assert!(world.ports.0.is_empty(), "the device is closed again");
         assert_eq!((world.rib.held(world.by), world.tables.vrfs.len()), (0, Tables::default().vrfs.len()));
         let done = world.batch(v1::BatchMode::Each, false, bad());
         assert_eq!((index(&done), done.changed), (vec![2], true));
-        assert!(world.rib.vrf_id("c").is_some() && world.ports.0.len() == 1);
+        assert!(world.rib.vrf_id("c").is_some() && world.rib.port_id("p").is_some());
     }
 
     #[test]
@@ -354,12 +281,13 @@ mod tests {
         let mut world = World::new(Limits::default());
         world.atomic(vec![port("p", "net_null0"), vrf("a", 100)]);
         let id = world.rib.port_id("p");
-        let gone = vec![delete(v1::object_key::Kind::Port("p".into())), port("q", "broken")];
-        assert_eq!(index(&world.atomic(gone)), [1]);
-        assert_eq!((world.rib.port_id("p"), world.ports.0.len()), (id, 1));
+        let gone =
+            vec![delete(v1::object_key::Kind::Port("p".into())), port("q", "net_null0"), vrf("b", 100)];
+        assert_eq!(index(&world.atomic(gone)), [2]);
+        assert_eq!((world.rib.port_id("p"), world.rib.port_id("q")), (id, None));
         let gone = vec![delete(v1::object_key::Kind::Port("p".into())), vrf("a", 0)];
         assert_eq!(index(&world.atomic(gone)), [0; 0]);
-        assert!(world.ports.0.is_empty());
+        assert!(world.rib.port_id("p").is_none());
     }
 
     #[test]
@@ -394,6 +322,45 @@ mod tests {
         let done = world.atomic(vec![route("10.0.0.0/8", "n"), route("11.0.0.1/8", "n")]);
         assert_eq!((index(&done), world.rib.held(world.by)), (vec![1], 0), "looked at before");
         assert_eq!(index(&world.atomic(vec![route("10.0.0.0/8", "n"), route("11.0.0.0/8", "n")])), [0; 0]);
+    }
+
+    #[test]
+    fn s1_what_may_not_be_declared_is_refused_in_its_place_and_undoes_an_atomic_batch() {
+        let mut world = World::new(Limits::default());
+        let permission = |done: &Done| {
+            let refused = done.refused[0].refused.clone().expect("a refusal");
+            assert_eq!(refused.code(), v1::ErrorCode::Permission, "{refused:?}");
+            refused.field
+        };
+        for device in [
+            "net_failsafe0,exec(/bin/sh)",
+            "net_pcap0,tx_pcap=/etc/passwd",
+            "net_tap0,iface=x,remote=eth0",
+            "eth0",
+        ] {
+            let mixed = || vec![vrf("a", 100), port("p", device), vrf("c", 101)];
+            let done = world.atomic(mixed());
+            assert_eq!((index(&done), permission(&done).as_str()), (vec![1], "port.device"));
+            assert_eq!(world.rib.held(world.by), 0);
+        }
+        world.rights = Rights::new(Role::Controller, None);
+        let done = world.batch(v1::BatchMode::Each, false, vec![vrf("a", 100), port("p", "net_null0")]);
+        assert_eq!((index(&done), permission(&done).as_str()), (vec![1], "port"));
+        assert_eq!(world.rib.held(world.by), 1);
+        // What was declared may be withdrawn with less rights than that needed.
+        world.rights = Rights::new(Role::Controller, Some([].into()));
+        assert_eq!(index(&world.atomic(vec![delete(v1::object_key::Kind::Vrf("a".into()))])), [0; 0]);
+        let set = v1::RouteSet {
+            attributes: Some(v1::Route {
+                rd: "1:1".into(),
+                next_hop: "n".into(),
+                route_targets: vec!["1:1".into()],
+                ..Default::default()
+            }),
+            prefixes: Some(v1::RoutePrefixes { texts: vec!["10.0.0.0/8".into()], ..Default::default() }),
+        };
+        let done = world.atomic(vec![Operation::ApplyRoutes(set)]);
+        assert_eq!(permission(&done), "route");
     }
 
     #[test]

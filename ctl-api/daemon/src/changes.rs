@@ -108,6 +108,10 @@ impl Copy for Changes {
         self.push(Change::Object(key.clone()));
     }
 
+    fn status(&mut self, key: &Key) {
+        self.push(Change::Object(key.clone()));
+    }
+
     fn dropped(&mut self, controller: &str, key: &Key, why: &str) {
         let subject = key.to_string();
         let message = format!("{subject}, as {controller} declares it, came first and is refused: {why}");

@@ -18,6 +18,7 @@ use tonic::Status;
 
 use crate::acknowledge::{Acknowledgement, Acknowledgements, Errand};
 use crate::gateway::{Gateway, Work};
+use crate::security::rights::Rights;
 use crate::sessions::{Hello, SessionId};
 
 /// Requests that can wait, of all clients together.
@@ -41,6 +42,8 @@ pub struct Submission {
     pub session: SessionId,
     /// The batch.
     pub batch: v1::Batch,
+    /// What its sender may declare.
+    pub rights: Rights,
     /// For the first acknowledgement.
     pub accepted: Slot,
     /// For the second.
@@ -67,11 +70,25 @@ type Alone = Box<dyn FnOnce(&mut Gateway) + Send>;
 
 enum Request {
     Batch(Box<Submission>),
-    Open { name: String, hello: Hello, reply: oneshot::Sender<Result<Opened, v1::Closing>> },
-    Close { by: ControllerId, session: SessionId },
-    EndOfSync { by: ControllerId, session: SessionId, id: u64, slot: Slot },
+    Open {
+        name: String,
+        hello: Hello,
+        reply: oneshot::Sender<Result<Opened, v1::Closing>>,
+    },
+    Close {
+        by: ControllerId,
+        session: SessionId,
+    },
+    EndOfSync {
+        by: ControllerId,
+        session: SessionId,
+        id: u64,
+        slot: Slot,
+    },
     Read(Read),
     Alone(Alone),
+    /// There is news of devices.
+    Devices,
     Tick,
     Stop,
 }
@@ -110,8 +127,16 @@ pub fn start(acknowledgements: blocking::SyncSender<Errand>) -> std::io::Result<
     let (requests, receiver) = mpsc::channel(QUEUE);
     let (head, watched) = watch::channel(0);
     let (gateway, given) = blocking::sync_channel(1);
+    let woken = requests.downgrade();
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
-        let mut thread = Thread { gateway: given.recv().ok()?, acknowledgements, head };
+        let gateway: Gateway = given.recv().ok()?;
+        gateway.ports().set_waker(Box::new(move || {
+            // Where the queue is full, the next tick sees to it.
+            if let Some(requests) = woken.upgrade() {
+                let _ = requests.try_send(Request::Devices);
+            }
+        }));
+        let mut thread = Thread { gateway, acknowledgements, head };
         thread.run(receiver);
         Some(thread.gateway)
     })?;
@@ -235,15 +260,9 @@ impl Thread {
         while requests.blocking_recv_many(&mut waiting, TAKEN) > 0 {
             for request in waiting.drain(..) {
                 if let Request::Batch(submission) = request {
-                    // A device takes long to open; what does not need it does
-                    // not wait for it.
-                    let alone = opens_a_port(&submission.batch);
-                    if alone {
-                        self.carry_out(&mut together);
-                    }
                     weight += self::weight(&submission.batch);
                     together.push(*submission);
-                    if alone || weight >= PUBLISHED {
+                    if weight >= PUBLISHED {
                         self.carry_out(&mut together);
                         weight = 0;
                     }
@@ -286,6 +305,10 @@ impl Thread {
                 work(&mut self.gateway);
                 return !self.gateway.is_given_away();
             }
+            Request::Devices => {
+                let version = self.gateway.look_at_devices(Instant::now());
+                self.publish_changes(Acknowledgements::at(version));
+            }
             Request::Tick => {
                 let version = self.gateway.tick(Instant::now());
                 self.publish_changes(Acknowledgements::at(version));
@@ -304,12 +327,12 @@ impl Thread {
         let (mut work, mut slots) = (Vec::with_capacity(now.len()), Vec::with_capacity(now.len()));
         // The shares are given back when the batches are carried out.
         let mut shares = Vec::with_capacity(now.len());
-        for Submission { by, session, batch, accepted, programmed, share } in now {
+        for Submission { by, session, batch, rights, accepted, programmed, share } in now {
             shares.push(share);
             // A leader that was deposed while its batch waited has no say.
             if self.gateway.sessions().is_live(by, session) {
                 slots.push((batch.id, accepted, programmed));
-                work.push(Work { by, batch });
+                work.push(Work { by, batch, rights });
             }
         }
         let (done, version) = self.gateway.carry_out(work);
@@ -359,12 +382,4 @@ fn weight(batch: &v1::Batch) -> usize {
         _ => 1,
     };
     batch.operations.iter().map(of).sum()
-}
-
-fn opens_a_port(batch: &v1::Batch) -> bool {
-    batch.operations.iter().any(|operation| match &operation.operation {
-        Some(Operation::Apply(object)) => matches!(object.kind, Some(v1::object::Kind::Port(_))),
-        Some(Operation::Delete(key)) => matches!(key.kind, Some(v1::object_key::Kind::Port(_))),
-        _ => false,
-    })
 }

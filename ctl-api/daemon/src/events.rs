@@ -32,9 +32,8 @@ pub struct Watchman {
 }
 
 impl Watchman {
-    /// Looks, and notes what is different.
-    pub fn look(&mut self, rib: &Rib, ports: &DevicePorts, engine: &Engine<DpdkIo>, changes: &mut Changes) {
-        self.look_at_links(rib, ports, changes);
+    /// Looks at neighbours and sessions, and notes what is different.
+    pub fn look(&mut self, rib: &Rib, engine: &Engine<DpdkIo>, changes: &mut Changes) {
         self.look_at_neighbours(rib, engine, changes);
         let workers: Vec<(u64, u64)> = engine
             .workers()
@@ -44,16 +43,22 @@ impl Watchman {
         self.look_at_sessions(&workers, changes);
     }
 
-    fn look_at_links(&mut self, rib: &Rib, ports: &DevicePorts, changes: &mut Changes) {
+    /// Looks at the links of ports, and notes those that are different.
+    pub fn look_at_links(&mut self, rib: &Rib, ports: &DevicePorts, changes: &mut Changes) {
         let mut links = HashMap::new();
         for (name, id) in rib.ports() {
             let up = ports.link_up(id);
+            let before = self.links.get(&id).copied();
             links.insert(id, up);
-            if self.links.get(&id).copied() == Some(up) {
+            if before == Some(up) || ports.is_opening(id) {
                 continue;
             }
-            let (kind, word) = if up { (EventKind::PortUp, "up") } else { (EventKind::PortDown, "down") };
-            changes.event(kind, name, format!("the link of port {name} is {word}"));
+            let (kind, message) = match ports.why_closed(id) {
+                _ if up => (EventKind::PortUp, format!("the link of port {name} is up")),
+                None => (EventKind::PortDown, format!("the link of port {name} is down")),
+                Some(why) => (EventKind::PortDown, format!("port {name} is down: {why}")),
+            };
+            changes.event(kind, name, message);
         }
         self.links = links;
     }

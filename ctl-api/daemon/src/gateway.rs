@@ -10,23 +10,22 @@ use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
 use tieline_engine::tables::Tables;
 use tieline_proto::v1;
-use tieline_proto::v1::operation::Operation;
 use tieline_rib::persist::Copy;
-use tieline_rib::spec::port::PortSpec;
-use tieline_rib::{ControllerId, Ports as _, Refusal, Rib};
+use tieline_rib::{ControllerId, Refusal, Rib};
 use tieline_store::{Opened as Found, Record, Store};
 
+use crate::admission::Admission;
 use crate::batch::{self, Done};
 use crate::changes::Changes;
 use crate::control::Opened;
-use crate::device_ports::DevicePorts;
+use crate::device_ports::{DevicePorts, Wanted};
 use crate::events::Watchman;
 use crate::identity::NodeId;
 use crate::keeper::{Contents, KeeperWatch, Task};
 use crate::persist::{Remembered, Restored, Restoring, ToStore};
 use crate::problems::{News, Problems};
+use crate::security::rights::Rights;
 use crate::sessions::{Hello, SessionId, Sessions};
-use crate::unopened::{Unopened, UnopenedPorts};
 
 /// Stale things that are withdrawn under one lock of the tables.
 const SWEPT_AT_ONCE: usize = 16_384;
@@ -42,6 +41,8 @@ pub struct Work {
     pub by: ControllerId,
     /// What.
     pub batch: v1::Batch,
+    /// What they may declare.
+    pub rights: Rights,
 }
 
 /// Declared objects, forwarding tables and devices, kept in step.
@@ -57,7 +58,8 @@ pub struct Gateway {
     node: NodeId,
     /// What the store has to hear of beside the changes of the RIB.
     to_store: ToStore,
-    unopened: UnopenedPorts,
+    /// The version of the ports that devices were asked for.
+    ports_version: u64,
     /// Another daemon has taken over everything.
     given_away: bool,
 }
@@ -95,7 +97,7 @@ impl Gateway {
             problems,
             node,
             to_store: ToStore::default(),
-            unopened: UnopenedPorts::default(),
+            ports_version: 0,
             given_away: false,
         }
     }
@@ -121,35 +123,27 @@ impl Gateway {
         from: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), String>) -> Result<(), String>,
     ) -> Result<(Restored, u64), String> {
         let (limits, options) = (self.rib.limits().clone(), self.rib.options().clone());
-        let (rib, ports) = (&mut self.rib, &mut self.ports);
+        let rib = &mut self.rib;
         rib.keep_journal(false);
-        let (restored, version) = self.engine.update_if(|tables| {
+        let (restored, _) = self.engine.update_if(|tables| {
             let before = tables.clone();
             let mut restoring = Restoring::default();
-            let restored = from(&mut |record| restoring.take(record, rib, tables, ports))
-                .and_then(|()| restoring.finish(rib, tables, ports));
+            let restored = from(&mut |record| restoring.take(record, rib, tables))
+                .and_then(|()| restoring.finish(rib, tables));
             if restored.is_err() {
-                for (_, id) in rib.ports() {
-                    ports.close(id);
-                }
                 *tables = before;
             }
             (restored, true)
         });
-        self.ports.finish();
         if restored.is_err() {
             self.rib = Rib::new(limits, options);
         }
         self.rib.keep_journal(true);
-        let mut restored = restored?;
-        for controller in &restored.controllers {
-            let Remembered { by, term, grace, lasting } = *controller;
-            self.sessions.remember(by, term, grace, lasting, now);
+        let restored = restored?;
+        for Remembered { by, terms } in &restored.controllers {
+            self.sessions.remember(*by, *terms, now);
         }
-        for (by, port, why) in restored.unopened.drain(..) {
-            tracing::error!(port = %port.name, "does not open, and is tried again: {why}");
-            self.unopened.push(Unopened::new(by, port, why, now));
-        }
+        let version = self.follow_devices(now);
         Ok((restored, version))
     }
 
@@ -210,7 +204,7 @@ impl Gateway {
 
     /// Whether nothing is declared and nobody was here.
     fn is_blank(&self) -> bool {
-        self.rib.controllers().next().is_none() && self.unopened.iter().next().is_none()
+        self.rib.controllers().next().is_none()
     }
 
     /// The store is opened again, after it was closed for this reason.
@@ -254,7 +248,6 @@ impl Gateway {
     /// Writes all that is declared.
     pub fn write_declared(&self, copy: &mut dyn Copy) {
         self.rib.write_all(copy);
-        self.unopened.write_all(copy);
     }
 
     /// A session of a controller begins.
@@ -269,7 +262,7 @@ impl Gateway {
             };
             v1::Closing { reason: reason.into(), message: refusal.to_string() }
         })?;
-        let (lasting, term, software) = (hello.lasting, hello.term, hello.software.clone());
+        let (terms, software) = (hello.terms, hello.software.clone());
         let session = self.sessions.open(by, name, hello, now).inspect_err(|_| {
             // A name that nobody knew stays unknown.
             if self.sessions.terms(by).is_none() {
@@ -278,11 +271,11 @@ impl Gateway {
         })?;
         let held = self.rib.held(by) as u64;
         let (rib, engine) = (&mut self.rib, &self.engine);
-        if lasting {
+        if terms.lasting {
             engine.update_if(|tables| ((), rib.refresh(by, tables)));
         } else {
             engine.update_if(|tables| ((), rib.begin_sync(by, tables)));
-            tracing::info!(controller = name, term, software, held, "session opened");
+            tracing::info!(controller = name, term = terms.term, software, held, "session opened");
             self.changes.event(v1::EventKind::ControllerUp, name, format!("controller {name} is here"));
         }
         if let Some(terms) = self.sessions.terms(by) {
@@ -297,7 +290,7 @@ impl Gateway {
             return;
         }
         let name = self.rib.controller_name(by).to_owned();
-        if self.sessions.terms(by).is_some_and(|(.., lasting)| !lasting) {
+        if self.sessions.terms(by).is_some_and(|terms| !terms.lasting) {
             // Nobody stands behind it any more: what others say of the same
             // routes comes first.
             let (rib, engine) = (&mut self.rib, &self.engine);
@@ -316,8 +309,8 @@ impl Gateway {
     /// Forgets controllers that hold nothing, when nobody has to know their terms
     /// any more.
     fn forget_controllers(&mut self, now: Instant) {
-        let (rib, unopened) = (&self.rib, &self.unopened);
-        for gone in self.sessions.forget(now, |by| rib.held(by) > 0 || unopened.any_of(by)) {
+        let rib = &self.rib;
+        for gone in self.sessions.forget(now, |by| rib.held(by) > 0) {
             self.rib.forget_controller(gone);
             self.to_store.no_controller(gone);
         }
@@ -353,9 +346,8 @@ impl Gateway {
             self.changes.event(v1::EventKind::StaleWithdrawn, &name, message);
         }
         self.forget_controllers(now);
-        self.open_again(now);
-        self.ports.open_missing(now);
-        self.watchman.look(&self.rib, &self.ports, &self.engine, &mut self.changes);
+        self.look_at_devices(now);
+        self.watchman.look(&self.rib, &self.engine, &mut self.changes);
         match self.keeper.look(&mut self.changes, &self.problems, now) {
             Task::None => {}
             Task::WriteAll => self.to_store = self.everything(),
@@ -367,11 +359,9 @@ impl Gateway {
 
     /// Tells those who watch what is wrong, and what is not any more.
     fn look_at_problems(&mut self) {
-        let unopened = self.unopened.iter().map(|one| (one.port.name.as_str(), one.why.as_str()));
-        let closed = unopened.chain(self.ports.missing()).map(|(name, why)| {
-            let message =
-                format!("its device is not open, and is tried again: {}", why.trim_end_matches('.'));
-            (name.to_owned(), message)
+        let closed = self.ports.closed().map(|(name, why, is_tried)| {
+            let tried = if is_tried { ", and is tried again" } else { "" };
+            (name.to_owned(), format!("its device is not open{tried}: {}", why.trim_end_matches('.')))
         });
         self.problems.set_all(v1::ProblemKind::Port, closed);
         for News { kind, subject, message, is_over } in self.problems.news() {
@@ -383,19 +373,50 @@ impl Gateway {
         }
     }
 
-    /// Tries again to open what did not open at the start.
-    fn open_again(&mut self, now: Instant) {
-        for Unopened { by, port, .. } in self.unopened.take_due(now) {
-            let object = v1::Object { kind: Some(v1::object::Kind::Port(port.clone())) };
-            let operations = vec![v1::Operation { operation: Some(Operation::Apply(object)) }];
-            let work = Work { by, batch: v1::Batch { operations, ..Default::default() } };
-            let (done, _) = self.carry_out(vec![work]);
-            let refused = done.first().and_then(|done| done.refused.first()?.refused.as_ref());
-            if let Some(refused) = refused {
-                let why = refused.message.clone();
-                self.unopened.push(Unopened::new(by, port, why, now));
-            }
+    /// Has the devices opened that are declared, and closed that are not, and
+    /// puts in force what has become of them. Returns the version of the tables.
+    pub fn follow_devices(&mut self, now: Instant) -> u64 {
+        if self.ports_version != self.rib.ports_version() {
+            self.ports_version = self.rib.ports_version();
+            let sessions = &self.sessions;
+            let wanted = self.rib.declared_ports().map(|port| Wanted {
+                id: port.id,
+                spec: port.spec.clone(),
+                by_operator: sessions.is_operator(port.by),
+            });
+            self.ports.want(wanted.collect(), now);
         }
+        let news = self.ports.news(now);
+        if news.is_empty() {
+            return self.engine.version();
+        }
+        let rib = &mut self.rib;
+        let ((), version) = self.engine.update_if(|tables| {
+            let mut changed = false;
+            for (id, device) in news {
+                changed |= match device {
+                    Ok(info) => rib.port_opened(id, info, tables),
+                    Err(why) => rib.port_closed(id, why, tables),
+                };
+            }
+            ((), changed)
+        });
+        version
+    }
+
+    /// Looks whether devices have vanished or are back, and puts in force what has
+    /// become of them. Returns the version of the tables.
+    pub fn look_at_devices(&mut self, now: Instant) -> u64 {
+        self.ports.look(now);
+        let version = self.follow_devices(now);
+        self.watchman.look_at_links(&self.rib, &self.ports, &mut self.changes);
+        version
+    }
+
+    /// Waits until what is declared has its devices, and not beyond a time.
+    pub fn settle_devices(&mut self, deadline: Instant) {
+        self.ports.settle(deadline);
+        self.follow_devices(Instant::now());
     }
 
     /// Something was refused: a limit that is reached is an event.
@@ -424,14 +445,9 @@ impl Gateway {
 
     /// Carries out batches in their order and publishes what they change, once.
     /// Returns what became of each, and the version of the tables that holds
-    /// them all. Devices open before the tables are locked, and close after.
+    /// them all. Devices follow later.
     pub fn carry_out(&mut self, work: Vec<Work>) -> (Vec<Done>, u64) {
-        let (rib, ports, engine) = (&mut self.rib, &mut self.ports, &self.engine);
-        let operations = work.iter().flat_map(|work| &work.batch.operations);
-        for spec in operations.filter_map(|operation| port_to_open(rib, operation)) {
-            ports.prepare(spec);
-        }
-        let concerned = self.unopened.concerned(&work);
+        let (rib, engine, allowed) = (&mut self.rib, &self.engine, self.ports.allowed());
         let counted = |rib: &Rib, new: Option<Counted>| match new {
             Some(Counted::Interface(name)) => {
                 if let Some(id) = rib.interface_id(&name) {
@@ -445,56 +461,33 @@ impl Gateway {
             }
             None => {}
         };
-        let done = engine.update_if(|tables| {
+        let (all, version) = engine.update_if(|tables| {
             let mut all = Vec::with_capacity(work.len());
-            for Work { by, batch } in work {
-                all.push(batch::carry_out(rib, tables, ports, by, batch, &counted));
+            for Work { by, batch, rights } in work {
+                let admission = Admission { rights: &rights, devices: allowed };
+                all.push(batch::carry_out(rib, tables, admission, by, batch, &counted));
             }
             let changed = all.iter().any(|done| done.changed);
             (all, changed)
         });
-        ports.finish();
-        for (work, statement) in concerned {
-            if done.0.get(work).is_some_and(|done| statement.is_carried_out(done)) {
-                self.unopened.settle(&statement);
-                if let Some(key) = statement.withdrawn() {
-                    self.to_store.no_declaration(statement.by, &key);
-                }
-            }
-        }
-        done
+        (all, version.max(self.follow_devices(Instant::now())))
     }
 
     /// Withdraws all that is stale of a controller, and publishes. Returns how
     /// much that was, and the version of the tables that is without it.
     fn sweep(&mut self, by: ControllerId) -> (usize, u64) {
-        let (rib, ports, engine) = (&mut self.rib, &mut self.ports, &self.engine);
+        let (rib, engine) = (&mut self.rib, &self.engine);
         let mut withdrawn = 0;
         loop {
             let ((count, is_done), version) = engine.update_if(|tables| {
-                let (count, is_done) = rib.sweep(by, SWEPT_AT_ONCE, tables, ports);
+                let (count, is_done) = rib.sweep(by, SWEPT_AT_ONCE, tables);
                 ((count, is_done), count > 0)
             });
             withdrawn += count;
             if is_done {
-                ports.finish();
-                withdrawn += self.sweep_unopened(by);
-                return (withdrawn, version);
+                return (withdrawn, version.max(self.follow_devices(Instant::now())));
             }
         }
-    }
-
-    /// Withdraws ports that did not open and that a controller has not declared
-    /// again. Returns how many.
-    fn sweep_unopened(&mut self, by: ControllerId) -> usize {
-        if self.sessions.terms(by).is_some_and(|(.., lasting)| lasting) {
-            return 0;
-        }
-        let gone = self.unopened.take_of(by);
-        for key in gone.iter().filter_map(Unopened::key) {
-            self.to_store.no_declaration(by, &key);
-        }
-        gone.len()
     }
 
     /// A copy to try something on.
@@ -603,16 +596,12 @@ impl Gateway {
         else {
             return item;
         };
-        let id = self.rib.port_id(&port.name);
-        let down = id.is_some_and(|id| !self.ports.link_up(id));
+        let down = self.rib.port_id(&port.name).is_some_and(|id| !self.ports.link_up(id));
         if let Some(status) =
             item.status.as_mut().filter(|status| down && status.state() == v1::ObjectState::Ready)
         {
             status.set_state(v1::ObjectState::Degraded);
-            status.message = match id.and_then(|id| self.ports.why_missing(id)) {
-                Some(why) => format!("the device {} is not open, and is tried again: {why}", port.device),
-                None => format!("the link of {} is down", port.device),
-            };
+            status.message = format!("the link of {} is down", port.device);
         }
         item
     }
@@ -633,16 +622,6 @@ fn note_found(path: &Path, found: &Found) {
         Found::SetAside { kept_at, reason } => {
             tracing::error!(%store, kept_at = %kept_at.display(), "starting without the last state: {reason}");
         }
-    }
-}
-
-/// The port that an operation opens, if it is the first to be carried out.
-fn port_to_open(rib: &Rib, operation: &v1::Operation) -> Option<PortSpec> {
-    match &operation.operation {
-        Some(Operation::Apply(v1::Object { kind: Some(v1::object::Kind::Port(port)) })) => {
-            rib.port_to_open(port)
-        }
-        _ => None,
     }
 }
 
@@ -673,20 +652,9 @@ impl Counted {
 
 #[cfg(test)]
 mod tests {
-    use tieline_engine::types::PortId;
-    use tieline_rib::{Limits, PortInfo, Ports, RibOptions};
+    use tieline_rib::{Limits, RibOptions};
 
     use super::*;
-
-    struct NoPorts;
-
-    impl Ports for NoPorts {
-        fn open(&mut self, _: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-            Err(format!("{} does not open", spec.device))
-        }
-
-        fn close(&mut self, _: PortId) {}
-    }
 
     #[test]
     fn what_is_declared_anew_is_counted_anew() {
@@ -703,11 +671,11 @@ mod tests {
         assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (red(), web()));
         let by = rib.controller("test").expect("a name");
         for object in [&vrf, &interface] {
-            rib.apply(by, object.clone(), &mut tables, &mut NoPorts).expect("valid");
+            rib.apply(by, object.clone(), &mut tables).expect("valid");
             assert_eq!(Counted::new_in(&rib, object), None, "the second time it keeps its number");
         }
         let key = v1::ObjectKey { kind: Some(v1::object_key::Kind::Interface("web".into())) };
-        rib.delete(by, &key, &mut tables, &mut NoPorts).expect("valid");
+        rib.delete(by, &key, &mut tables).expect("valid");
         assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (None, web()));
     }
 }

@@ -4,12 +4,11 @@
 //! - [`identity`]: what sets this gateway apart
 //! - [`socket`]: the Unix socket, one daemon a path
 //! - [`gateway`], [`device_ports`]: what is declared, the tables, the devices
-//! - [`control`]: the thread that carries out what the API asks for; [`batch`],
-//!   [`sessions`]: its parts without clocks and threads
+//! - [`control`]: the thread that carries out what the API asks for; [`admission`],
+//!   [`batch`], [`sessions`]: its parts without clocks and threads
 //! - [`acknowledge`], [`keeper`], [`persist`]: the threads behind it, and the
 //!   store
 //! - [`changes`], [`events`], [`problems`]: what watchers hear of
-//! - [`unopened`]: ports of the last state whose devices do not open
 //! - [`service`], [`stats`]: the gRPC services
 //! - [`doors`], [`server`]: where clients come in, and serving them
 //! - [`security`]: who may do what, and how much of it
@@ -20,6 +19,7 @@
 //! daemon that is taken over from; and last the doors.
 
 mod acknowledge;
+mod admission;
 mod args;
 mod batch;
 mod changes;
@@ -31,6 +31,7 @@ mod events;
 mod gateway;
 mod identity;
 mod keeper;
+mod links;
 mod persist;
 mod problems;
 mod security;
@@ -39,7 +40,6 @@ mod service;
 mod sessions;
 mod socket;
 mod stats;
-mod unopened;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -54,7 +54,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use tieline_dpdk::{DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
+use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
 use tieline_engine::engine::{Engine, EngineConfig};
 use tieline_rib::{Limits, Rib, RibOptions};
 use tieline_store::StoreError;
@@ -99,6 +99,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
 /// Why a daemon does not start on a system that is short of threads.
 const NO_THREAD: &str = "could not start a thread";
+/// How long the API waits for devices of the last state when the daemon starts.
+const DEVICES_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the control thread looks at what happens by itself.
 const TICK: Duration = Duration::from_millis(250);
 /// Most free buffers that a thread keeps for itself.
@@ -171,6 +173,7 @@ fn run(args: Args) -> anyhow::Result<()> {
 
     let begin = Begin { config: &config, meeting: &meeting, doors: &doors, errands: &errands };
     begin.begin(running, &mut gateway)?;
+    gateway.settle_devices(Instant::now() + DEVICES_PATIENCE);
     let thread = idle.begin(gateway);
     let served = api.serve(&config.api.socket, &doors, &control);
     match end(&control, thread, &doors, &engine) {
@@ -390,19 +393,35 @@ fn start_engine(
         .collect();
     tracing::info!(workers = cores.len(), cores = cores.join(", "), idle = ?config.idle, "started workers");
     let router_mac = config.router_mac.unwrap_or_else(|| identity::router_mac(&config.api.socket));
-    let options =
-        RibOptions { default_session_quota: config.session_quota, router_mac, ..RibOptions::default() };
+    let options = RibOptions {
+        default_session_quota: config.session_quota,
+        router_mac,
+        device_claims: claims_of,
+        ..RibOptions::default()
+    };
     // What is announced is what can be declared.
     let limits = Limits { ports: config.limits.ports.min(tieline_dpdk::MAX_PORTS), ..config.limits.clone() };
     if limits.ports < config.limits.ports {
         tracing::info!(ports = limits.ports, "DPDK takes fewer ports than limits.ports allows");
     }
     let rib = Rib::new(limits, options);
-    let ports = DevicePorts::new(eal, pool, engine.clone());
+    let allowed = Arc::new(config.devices.clone());
+    let ports = DevicePorts::new(eal, pool, engine.clone(), allowed).context(NO_THREAD)?;
     let gateway = Gateway::new(rib, ports, engine.clone(), config.sessions_of_controllers, shared);
     let facts = Facts { boot_id: identity::boot_id(), dpdk_version, hugepages, started };
     tracing::info!(%router_mac, boot_id = %facts.boot_id, "gateway");
     Ok((engine, gateway, facts))
+}
+
+/// What a device takes from the host. What is no device takes nothing, and is
+/// refused elsewhere.
+fn claims_of(device: &str) -> Vec<String> {
+    let device = device.parse::<DeviceSpec>();
+    let claims = |device: DeviceSpec| {
+        let named = std::iter::once(format!("the device {}", device.name()));
+        named.chain(device.claims().map(|claim| claim.to_string())).collect()
+    };
+    device.map(claims).unwrap_or_default()
 }
 
 /// Free buffers that each thread may keep: all caches, which may grow half as

@@ -12,8 +12,10 @@ use tieline_engine::tables::Tables;
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 use tieline_rib::persist::Copy;
-use tieline_rib::{ControllerId, Key, Ports, Refusal, Rib, RouteDistinguisher};
+use tieline_rib::{ControllerId, Key, Refusal, Rib, RouteDistinguisher};
 use tieline_store::{Changes, Record, Store, StoreError};
+
+use crate::sessions::Terms;
 
 /// Routes that are brought back together.
 const TOGETHER: usize = 8192;
@@ -64,13 +66,8 @@ impl ToStore {
 
     /// What a controller is: its name, and what has to be known of it before it
     /// comes back.
-    pub fn controller(&mut self, by: ControllerId, name: &str, terms: (u64, Duration, bool)) {
+    pub fn controller(&mut self, by: ControllerId, name: &str, terms: Terms) {
         self.changes.put_controller(by.0, &controller_value(name, terms));
-    }
-
-    /// A controller declares nothing under a key any more.
-    pub fn no_declaration(&mut self, by: ControllerId, key: &Key) {
-        self.declaration(by, key, None);
     }
 
     /// A controller is forgotten.
@@ -79,16 +76,34 @@ impl ToStore {
     }
 }
 
+/// A controller in the store. The numbers of its first fields are those of
+/// `ControllerHello`, which stood there before.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredController {
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(uint64, tag = "4")]
+    term: u64,
+    #[prost(uint32, optional, tag = "5")]
+    grace_seconds: Option<u32>,
+    #[prost(bool, tag = "8")]
+    lasting: bool,
+    /// Absent in what earlier releases wrote, which let everybody declare
+    /// whatever they liked: that stays.
+    #[prost(bool, optional, tag = "100")]
+    operator: Option<bool>,
+}
+
 /// What is kept of a controller.
-pub fn controller_value(name: &str, (term, grace, lasting): (u64, Duration, bool)) -> Vec<u8> {
-    let hello = v1::ControllerHello {
-        controller: name.to_owned(),
-        term,
-        grace_seconds: Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
-        lasting,
-        ..Default::default()
+pub fn controller_value(name: &str, terms: Terms) -> Vec<u8> {
+    let stored = StoredController {
+        name: name.to_owned(),
+        term: terms.term,
+        grace_seconds: Some(u32::try_from(terms.grace.as_secs()).unwrap_or(u32::MAX)),
+        lasting: terms.lasting,
+        operator: Some(terms.operator),
     };
-    hello.encode_to_vec()
+    stored.encode_to_vec()
 }
 
 /// What is kept of routes' attributes: the controller's number, and the rest.
@@ -140,12 +155,8 @@ impl Copy for ToStore {
 pub struct Remembered {
     /// Its number.
     pub by: ControllerId,
-    /// Highest election term.
-    pub term: u64,
-    /// How long its declarations are kept.
-    pub grace: Duration,
-    /// Its declarations are never stale.
-    pub lasting: bool,
+    /// What was known of it.
+    pub terms: Terms,
 }
 
 /// What a store brought back.
@@ -157,8 +168,6 @@ pub struct Restored {
     pub objects: usize,
     /// Routes.
     pub routes: usize,
-    /// Ports whose devices could not be opened, and why: to be tried again.
-    pub unopened: Vec<(ControllerId, v1::Port, String)>,
 }
 
 /// Brings everything back into an empty RIB, record by record.
@@ -178,27 +187,22 @@ impl Restoring {
     /// # Errors
     /// A sentence that says why there can be no such record; the RIB is then good
     /// for nothing.
-    pub fn take(
-        &mut self,
-        record: Record<'_>,
-        rib: &mut Rib,
-        tables: &mut Tables,
-        ports: &mut dyn Ports,
-    ) -> Result<(), String> {
+    pub fn take(&mut self, record: Record<'_>, rib: &mut Rib, tables: &mut Tables) -> Result<(), String> {
         if matches!(record, Record::Attributes { .. }) && !self.declarations.is_empty() {
-            self.declare(rib, tables, ports)?;
+            self.declare(rib, tables)?;
         }
         match record {
             Record::Controller { number, value } => {
-                let hello = v1::ControllerHello::decode(value).map_err(|error| error.to_string())?;
-                let by = rib.restore_controller(number, &hello.controller).map_err(words)?;
-                self.restored.controllers.push(Remembered {
-                    by,
-                    term: hello.term,
-                    grace: Duration::from_secs(u64::from(hello.grace_seconds())),
-                    lasting: hello.lasting,
-                });
-                self.names.insert(number, hello.controller);
+                let stored = StoredController::decode(value).map_err(|error| error.to_string())?;
+                let by = rib.restore_controller(number, &stored.name).map_err(words)?;
+                let terms = Terms {
+                    term: stored.term,
+                    grace: Duration::from_secs(u64::from(stored.grace_seconds())),
+                    lasting: stored.lasting,
+                    operator: stored.operator.unwrap_or(true),
+                };
+                self.restored.controllers.push(Remembered { by, terms });
+                self.names.insert(number, stored.name);
             }
             Record::Declaration { controller, key, value } => {
                 let object = v1::Object::decode(value).map_err(|error| error.to_string())?;
@@ -223,25 +227,20 @@ impl Restoring {
         Ok(())
     }
 
-    fn declare(&mut self, rib: &mut Rib, tables: &mut Tables, ports: &mut dyn Ports) -> Result<(), String> {
-        declare(std::mem::take(&mut self.declarations), rib, tables, ports, &mut self.restored)
+    fn declare(&mut self, rib: &mut Rib, tables: &mut Tables) -> Result<(), String> {
+        declare(std::mem::take(&mut self.declarations), rib, tables, &mut self.restored)
     }
 
     /// That was the last record.
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub fn finish(
-        mut self,
-        rib: &mut Rib,
-        tables: &mut Tables,
-        ports: &mut dyn Ports,
-    ) -> Result<Restored, String> {
-        self.declare(rib, tables, ports)?;
+    pub fn finish(mut self, rib: &mut Rib, tables: &mut Tables) -> Result<Restored, String> {
+        self.declare(rib, tables)?;
         self.routes.finish(rib)?;
         rib.finish_restore(tables);
         for controller in &self.restored.controllers {
-            if controller.lasting {
+            if controller.terms.lasting {
                 rib.refresh(controller.by, tables);
             }
         }
@@ -253,25 +252,17 @@ fn declare(
     declarations: BTreeMap<(String, Vec<u8>), (ControllerId, Kind)>,
     rib: &mut Rib,
     tables: &mut Tables,
-    ports: &mut dyn Ports,
     restored: &mut Restored,
 ) -> Result<(), String> {
     for (by, kind) in declarations.into_values() {
         restored.objects += 1;
-        let port = match &kind {
-            Kind::Port(port) => Some(port.clone()),
-            _ => None,
-        };
-        match (rib.restore_declaration(by, kind, tables, ports), port) {
-            (Ok(()), _) => {}
-            (Err(refusal), Some(port)) if refusal.code == v1::ErrorCode::Device => {
-                restored.unopened.push((by, port, refusal.message));
-            }
-            (Err(refusal), _) if refusal.code == v1::ErrorCode::LimitReached => {
+        match rib.restore_declaration(by, kind, tables) {
+            Ok(()) => {}
+            Err(refusal) if refusal.code == v1::ErrorCode::LimitReached => {
                 // The configuration has become smaller.
                 tracing::error!("not brought back: {refusal}");
             }
-            (Err(refusal), _) => return Err(words(refusal)),
+            Err(refusal) => return Err(words(refusal)),
         }
     }
     Ok(())
@@ -311,5 +302,28 @@ impl Routes {
         }
         self.prefixes.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_of_earlier_releases_are_read() {
+        let hello = v1::ControllerHello {
+            controller: "ctl-a".into(),
+            term: 7,
+            grace_seconds: Some(60),
+            lasting: true,
+            ..Default::default()
+        };
+        let stored = StoredController::decode(hello.encode_to_vec().as_slice()).expect("the same numbers");
+        assert_eq!((stored.name.as_str(), stored.term, stored.grace_seconds), ("ctl-a", 7, Some(60)));
+        assert!(stored.lasting && stored.operator.is_none());
+        let terms = Terms { term: 7, grace: Duration::from_secs(60), lasting: true, operator: false };
+        let value = controller_value("ctl-a", terms);
+        let again = v1::ControllerHello::decode(value.as_slice()).expect("they can read it, too");
+        assert_eq!((again.controller, again.term, again.lasting), (hello.controller, 7, true));
     }
 }

@@ -17,15 +17,24 @@ pub struct SessionId(u64);
 /// Ends a session from outside, and says why.
 pub type Closer = oneshot::Sender<Closing>;
 
-/// What a controller says of itself when its session begins.
-#[derive(Debug)]
-pub struct Hello {
-    /// Election term.
+/// What has to be known of a controller over restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Highest election term that it has shown.
     pub term: u64,
     /// How long its declarations outlive the session.
     pub grace: Duration,
     /// Its declarations are never stale.
     pub lasting: bool,
+    /// Its last session was an operator's.
+    pub operator: bool,
+}
+
+/// What a controller says of itself when its session begins.
+#[derive(Debug)]
+pub struct Hello {
+    /// What outlives the session.
+    pub terms: Terms,
     /// What it is.
     pub software: String,
     /// Ends the session.
@@ -35,9 +44,7 @@ pub struct Hello {
 /// One controller.
 #[derive(Debug)]
 struct Known {
-    term: u64,
-    grace: Duration,
-    lasting: bool,
+    terms: Terms,
     software: String,
     live: BTreeMap<SessionId, Closer>,
     /// When the last session began or ended.
@@ -79,11 +86,11 @@ impl Sessions {
     }
 
     /// A controller that held something before a restart.
-    pub fn remember(&mut self, by: ControllerId, term: u64, grace: Duration, lasting: bool, now: Instant) {
-        let expires = (!lasting).then(|| now + grace);
+    pub fn remember(&mut self, by: ControllerId, terms: Terms, now: Instant) {
+        let expires = (!terms.lasting).then(|| now + terms.grace);
         let software = String::new();
         let live = BTreeMap::new();
-        self.known.insert(by, Known { term, grace, lasting, software, live, since: now, expires });
+        self.known.insert(by, Known { terms, software, live, since: now, expires });
     }
 
     /// A session begins. Sessions with a lower term, or of the same controller
@@ -98,12 +105,12 @@ impl Sessions {
         hello: Hello,
         now: Instant,
     ) -> Result<SessionId, Closing> {
-        let term = self.known.get(&by).map_or(0, |known| known.term);
-        if hello.term < term {
-            return Err(fenced(name, hello.term, term));
+        let term = self.known.get(&by).map_or(0, |known| known.terms.term);
+        if hello.terms.term < term {
+            return Err(fenced(name, hello.terms.term, term));
         }
         let own = self.known.get(&by).map_or(0, |known| known.live.len());
-        let stays = hello.lasting && hello.term == term;
+        let stays = hello.terms.lasting && hello.terms.term == term;
         let others: usize = self.known.values().map(|known| known.live.len()).sum::<usize>() - own;
         if others + if stays { own } else { 0 } >= self.most {
             return Err(Closing {
@@ -117,18 +124,16 @@ impl Sessions {
         let id = SessionId(self.next);
         self.next += 1;
         let known = self.known.entry(by).or_insert_with(|| Known {
-            term: 0,
-            grace: hello.grace,
-            lasting: hello.lasting,
+            terms: Terms { term: 0, ..hello.terms },
             software: String::new(),
             live: BTreeMap::new(),
             since: now,
             expires: None,
         });
-        if !(stays && known.lasting) {
+        if !(stays && known.terms.lasting) {
             for (_, closer) in std::mem::take(&mut known.live) {
-                let closing = if hello.term > known.term {
-                    fenced(name, known.term, hello.term)
+                let closing = if hello.terms.term > known.terms.term {
+                    fenced(name, known.terms.term, hello.terms.term)
                 } else {
                     let message =
                         format!("a new session of controller {name} has taken the place of this one");
@@ -138,9 +143,7 @@ impl Sessions {
                 let _ = closer.send(closing);
             }
         }
-        known.term = hello.term;
-        known.grace = hello.grace;
-        known.lasting = hello.lasting;
+        known.terms = hello.terms;
         known.software = hello.software;
         known.since = now;
         known.expires = None;
@@ -160,7 +163,7 @@ impl Sessions {
             return false;
         }
         known.since = now;
-        known.expires = (!known.lasting).then(|| now + known.grace);
+        known.expires = (!known.terms.lasting).then(|| now + known.terms.grace);
         true
     }
 
@@ -182,7 +185,7 @@ impl Sessions {
     pub fn forget(&mut self, now: Instant, holds: impl Fn(ControllerId) -> bool) -> Vec<ControllerId> {
         let mut gone = Vec::new();
         self.known.retain(|by, known| {
-            let has_say = known.term > 0 && now < known.since + known.grace;
+            let has_say = known.terms.term > 0 && now < known.since + known.terms.grace;
             let stays = !known.live.is_empty() || has_say || holds(*by);
             if !stays {
                 gone.push(*by);
@@ -197,18 +200,22 @@ impl Sessions {
         let known = self.known.get(&by)?;
         Some(View {
             connected: !known.live.is_empty(),
-            term: known.term,
-            lasting: known.lasting,
+            term: known.terms.term,
+            lasting: known.terms.lasting,
             software: known.software.clone(),
             since: now.saturating_duration_since(known.since),
             expires_in: known.expires.map(|at| at.saturating_duration_since(now)),
         })
     }
 
-    /// Term, grace time, and whether it is lasting: what has to survive a
-    /// restart.
-    pub fn terms(&self, by: ControllerId) -> Option<(u64, Duration, bool)> {
-        self.known.get(&by).map(|known| (known.term, known.grace, known.lasting))
+    /// What has to be known of a controller over restarts.
+    pub fn terms(&self, by: ControllerId) -> Option<Terms> {
+        self.known.get(&by).map(|known| known.terms)
+    }
+
+    /// Whether what a controller declares is an operator's.
+    pub fn is_operator(&self, by: ControllerId) -> bool {
+        self.known.get(&by).is_some_and(|known| known.terms.operator)
     }
 }
 
@@ -229,9 +236,13 @@ mod tests {
     const B: ControllerId = ControllerId(2);
     const GRACE: Duration = Duration::from_secs(60);
 
+    fn terms(term: u64) -> Terms {
+        Terms { term, grace: GRACE, lasting: false, operator: false }
+    }
+
     fn hello(term: u64) -> (Hello, oneshot::Receiver<Closing>) {
         let (closer, closed) = oneshot::channel();
-        (Hello { term, grace: GRACE, lasting: false, software: String::new(), closer }, closed)
+        (Hello { terms: terms(term), software: String::new(), closer }, closed)
     }
 
     fn reason(closed: &mut oneshot::Receiver<Closing>) -> Option<ClosingReason> {
@@ -276,7 +287,7 @@ mod tests {
         sessions.close(A, id, at(1100));
         assert_eq!(sessions.expired(at(1160)), [A]);
         assert!(sessions.expired(at(9999)).is_empty(), "only once");
-        sessions.remember(B, 7, GRACE, false, at(0));
+        sessions.remember(B, terms(7), at(0));
         assert_eq!(sessions.expired(at(60)), [B]);
         assert!(sessions.open(B, "b", hello(6).0, at(61)).is_err(), "its term is remembered");
         assert!(sessions.forget(at(59), |_| false).contains(&A));
@@ -291,7 +302,7 @@ mod tests {
         let mut sessions = Sessions::new(2);
         let lasting = || {
             let (hello, closed) = hello(0);
-            (Hello { lasting: true, ..hello }, closed)
+            (Hello { terms: Terms { lasting: true, ..hello.terms }, ..hello }, closed)
         };
         let (first, mut closed) = lasting();
         let first = sessions.open(A, "a", first, now).expect("a session");

@@ -83,7 +83,17 @@ impl Gateway {
     /// Ends the daemon as a power cut does, and starts it again with what it has
     /// kept. Nobody programs it.
     pub fn crash_and_start(&mut self) -> Result<()> {
-        self.process.stop("KILL", END_LIMIT)?;
+        self.crash()?;
+        self.start_again()
+    }
+
+    /// Ends the daemon as a power cut does.
+    pub fn crash(&mut self) -> Result<()> {
+        self.process.stop("KILL", END_LIMIT).map(drop)
+    }
+
+    /// Starts a daemon that has ended again, with what it has kept.
+    pub fn start_again(&mut self) -> Result<()> {
         let mut command = self.namespace.command(binary("tieline")?);
         command.arg("--config").arg(&self.toml);
         let log = self.log.with_extension(format!("{}.log", self.process.pid()));

@@ -26,12 +26,32 @@ impl Host {
     /// A host with device `eth0`, wired to `port` in the gateway's namespace.
     pub fn wired(net: &mut Net, role: &str, gateway: &Namespace, port: &str, mac: &str) -> Result<Self> {
         let namespace = net.namespace(role)?;
-        net.wire((&namespace, "eth0"), (gateway, port))?;
+        Self::connect_wire(net, &namespace, gateway, port, mac)?;
+        Ok(Self { namespace, device: "eth0".to_owned() })
+    }
+
+    /// Takes its wire out of the world, with both ends.
+    pub fn unwire(&self) -> Result<()> {
+        self.namespace.ip(&format!("link delete {}", self.device))
+    }
+
+    /// Gives a host whose wire was taken away a new one to the same port.
+    pub fn rewire(&self, net: &Net, gateway: &Namespace, port: &str, mac: &str) -> Result<()> {
+        Self::connect_wire(net, &self.namespace, gateway, port, mac)
+    }
+
+    fn connect_wire(
+        net: &Net,
+        namespace: &Namespace,
+        gateway: &Namespace,
+        port: &str,
+        mac: &str,
+    ) -> Result<()> {
+        net.wire((namespace, "eth0"), (gateway, port))?;
         namespace.ip(&format!("link set eth0 address {mac}"))?;
         namespace.plain_frames("eth0")?;
         namespace.ip("link set eth0 up")?;
-        gateway.give_to_gateway(port)?;
-        Ok(Self { namespace, device: "eth0".to_owned() })
+        gateway.give_to_gateway(port)
     }
 
     /// Gives it an address with a length.

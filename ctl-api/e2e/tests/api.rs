@@ -168,7 +168,9 @@ fn it_starts_without_configuration() {
 fn bare_gateway(workers: usize) -> Result<(Gateway, Net)> {
     let mut net = Net::new()?;
     let namespace = net.namespace("gw1")?;
-    let gateway = Gateway::start(&net, &namespace, &tieline_e2e::GatewayConfig::workers(workers))?;
+    let more = "test_drivers = [\"net_null\"]\n".to_owned();
+    let config = tieline_e2e::GatewayConfig { more, ..tieline_e2e::GatewayConfig::workers(workers) };
+    let gateway = Gateway::start(&net, &namespace, &config)?;
     Ok((gateway, net))
 }
 

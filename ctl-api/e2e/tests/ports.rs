@@ -1,8 +1,10 @@
 //! Ports come and go while others forward; VLANs and other devices.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use tieline_e2e::sites::{Underlay, mac, v4};
-use tieline_e2e::{Host, Sites, Steps, Tenant, with_one_and_two_workers};
+use tieline_e2e::{Host, Sites, Steps, Tenant, eventually, with_one_and_two_workers};
 
 fn ports_come_and_go(workers: usize, steps: &mut Steps) -> Result<()> {
     let mut sites = Sites::start(workers)?;
@@ -33,18 +35,48 @@ fn ports_come_and_go(workers: usize, steps: &mut Steps) -> Result<()> {
         extra.reaches("10.50.0.1")?;
         extra.reaches(&v4(1))
     });
-    steps.check("a device that is not there is refused, and the daemon goes on", || {
-        let bad = r#"port: {name: bad, device: "net_af_packet8,iface=nosuch", role: tenant}"#;
-        let said = sites.gateways[0].refusal(bad)?;
-        ensure!(said.contains("port.device") && said.contains("nosuch"), "it does not say what: {said}");
-        let said =
-            sites.gateways[0].refusal(r#"port: {name: bad, device: "net_nonsense0", role: tenant}"#)?;
-        ensure!(said.contains("net_nonsense0"), "it does not say what: {said}");
+    steps.check("a device that is not there degrades its port, and is taken up when it comes", || {
+        let bad = r#"port: {name: later, device: "net_af_packet8,iface=later", role: tenant}"#;
+        let said = sites.gateways[0].tlctl_finish(&["apply", "-f", "-"], bad)?.stdout;
+        ensure!(
+            said.contains("port/later degraded") && said.contains("iface=later"),
+            "it does not say what: {said}"
+        );
+        sites.red[0].reaches(&v4(2))?;
+        let _later = Host::wired(&mut sites.net, "later", &gateway1, "later", &mac(4, Tenant::Red))?;
+        eventually(Duration::from_secs(20), || {
+            let status = sites.gateways[0].status("port later")?;
+            ensure!(status["state"] == "ready", "it is not taken up: {status}");
+            Ok(())
+        })?;
+        sites.gateways[0].delete("port later")
+    });
+    steps.check("S1: programs, files and unknown drivers are refused by name", || {
+        for (device, word) in [
+            ("net_nonsense0", "net_nonsense0"),
+            ("net_failsafe0,exec(/bin/touch /tmp/x)", "net_failsafe0"),
+            ("net_pcap0,tx_pcap=/etc/hostname", "net_pcap"),
+            ("net_tap7,iface=x,remote=red", "remote"),
+            ("net_af_xdp7,iface=red,xdp_prog=/etc/hostname", "xdp_prog"),
+        ] {
+            let said = sites.gateways[0]
+                .refusal(&format!(r#"port: {{name: bad, device: "{device}", role: tenant}}"#))?;
+            ensure!(
+                said.contains("port.device") && said.contains(word),
+                "{device}: it does not say what: {said}"
+            );
+        }
         sites.red[0].reaches(&v4(2))
     });
-    steps.check("a live port's device cannot be changed", || {
+    steps.check("two ports never have one device, and a port's device can be replaced", || {
         let said = sites.gateways[0].refusal(&port.replace("iface=extra", "iface=red"))?;
-        ensure!(said.contains("device"), "it does not say which field: {said}");
+        ensure!(said.contains("port red has interface red already"), "it does not say which: {said}");
+        extra.reaches("10.50.0.1")?;
+        let other = Host::wired(&mut sites.net, "other", &gateway1, "other", &mac(3, Tenant::Red))?;
+        other.address("10.50.0.10/24")?;
+        sites.gateways[0].apply(&port.replace("iface=extra", "iface=other"))?;
+        other.reaches("10.50.0.1")?;
+        sites.gateways[0].apply(port)?;
         extra.reaches("10.50.0.1")
     });
     steps.check("the books balance", || sites.check_balance());

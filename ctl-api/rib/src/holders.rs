@@ -14,7 +14,7 @@ use tieline_proto::v1::object::Kind;
 use crate::controllers::{ControllerId, Mark};
 use crate::declare::Declaration;
 use crate::key::Key;
-use crate::rib::{Ports, Rib};
+use crate::rib::Rib;
 
 /// What a controller's declaration is to what is in force.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,19 +116,13 @@ impl Holders {
 
 impl Rib {
     /// A controller declares an object.
-    pub(crate) fn hold(
-        &mut self,
-        by: ControllerId,
-        kind: Kind,
-        tables: &mut Tables,
-        ports: &mut dyn Ports,
-    ) -> Declaration {
+    pub(crate) fn hold(&mut self, by: ControllerId, kind: Kind, tables: &mut Tables) -> Declaration {
         let key = Key::of(&kind)?;
         let is_same = self.declaration(by, &key).as_ref() == Some(&kind);
         let in_force = self.holders.of(&key).iter().find(|holding| holding.stand == Stand::InForce);
         let in_force = in_force.map(|holding| holding.by);
         let (waits, changed) = match in_force {
-            None => self.put(kind, tables, ports)?,
+            None => self.put(kind, tables)?,
             Some(other) if other != by && self.is_before(other, by) => {
                 self.wait_behind(by, &key, kind)?;
                 let waits = self.waits_for(&key);
@@ -137,11 +131,11 @@ impl Rib {
             }
             // Most objects have one holder, and need no comparison.
             Some(_) if self.holders.of(&key).iter().all(|holding| holding.by == by) => {
-                self.put(kind, tables, ports)?
+                self.put(kind, tables)?
             }
             Some(_) => {
                 let before = self.message(&key);
-                let declaration = self.put(kind.clone(), tables, ports)?;
+                let declaration = self.put(kind.clone(), tables)?;
                 self.set_stand(by, &key, Stand::InForce);
                 self.holders.compare(&key, by, before.as_ref(), &kind);
                 declaration
@@ -194,13 +188,7 @@ impl Rib {
     }
 
     /// A controller withdraws an object; whether that changes what is in force.
-    pub(crate) fn release(
-        &mut self,
-        by: ControllerId,
-        key: &Key,
-        tables: &mut Tables,
-        ports: &mut dyn Ports,
-    ) -> bool {
+    pub(crate) fn release(&mut self, by: ControllerId, key: &Key, tables: &mut Tables) -> bool {
         let before = self.message(key);
         let Some(gone) = self.holders.remove(key, by) else { return false };
         self.controllers.count_gone(by, gone.mark);
@@ -213,7 +201,7 @@ impl Rib {
             let (kind, changed) = match &next.stand {
                 Stand::Other(kind) => {
                     let kind = (**kind).clone();
-                    match self.put(kind.clone(), tables, ports) {
+                    match self.put(kind.clone(), tables) {
                         Ok((_, changed)) => (Some(kind), changed),
                         Err(refusal) => {
                             // It contradicts what was declared meanwhile.
@@ -232,7 +220,7 @@ impl Rib {
             }
             return changed;
         }
-        self.take_out(key, tables, ports)
+        self.take_out(key, tables)
     }
 
     /// The holder whose declaration counts first.

@@ -27,6 +27,8 @@ pub(crate) enum Entry {
     Dropped(ControllerId, Key, String),
     /// A VRF has an allocated label now, or no more.
     Label(Name),
+    /// An object has another status, as it is declared.
+    Status(Key),
 }
 
 /// Entries in the order in which things changed.
@@ -75,6 +77,10 @@ impl Journal {
 
     pub fn label(&mut self, vrf: Name) {
         self.push(Entry::Label(vrf));
+    }
+
+    pub fn status(&mut self, key: Key) {
+        self.push(Entry::Status(key));
     }
 
     /// Takes all entries.

@@ -85,8 +85,12 @@ pub(crate) fn check(total: usize, value: usize, what: &str, limit: &'static str)
     if total > value { Err(Refusal::limit(what, limit, value)) } else { Ok(()) }
 }
 
+/// What a device takes from the host, by its text: names that are the same for
+/// two devices that cannot both be open.
+pub type DeviceClaims = fn(&str) -> Vec<String>;
+
 /// What objects leave open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct RibOptions {
     /// Sessions on each worker of a VRF that states none.
     pub default_session_quota: u32,
@@ -98,6 +102,8 @@ pub struct RibOptions {
     pub udp6_zero_checksum: bool,
     /// Labels for VRFs that state none.
     pub label_range: RangeInclusive<u32>,
+    /// Reads the texts of devices.
+    pub device_claims: DeviceClaims,
 }
 
 impl Default for RibOptions {
@@ -108,6 +114,7 @@ impl Default for RibOptions {
             default_mtu: 1500,
             udp6_zero_checksum: false,
             label_range: 524_288..=1_048_575,
+            device_claims: |device| vec![device.to_owned()],
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::name::Name;
 use crate::paths::Path;
 use crate::rd::RouteDistinguisher;
 use crate::refusal::Refusal;
-use crate::rib::{Ports, Rib};
+use crate::rib::Rib;
 use crate::spec::route::VpnSpec;
 
 /// Who keeps the copy. Of several calls about one thing the last counts.
@@ -36,6 +36,8 @@ pub trait Copy {
     /// A controller's declaration waited behind another, came first and was
     /// refused; it is not held any more.
     fn dropped(&mut self, _controller: &str, _key: &Key, _why: &str) {}
+    /// An object has another status, as it is declared.
+    fn status(&mut self, _key: &Key) {}
     /// Whether it wants to know what is declared, and not only that it is
     /// different.
     fn wants_declarations(&self) -> bool {
@@ -62,6 +64,7 @@ impl Rib {
                     Entry::Label(vrf) => {
                         copy.label(vrf.as_str(), self.labels.of(vrf.as_str()).map(|label| label.value()));
                     }
+                    Entry::Status(key) => copy.status(key),
                     Entry::Dropped(by, key, why) => copy.dropped(self.controllers.name(*by), key, why),
                     Entry::Declaration(by, key) => {
                         let object = if says { self.declaration(*by, key) } else { None };
@@ -183,7 +186,9 @@ impl Rib {
         Ok(())
     }
 
-    /// What a controller declared. Objects may come in any order.
+    /// What a controller declared. Objects may come in any order. Ports that earlier
+    /// releases let have one device are brought back all the same: whoever opens
+    /// devices finds out.
     ///
     /// # Errors
     /// When it is refused; the object is then not declared.
@@ -192,9 +197,11 @@ impl Rib {
         by: ControllerId,
         object: Kind,
         tables: &mut Tables,
-        ports: &mut dyn Ports,
     ) -> Result<(), Refusal> {
-        self.hold(by, object, tables, ports).map(|_| ())
+        self.is_restoring = true;
+        let outcome = self.hold(by, object, tables).map(|_| ());
+        self.is_restoring = false;
+        outcome
     }
 
     /// The end of a restoration: forgets attributes without routes, and brings
@@ -277,19 +284,13 @@ impl Rib {
 
     /// Withdraws what is stale of a controller, about `most` things; returns how
     /// many, and whether that was all.
-    pub fn sweep(
-        &mut self,
-        by: ControllerId,
-        most: usize,
-        tables: &mut Tables,
-        ports: &mut dyn Ports,
-    ) -> (usize, bool) {
+    pub fn sweep(&mut self, by: ControllerId, most: usize, tables: &mut Tables) -> (usize, bool) {
         let mark = self.controllers.mark(by);
         let objects = self.holders.held_by(by).filter(|(_, held)| *held != mark);
         let objects: Vec<Key> = objects.map(|(key, _)| key.clone()).take(most).collect();
         let mut withdrawn = objects.len();
         for key in &objects {
-            self.release(by, key, tables, ports);
+            self.release(by, key, tables);
         }
         let stale = self.stale_paths(by, most - withdrawn);
         for (id, prefixes) in &stale {

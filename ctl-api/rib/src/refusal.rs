@@ -55,14 +55,9 @@ impl Refusal {
         }
     }
 
-    /// A device that could not be opened.
-    pub fn device(message: impl Into<String>) -> Self {
-        Self {
-            code: v1::ErrorCode::Device,
-            field: "port.device".into(),
-            message: message.into(),
-            limit: None,
-        }
+    /// Something that whoever sends it may not declare.
+    pub fn permission(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: v1::ErrorCode::Permission, ..Self::invalid(field, message) }
     }
 }
 

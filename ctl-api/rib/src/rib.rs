@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tieline_engine::policy::Policy;
 use tieline_engine::tables::Tables;
-use tieline_engine::types::{InterfaceId, MacAddr, PortId, SgId, SgSetId, VrfId};
+use tieline_engine::types::{InterfaceId, SgId, SgSetId, VrfId};
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
@@ -26,33 +26,11 @@ use crate::nodes::Nodes;
 use crate::paths::Paths;
 use crate::refusal::Refusal;
 use crate::route_keys::{StaticKeys, VpnKeys};
-use crate::spec::port::PortSpec;
 use crate::spec::route::parse_prefixes;
 use crate::spec::{TunnelUse, UNDERLAY, field};
 use crate::store::Store;
 use crate::vpn::Imports;
 use crate::waits::Dependents;
-
-/// What opening a port tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortInfo {
-    /// Its own MAC.
-    pub mac: MacAddr,
-    /// Largest IP packet in bytes.
-    pub mtu: u16,
-}
-
-/// Who opens and closes devices.
-pub trait Ports {
-    /// Opens and starts a device.
-    ///
-    /// # Errors
-    /// A sentence for the operator. Then nothing is open.
-    fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String>;
-
-    /// Closes a device that was opened.
-    fn close(&mut self, id: PortId);
-}
 
 /// What became of an accepted operation.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -91,6 +69,8 @@ pub struct Rib {
     pub(crate) exports_generation: u64,
     pub(crate) dirty: Dirty,
     pub(crate) journal: Journal,
+    /// What is declared comes out of a store.
+    pub(crate) is_restoring: bool,
 }
 
 impl Rib {
@@ -120,6 +100,7 @@ impl Rib {
             exports_generation: 0,
             dirty: Dirty::default(),
             journal: Journal::default(),
+            is_restoring: false,
             options,
         }
     }
@@ -146,12 +127,11 @@ impl Rib {
         by: ControllerId,
         object: v1::Object,
         tables: &mut Tables,
-        ports: &mut dyn Ports,
     ) -> Result<Applied, Refusal> {
         let (waits_for, changed) = match object.kind {
             None => return Err(Refusal::invalid("kind", "no object: set one of its fields")),
             Some(Kind::Route(message)) => self.apply_route(by, message, tables)?,
-            Some(kind) => self.hold(by, kind, tables, ports)?,
+            Some(kind) => self.hold(by, kind, tables)?,
         };
         Ok(self.applied(waits_for, changed, tables))
     }
@@ -180,7 +160,6 @@ impl Rib {
         by: ControllerId,
         key: &v1::ObjectKey,
         tables: &mut Tables,
-        ports: &mut dyn Ports,
     ) -> Result<Applied, Refusal> {
         let changed = match Key::parse(key)? {
             Key::Vrf(name) if name.as_str() == UNDERLAY => {
@@ -188,7 +167,7 @@ impl Rib {
                 return Err(Refusal::invalid("key.vrf", sentence));
             }
             Key::Route(rd, prefix) => self.delete_routes(by, rd, &[prefix], tables) > 0,
-            key => self.release(by, &key, tables, ports),
+            key => self.release(by, &key, tables),
         };
         Ok(self.applied(Vec::new(), changed, tables))
     }
@@ -217,9 +196,9 @@ impl Rib {
     }
 
     /// Puts an object in force, or replaces it whole.
-    pub(crate) fn put(&mut self, kind: Kind, tables: &mut Tables, ports: &mut dyn Ports) -> Declaration {
+    pub(crate) fn put(&mut self, kind: Kind, tables: &mut Tables) -> Declaration {
         match kind {
-            Kind::Port(message) => self.apply_port(message, tables, ports),
+            Kind::Port(message) => self.apply_port(message, tables),
             Kind::Interface(message) => self.apply_interface(message, tables),
             Kind::Vrf(message) => self.apply_vrf(message, tables),
             Kind::NextHop(message) => self.apply_next_hop(message, tables),
@@ -231,9 +210,9 @@ impl Rib {
     }
 
     /// Takes an object out of force.
-    pub(crate) fn take_out(&mut self, key: &Key, tables: &mut Tables, ports: &mut dyn Ports) -> bool {
+    pub(crate) fn take_out(&mut self, key: &Key, tables: &mut Tables) -> bool {
         match key {
-            Key::Port(name) => self.delete_port(name, tables, ports),
+            Key::Port(name) => self.delete_port(name, tables),
             Key::Interface(name) => self.delete_interface(name, tables),
             Key::Vrf(name) => self.delete_vrf(name, tables),
             Key::NextHop(name) => self.delete_next_hop(name, tables, false),
@@ -278,27 +257,6 @@ impl Rib {
     /// The name of an interface.
     pub fn interface_name(&self, id: InterfaceId) -> Option<&str> {
         self.store.interface_names.get(id.0).map(Name::as_str)
-    }
-
-    /// The number of a port.
-    pub fn port_id(&self, name: &str) -> Option<PortId> {
-        self.store.ports.get(name).map(|port| port.id)
-    }
-
-    /// A port as it is declared.
-    pub fn port_spec(&self, id: PortId) -> Option<&PortSpec> {
-        let name = self.store.port_names.get(u32::from(id.0))?;
-        self.store.ports.get(name).map(|port| &port.spec)
-    }
-
-    /// The name of a port.
-    pub fn port_name(&self, id: PortId) -> Option<&str> {
-        self.store.port_names.get(u32::from(id.0)).map(Name::as_str)
-    }
-
-    /// All ports in the order of their names.
-    pub fn ports(&self) -> impl Iterator<Item = (&str, PortId)> {
-        self.store.ports.iter().map(|(name, port)| (name.as_str(), port.id))
     }
 
     /// All interfaces in the order of their names, those that wait too.

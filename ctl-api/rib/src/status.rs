@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::name::Name;
 use crate::nodes::Node;
 use crate::paths::PathId;
+use crate::ports::DeviceState;
 use crate::rd::RouteDistinguisher;
 use crate::rib::Rib;
 use crate::spec::UNDERLAY;
@@ -132,7 +133,7 @@ impl Rib {
     pub(crate) fn path_status(&self, path: PathId) -> v1::ObjectStatus {
         let waits_for: Vec<Key> = self.path_waits(path).into_iter().collect();
         let remark = if waits_for.is_empty() { self.path_remark(path) } else { None };
-        status_message(&waits_for, self.path_problem(path), remark)
+        status_message(&waits_for, self.path_problem(path).map(Problem::Degraded), remark)
     }
 
     /// The status of a declared object, other than a VPN path.
@@ -140,14 +141,31 @@ impl Rib {
         let waits_for = self.waits_for(key);
         status_message(&waits_for, self.problem(key), self.remark(key, &waits_for))
     }
+
     /// What keeps an object from working although all of it is declared.
-    fn problem(&self, key: &Key) -> Option<String> {
+    fn problem(&self, key: &Key) -> Option<Problem> {
         match key {
-            Key::NextHop(name) | Key::NextHopGroup(name) => {
-                self.node_problem(self.nodes.get(self.nodes.find(name.as_str())?)?)
+            Key::Port(name) => self.port_problem(name),
+            Key::Interface(name) => {
+                let port = &self.store.interfaces.get(name)?.spec.port;
+                let problem = self.port_problem(port)?;
+                Some(problem.of(|why| format!("port {port}: {why}")))
             }
-            Key::StaticRoute(vrf, prefix) => self.path_problem(self.static_path(vrf.as_str(), *prefix)?),
-            Key::Port(_) | Key::Interface(_) | Key::Vrf(_) | Key::SecurityGroup(_) | Key::Route(..) => None,
+            Key::NextHop(name) | Key::NextHopGroup(name) => {
+                self.node_problem(self.nodes.get(self.nodes.find(name.as_str())?)?).map(Problem::Degraded)
+            }
+            Key::StaticRoute(vrf, prefix) => {
+                self.path_problem(self.static_path(vrf.as_str(), *prefix)?).map(Problem::Degraded)
+            }
+            Key::Vrf(_) | Key::SecurityGroup(_) | Key::Route(..) => None,
+        }
+    }
+
+    fn port_problem(&self, name: &Name) -> Option<Problem> {
+        match &self.store.ports.get(name)?.device {
+            DeviceState::Open(_) => None,
+            DeviceState::Opening => Some(Problem::Pending("its device is being opened".to_owned())),
+            DeviceState::Closed(why) => Some(Problem::Degraded(why.clone())),
         }
     }
 
@@ -206,17 +224,33 @@ impl Rib {
     }
 }
 
-fn status_message(waits_for: &[Key], problem: Option<String>, remark: Option<String>) -> v1::ObjectStatus {
-    let state = if !waits_for.is_empty() {
-        v1::ObjectState::Waiting
-    } else if problem.is_some() {
-        v1::ObjectState::Degraded
-    } else {
-        v1::ObjectState::Ready
+/// What keeps an object from working.
+enum Problem {
+    /// It is being seen to.
+    Pending(String),
+    /// It has to change first.
+    Degraded(String),
+}
+
+impl Problem {
+    fn of(self, message: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Problem::Pending(why) => Problem::Pending(message(why)),
+            Problem::Degraded(why) => Problem::Degraded(message(why)),
+        }
+    }
+}
+
+fn status_message(waits_for: &[Key], problem: Option<Problem>, remark: Option<String>) -> v1::ObjectStatus {
+    let (state, message) = match problem {
+        None => (v1::ObjectState::Ready, remark.unwrap_or_default()),
+        Some(Problem::Pending(why)) => (v1::ObjectState::Pending, why),
+        Some(Problem::Degraded(why)) => (v1::ObjectState::Degraded, why),
     };
+    let state = if waits_for.is_empty() { state } else { v1::ObjectState::Waiting };
     v1::ObjectStatus {
         state: state.into(),
         waits_for: waits_for.iter().map(v1::ObjectKey::from).collect(),
-        message: problem.or(remark).unwrap_or_default(),
+        message,
     }
 }

@@ -13,19 +13,29 @@ use tieline_proto::v1;
 use crate::ids::Numbered;
 use crate::limits::Limits;
 use crate::name::Name;
-use crate::rib::PortInfo;
+use crate::ports::{DeviceState, PortInfo};
 use crate::spec::interface::{ClaimKind, InterfaceSpec};
 use crate::spec::port::PortSpec;
 use crate::spec::security_group::SecurityGroupSpec;
 use crate::spec::vrf::VrfSpec;
 
-/// A declared, open port.
+/// A declared port.
 #[derive(Debug, Clone)]
 pub(crate) struct Port {
     pub id: PortId,
     pub spec: PortSpec,
-    pub info: PortInfo,
+    pub device: DeviceState,
     pub message: v1::Port,
+}
+
+impl Port {
+    /// What its device is, while it is open.
+    pub fn open(&self) -> Option<PortInfo> {
+        match self.device {
+            DeviceState::Open(info) => Some(info),
+            DeviceState::Opening | DeviceState::Closed(_) => None,
+        }
+    }
 }
 
 /// A declared VRF.
@@ -87,6 +97,8 @@ pub(crate) struct Store {
     /// Rules of all security groups.
     pub rules: usize,
     pub port_names: Numbered<Name>,
+    /// Another whenever a port is declared, declared otherwise or withdrawn.
+    pub ports_version: u64,
     pub vrf_names: Numbered<Name>,
     pub interface_names: Numbered<Name>,
     /// Which interface has a VLAN of a port.

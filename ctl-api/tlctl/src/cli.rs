@@ -293,6 +293,8 @@ pub enum State {
     Waiting,
     /// Valid, but something keeps it from working
     Degraded,
+    /// On its way: the device of its port is being opened
+    Pending,
 }
 
 /// Arguments of `watch`.

@@ -2,7 +2,7 @@
 //!
 //! - [`eal`]: DPDK's environment, started once a process
 //! - [`pool`], [`mbuf`]: buffers
-//! - [`device`]: the name of a device as operators write it
+//! - [`device`]: devices as operators write them, parsed and checked
 //! - [`port`]: opening and closing a device while others keep working
 //! - [`queue`]: the ends that workers poll
 //! - [`thread`]: giving a worker thread DPDK's per-thread caches
@@ -32,7 +32,7 @@ use std::ffi::CStr;
 use tieline_dpdk_sys as sys;
 use tieline_engine::io::Io;
 
-pub use device::{DeviceSpec, ParseDeviceError};
+pub use device::{Claim, DeviceSpec, Driver, ParseDeviceError};
 pub use eal::{Eal, EalConfig, EalError, Hugepages};
 pub use log::LogLevel;
 pub use mbuf::Mbuf;

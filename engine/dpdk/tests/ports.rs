@@ -310,12 +310,7 @@ fn refusals_say_which_port_which_device_and_what_to_check() {
     ] {
         assert!(missing.contains(part), "{part} in {missing}");
     }
-    for device in [
-        "net_nosuchdriver0",
-        "net_null9,nosuchargument=1",
-        "net_af_packet0,iface=nosuchiface",
-        "net_tap0,iface=",
-    ] {
+    for device in ["net_af_packet0,iface=nosuchiface", "net_virtio_user0,path=/nonexistent/socket"] {
         let text = refusal(device);
         assert!(text.contains(device) && text.contains("DPDK says") && text.contains("Check "), "{text}");
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{DEFAULT_SOCKET, Objection, check_socket, file, within};
 use crate::security::Role;
 use crate::security::limits::ApiLimits;
+use crate::security::rights::Objects;
 use crate::security::roles::{Pattern, RoleEntry, Roles, Who};
 use crate::security::tls::TlsSettings;
 use crate::socket::Permissions;
@@ -112,7 +113,12 @@ fn check_role(entry: file::RoleEntry) -> Result<RoleEntry, Objection> {
             return Err(("api.roles", sentence.to_owned()));
         }
     };
-    Ok(RoleEntry { who, role: entry.role, controllers: entry.controllers.map(Into::into) })
+    let parse = |text: String| Objects::parse(&text).map_err(|sentence| ("api.roles", sentence));
+    let objects = match entry.objects {
+        None => None,
+        Some(all) => Some(all.into_iter().map(parse).collect::<Result<_, _>>()?),
+    };
+    Ok(RoleEntry { who, role: entry.role, controllers: entry.controllers.map(Into::into), objects })
 }
 
 /// Permissions as `chmod` takes them.

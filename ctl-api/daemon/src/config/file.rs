@@ -100,6 +100,8 @@ pub struct RoleEntry {
     pub role: Role,
     /// The controllers that they may be.
     pub controllers: Option<Vec<String>>,
+    /// The objects that they may declare.
+    pub objects: Option<Vec<String>>,
 }
 
 /// `[api.limits]`
@@ -234,6 +236,10 @@ pub struct Dpdk {
     pub buffer_size: Option<u16>,
     /// Whether PCI devices may be opened.
     pub pci: Option<bool>,
+    /// Interfaces, PCI addresses and paths that devices may have.
+    pub devices: Option<Vec<String>>,
+    /// Drivers for tests that may be used.
+    pub test_drivers: Option<Vec<String>>,
     /// Further arguments for DPDK.
     pub extra_args: Option<Vec<String>>,
 }

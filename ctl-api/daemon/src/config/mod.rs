@@ -16,7 +16,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tieline_dpdk::{EalConfig, Hugepages};
+use tieline_dpdk::{Driver, EalConfig, Hugepages};
 use tieline_engine::engine::MAX_VRFS;
 use tieline_engine::local::neighbours::NeighbourTimers;
 use tieline_engine::pipeline::outbox::MAX_PORTS;
@@ -27,8 +27,8 @@ use tieline_engine::worker::idle::IdlePolicy;
 use tieline_rib::Limits;
 use tracing_subscriber::EnvFilter;
 
+use crate::device_ports::allowed::{AllowedDevices, Pattern};
 use crate::keeper::opener::StoreAt;
-
 use api::Api;
 use file::File;
 
@@ -88,6 +88,8 @@ pub struct Config {
     pub limits: Limits,
     /// How neighbours are probed and aged.
     pub neighbours: NeighbourTimers,
+    /// Which devices ports may have.
+    pub devices: AllowedDevices,
     /// How DPDK is started.
     pub eal: EalConfig,
     /// Packet buffers.
@@ -194,6 +196,7 @@ impl Config {
             timeouts: check_timeouts(&file.sessions)?,
             limits: check_limits(&file.limits)?,
             neighbours: check_neighbours(&file.neighbours)?,
+            devices: check_devices(&file.dpdk)?,
             eal: check_eal(&file.dpdk)?,
             buffers: within("dpdk.buffers", file.dpdk.buffers, 16_384, 1024..=8_388_608)?,
             buffer_size: within("dpdk.buffer_size", file.dpdk.buffer_size, 2048, 1664..=16_384)?,
@@ -411,6 +414,26 @@ fn check_neighbours(neighbours: &file::Neighbours) -> Result<NeighbourTimers, Ob
             1..=65_536,
         )?,
     })
+}
+
+fn check_devices(dpdk: &file::Dpdk) -> Result<AllowedDevices, Objection> {
+    let patterns = match &dpdk.devices {
+        None => None,
+        Some(texts) => {
+            let parsed: Result<Vec<Pattern>, String> =
+                texts.iter().map(|text| Pattern::parse(text)).collect();
+            Some(parsed.map_err(|sentence| ("dpdk.devices", sentence))?)
+        }
+    };
+    let for_tests = Driver::VIRTUAL.into_iter().filter(|driver| driver.is_for_tests());
+    let find = |text: &String| {
+        for_tests.clone().find(|driver| driver.name() == text).ok_or_else(|| {
+            let names: Vec<&str> = for_tests.clone().map(Driver::name).collect();
+            ("dpdk.test_drivers", format!("{text:?} is no driver for tests: there are {}", names.join(", ")))
+        })
+    };
+    let test_drivers = dpdk.test_drivers.iter().flatten().map(find).collect::<Result<_, _>>()?;
+    Ok(AllowedDevices { patterns, test_drivers })
 }
 
 fn check_eal(dpdk: &file::Dpdk) -> Result<EalConfig, Objection> {

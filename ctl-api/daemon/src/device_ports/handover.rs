@@ -10,22 +10,24 @@
 //! | others | the old one closes it, then the new one opens it |
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tieline_dpdk::{OpenPort, Rx};
+use tieline_dpdk::{DeviceSpec, Driver, OpenPort, Port, Rx};
+use tieline_engine::engine::ports::PortQueues;
 use tieline_engine::io::{PacketBurst, RxQueue as _};
 use tieline_engine::tables::port::PortRole;
 use tieline_engine::types::{MacAddr, PortId};
 use tieline_rib::PortInfo;
-use tieline_rib::spec::port::PortSpec;
 
-use super::{DevicePorts, Opened};
+use super::{DevicePorts, Slot, State, Wanted};
 use crate::upgrade::socket::Process;
 
 /// Bursts that are thrown away at once: more than wait in a ring.
 const DRAINED_BURSTS: usize = 64;
-/// Drivers that make a MAC up for a device, unless they are told one.
-const MAKE_A_MAC_UP: [&str; 2] = ["net_tap", "net_virtio_user"];
+/// How long devices that did not open are tried again soon after an upgrade:
+/// whoever has them ends, and the kernel takes its time to free them.
+const HURRY: Duration = Duration::from_secs(30);
 
 /// When a device can be opened by the daemon that takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,24 +43,38 @@ enum Sharing {
 }
 
 impl Sharing {
-    fn of(spec: &PortSpec) -> Self {
-        if spec.device.starts_with("net_af_packet") {
-            Sharing::Beside
-        } else if spec.device.starts_with("net_tap") {
-            Sharing::AfterLeaving
-        } else if spec.device.starts_with("net_af_xdp") {
-            Sharing::AfterEnding
-        } else {
-            Sharing::AfterClosing
+    fn of(driver: Driver) -> Self {
+        match driver {
+            Driver::AfPacket => Sharing::Beside,
+            Driver::Tap => Sharing::AfterLeaving,
+            Driver::AfXdp => Sharing::AfterEnding,
+            _ => Sharing::AfterClosing,
         }
+    }
+
+    /// The same of a port that is open.
+    fn of_open(wanted: &Wanted) -> Self {
+        wanted
+            .spec
+            .device
+            .parse()
+            .map_or(Sharing::AfterClosing, |device: DeviceSpec| Self::of(device.driver()))
     }
 }
 
 /// A device with the MAC that it had. Those of drivers that make one up would
 /// get another one.
-fn with_mac(device: &str, mac: MacAddr) -> String {
-    let makes_one_up = MAKE_A_MAC_UP.iter().any(|driver| device.starts_with(driver));
-    if makes_one_up && !device.contains(",mac=") { format!("{device},mac={mac}") } else { device.to_owned() }
+fn with_mac(device: &DeviceSpec, mac: MacAddr) -> DeviceSpec {
+    match device.driver() {
+        Driver::Tap | Driver::VirtioUser => {
+            device.with_argument("mac", &mac.to_string()).unwrap_or_else(|_| device.clone())
+        }
+        _ => device.clone(),
+    }
+}
+
+fn info_of(port: &Port) -> PortInfo {
+    PortInfo { mac: port.mac(), mtu: port.mtu() }
 }
 
 /// Ports that are declared before their devices are open.
@@ -71,20 +87,16 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 struct Planned {
-    id: PortId,
-    spec: PortSpec,
+    wanted: Wanted,
+    device: DeviceSpec,
     info: PortInfo,
-    device: Option<OpenPort>,
+    open: Option<OpenPort>,
 }
 
 impl Plan {
-    /// Declares a port as the other daemon has it.
-    pub fn declare(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-        let Some(info) = self.facts.get(spec.name.as_str()).copied() else {
-            return Err(format!("port {}: the other daemon does not have it open", spec.name));
-        };
-        self.ports.push(Planned { id, spec: spec.clone(), info, device: None });
-        Ok(info)
+    /// Whether a port is planned.
+    pub fn has(&self, id: PortId) -> bool {
+        self.ports.iter().any(|planned| planned.wanted.id == id)
     }
 }
 
@@ -92,17 +104,19 @@ impl Plan {
 impl DevicePorts {
     /// Names of the open ports, and what is known of their devices.
     pub fn facts(&self) -> Vec<(String, PortInfo)> {
-        let facts = |opened: &Opened| {
-            let (port, name) = (&opened.port, opened.spec.name.to_string());
-            (name, PortInfo { mac: port.mac(), mtu: port.mtu() })
+        let facts = |slot: &Slot| match &slot.state {
+            State::Open(port, _) => Some((slot.wanted.spec.name.to_string(), info_of(port))),
+            State::Opening(_) | State::Closed { .. } => None,
         };
-        self.open.values().map(facts).collect()
+        self.slots.values().filter_map(facts).collect()
     }
 
     /// Takes all devices away from the workers; they stay open.
     pub fn leave(&mut self) {
-        for id in self.open.keys() {
-            if let Some(queues) = self.engine.detach_port(*id) {
+        for (id, slot) in &self.slots {
+            if matches!(slot.state, State::Open(..))
+                && let Some(queues) = self.engine.detach_port(*id)
+            {
                 self.resting.insert(*id, queues);
             }
         }
@@ -118,47 +132,49 @@ impl DevicePorts {
         self.close_those(Sharing::AfterEnding);
     }
 
-    /// Closes a device that is of no use any more, so that it can be opened anew.
-    fn close_lost(&mut self, id: PortId, why: String) {
-        let (Some(queues), Some(Opened { port, spec })) = (self.resting.remove(&id), self.open.remove(&id))
-        else {
-            return;
-        };
-        let info = PortInfo { mac: port.mac(), mtu: port.mtu() };
-        if let Err(error) = port.close(queues.rx, queues.tx) {
-            tracing::warn!(port = %spec.name, "{error}");
+    /// Closes a device that is of no use any more, so that it is opened anew.
+    fn close_lost(&mut self, id: PortId, why: String, now: Instant) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if let State::Open(port, _) = std::mem::replace(&mut slot.state, State::not_yet()) {
+            let PortQueues { rx, tx } =
+                self.resting.remove(&id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
+            if let Err(error) = port.close(rx, tx) {
+                tracing::warn!(port = %slot.wanted.spec.name, "{error}");
+            }
         }
-        self.lose(id, spec, info, why, None);
+        self.failed(id, why, now);
     }
 
     fn close_those(&mut self, which: Sharing) {
-        let exclusive = |opened: &Opened| Sharing::of(&opened.spec) == which;
-        let ids: Vec<PortId> =
-            self.open.iter().filter(|(_, opened)| exclusive(opened)).map(|(id, _)| *id).collect();
-        for id in ids {
-            let (Some(queues), Some(Opened { port, spec })) =
-                (self.resting.remove(&id), self.open.remove(&id))
-            else {
+        for (id, slot) in &mut self.slots {
+            if Sharing::of_open(&slot.wanted) != which || !matches!(slot.state, State::Open(..)) {
                 continue;
-            };
-            let info = PortInfo { mac: port.mac(), mtu: port.mtu() };
-            if let Err(error) = port.close(queues.rx, queues.tx) {
-                tracing::warn!(port = %spec.name, "{error}");
             }
-            self.closed.push((id, spec, info));
+            let Some(PortQueues { rx, tx }) = self.resting.remove(id) else { continue };
+            if let State::Open(port, _) = std::mem::replace(&mut slot.state, State::not_yet()) {
+                let info = info_of(&port);
+                if let Err(error) = port.close(rx, tx) {
+                    tracing::warn!(port = %slot.wanted.spec.name, "{error}");
+                }
+                self.closed.push((*id, info));
+            }
         }
     }
 
     /// Parts with kernel interfaces that the other daemon uses too: the kernel
     /// spreads packets over all queues, and nobody reads those of this daemon.
     pub fn rest(&mut self) {
-        let taps = self.open.iter().filter(|(_, opened)| opened.spec.device.starts_with("net_tap"));
-        for (id, Opened { port, spec }) in taps {
+        for (id, slot) in &self.slots {
+            let State::Open(port, _) = &slot.state else { continue };
+            if Sharing::of_open(&slot.wanted) != Sharing::AfterLeaving {
+                continue;
+            }
             match port.part_from_kernel() {
                 Ok(queues) => self.parted.push((*id, queues)),
-                Err(error) => {
-                    tracing::warn!(port = %spec.name, "some of its packets are lost until this process ends: {error}");
-                }
+                Err(error) => tracing::warn!(
+                    port = %slot.wanted.spec.name,
+                    "some of its packets are lost until this process ends: {error}"
+                ),
             }
         }
     }
@@ -171,27 +187,27 @@ impl DevicePorts {
 
     /// Gives all devices to the workers again, after nobody took them over.
     pub fn come_back(&mut self) {
+        let now = Instant::now();
         for (id, queues) in std::mem::take(&mut self.parted) {
             if let Err(error) = queues.rejoin() {
-                self.close_lost(id, format!("the kernel does not give it packets any more: {error}"));
+                self.close_lost(id, format!("the kernel does not give it packets any more: {error}"), now);
             }
         }
         for (id, queues) in std::mem::take(&mut self.resting) {
-            let Some(Opened { spec, .. }) = self.open.get(&id) else { continue };
-            if let Err(error) = self.engine.attach_port(id, spec.role == PortRole::Host, queues) {
-                let why = error.to_string();
-                if let Some(Opened { port, spec }) = self.open.remove(&id) {
-                    let info = PortInfo { mac: port.mac(), mtu: port.mtu() };
-                    self.lose(id, spec, info, why, None);
-                }
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            let is_host = slot.wanted.spec.role == PortRole::Host;
+            if let Err(error) = self.engine.attach_port(id, is_host, queues) {
+                // Its queues are gone, and it has to be opened again.
+                self.failed(id, error.to_string(), now);
             }
         }
-        for (id, spec, info) in std::mem::take(&mut self.closed) {
-            let device = self.open_like(&spec, info);
-            let attached =
-                device.and_then(|device| self.attach(id, &spec, device).map_err(anyhow::Error::msg));
-            if let Err(error) = attached {
-                self.lose(id, spec, info, format!("{error:#}"), None);
+        for (id, info) in std::mem::take(&mut self.closed) {
+            let Some(wanted) = self.slots.get(&id).map(|slot| slot.wanted.clone()) else { continue };
+            let opened = self.parse_allowed(&wanted).map_err(anyhow::Error::msg);
+            let opened = opened.and_then(|device| self.open_like(&wanted, &device, info));
+            if let Err(error) = opened.and_then(|device| self.attach(id, device).map_err(anyhow::Error::msg))
+            {
+                self.failed(id, format!("{error:#}"), now);
             }
         }
     }
@@ -199,10 +215,25 @@ impl DevicePorts {
 
 /// The daemon that comes.
 impl DevicePorts {
-    /// Ports that are declared from now on have these properties, and are
-    /// opened later.
+    /// Ports that are declared from now on, and that the other daemon has open,
+    /// have these properties and are opened later.
     pub fn plan(&mut self, facts: BTreeMap<String, PortInfo>) {
         self.plan = Some(Plan { facts, ports: Vec::new() });
+    }
+
+    /// In a take-over: plans a port that the other daemon has open, as it is
+    /// there. False if it has not, or if the device may not be used here.
+    pub(super) fn plan_port(&mut self, wanted: &Wanted) -> bool {
+        let Some(info) =
+            self.plan.as_ref().and_then(|plan| plan.facts.get(wanted.spec.name.as_str()).copied())
+        else {
+            return false;
+        };
+        let Ok(device) = self.parse_allowed(wanted) else { return false };
+        let Some(plan) = &mut self.plan else { return false };
+        plan.ports.push(Planned { wanted: wanted.clone(), device, info, open: None });
+        self.news.push((wanted.id, Ok(info)));
+        true
     }
 
     /// Opens the planned devices that the other daemon may still use. No
@@ -218,7 +249,7 @@ impl DevicePorts {
     /// received it too.
     pub fn drain(&mut self) {
         let devices =
-            self.plan.iter_mut().flat_map(|plan| &mut plan.ports).filter_map(|port| port.device.as_mut());
+            self.plan.iter_mut().flat_map(|plan| &mut plan.ports).filter_map(|port| port.open.as_mut());
         devices.for_each(|device| drain(&mut device.rx));
     }
 
@@ -231,13 +262,14 @@ impl DevicePorts {
         self.open_those(|sharing| sharing != Sharing::AfterEnding)
     }
 
-    fn open_those(&mut self, wanted: impl Fn(Sharing) -> bool) -> anyhow::Result<()> {
+    fn open_those(&mut self, which: impl Fn(Sharing) -> bool) -> anyhow::Result<()> {
         let Some(mut plan) = self.plan.take() else { return Ok(()) };
         let mut opened = Ok(());
         for planned in &mut plan.ports {
-            if planned.device.is_none() && wanted(Sharing::of(&planned.spec)) && opened.is_ok() {
-                opened =
-                    self.open_like(&planned.spec, planned.info).map(|device| planned.device = Some(device));
+            if planned.open.is_none() && which(Sharing::of(planned.device.driver())) && opened.is_ok() {
+                opened = self
+                    .open_like(&planned.wanted, &planned.device, planned.info)
+                    .map(|device| planned.open = Some(device));
             }
         }
         self.plan = Some(plan);
@@ -245,15 +277,14 @@ impl DevicePorts {
     }
 
     /// Opens a device that must have the MAC and the MTU that it had.
-    pub(super) fn open_like(&self, spec: &PortSpec, info: PortInfo) -> anyhow::Result<OpenPort> {
-        let mut spec = spec.clone();
-        spec.device = with_mac(&spec.device, info.mac);
-        let mut device = self.open_device(&spec).map_err(anyhow::Error::msg)?;
+    fn open_like(&self, wanted: &Wanted, device: &DeviceSpec, info: PortInfo) -> anyhow::Result<OpenPort> {
+        let spec = &wanted.spec;
+        let mut open = self.opening.open(spec, &with_mac(device, info.mac)).map_err(anyhow::Error::msg)?;
         // A device that has made itself a MAC makes another one every time.
-        if device.port.mac() != info.mac {
-            device.port.set_mac(info.mac);
+        if open.port.mac() != info.mac {
+            open.port.set_mac(info.mac);
         }
-        let now = PortInfo { mac: device.port.mac(), mtu: device.port.mtu() };
+        let now = info_of(&open.port);
         if now != info {
             bail!(
                 "port {}: its device has the MAC {} and the MTU {} here, and had {} and {}: give it fixed ones, \
@@ -265,7 +296,7 @@ impl DevicePorts {
                 info.mtu
             );
         }
-        Ok(device)
+        Ok(open)
     }
 
     /// Gives the planned devices that are open to the workers.
@@ -274,14 +305,19 @@ impl DevicePorts {
     /// When the workers cannot take one.
     pub fn attach_planned(&mut self) -> anyhow::Result<()> {
         let Some(plan) = &mut self.plan else { return Ok(()) };
-        let (open, rest) =
-            std::mem::take(&mut plan.ports).into_iter().partition(|port| port.device.is_some());
+        let (open, rest) = std::mem::take(&mut plan.ports).into_iter().partition(|port| port.open.is_some());
         plan.ports = rest;
-        for Planned { id, spec, device, .. } in open {
-            let device = device.with_context(|| format!("port {} is not open", spec.name))?;
-            self.attach(id, &spec, device).map_err(anyhow::Error::msg)?;
+        for Planned { wanted, open, .. } in open {
+            let open = open.with_context(|| format!("port {} is not open", wanted.spec.name))?;
+            self.attach_new(wanted, open).map_err(anyhow::Error::msg)?;
         }
         Ok(())
+    }
+
+    fn attach_new(&mut self, wanted: Wanted, open: OpenPort) -> Result<(), String> {
+        let id = wanted.id;
+        self.slots.insert(id, Slot { wanted, state: State::not_yet() });
+        self.attach(id, open)
     }
 
     /// Whether a planned device can be opened only after the other daemon has
@@ -291,17 +327,21 @@ impl DevicePorts {
     }
 
     /// Opens the devices that are left and gives all to the workers. There is no
-    /// way back: what does not open is tried again, once the process that may
-    /// have it has ended. From now on ports are opened when they are declared.
+    /// way back: what does not open is tried again, at once when the process that
+    /// may have it has ended. From now on ports are opened when they are declared.
     pub fn open_rest(&mut self, other: &Process) {
         self.drain();
-        for Planned { id, spec, info, device } in self.plan.take().map(|plan| plan.ports).unwrap_or_default()
+        let now = Instant::now();
+        self.hurried_until = Some(now + HURRY);
+        for Planned { wanted, device, info, open } in
+            self.plan.take().map(|plan| plan.ports).unwrap_or_default()
         {
-            let device = device.map_or_else(|| self.open_like(&spec, info), Ok);
-            let attached =
-                device.and_then(|device| self.attach(id, &spec, device).map_err(anyhow::Error::msg));
+            let id = wanted.id;
+            let open = open.map_or_else(|| self.open_like(&wanted, &device, info), Ok);
+            self.slots.insert(id, Slot { wanted, state: State::not_yet() });
+            let attached = open.and_then(|open| self.attach(id, open).map_err(anyhow::Error::msg));
             if let Err(error) = attached {
-                self.lose(id, spec, info, format!("{error:#}"), Some(other.clone()));
+                self.failed_beside(id, format!("{error:#}"), other, now);
             }
         }
     }
@@ -328,32 +368,30 @@ fn drain(queues: &mut [Rx]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tieline_proto::v1;
+
+    fn device(text: &str) -> DeviceSpec {
+        text.parse().expect("a device")
+    }
 
     #[test]
     fn drivers_tell_when_a_device_can_be_opened() {
-        let sharing = |device: &str| {
-            let mut message = v1::Port { name: "p".into(), device: device.into(), ..Default::default() };
-            message.set_role(v1::PortRole::Tenant);
-            Sharing::of(&PortSpec::parse(&message, 1500).expect("a port"))
-        };
+        let sharing = |text: &str| Sharing::of(device(text).driver());
         assert_eq!(sharing("net_af_packet0,iface=eth1"), Sharing::Beside);
         assert_eq!(sharing("net_tap3,iface=tap"), Sharing::AfterLeaving);
         assert_eq!(sharing("net_af_xdp0,iface=eth1"), Sharing::AfterEnding);
-        for device in ["net_null0", "net_vhost0,iface=/x", "net_virtio_user0,path=/x", "0000:01:00.0"] {
-            assert_eq!(sharing(device), Sharing::AfterClosing);
+        for text in ["net_null0", "net_vhost0,iface=/x", "net_virtio_user0,path=/x", "0000:01:00.0"] {
+            assert_eq!(sharing(text), Sharing::AfterClosing);
         }
     }
+
     #[test]
     fn a_device_without_a_mac_of_its_own_is_told_the_one_it_had() {
         let mac = MacAddr([2, 0, 0, 0, 0, 7]);
-        assert_eq!(with_mac("net_tap3,iface=tap", mac), "net_tap3,iface=tap,mac=02:00:00:00:00:07");
-        assert_eq!(
-            with_mac("net_virtio_user0,path=/x", mac),
-            "net_virtio_user0,path=/x,mac=02:00:00:00:00:07"
-        );
-        for device in ["net_vhost0,iface=/x", "net_tap3,iface=tap,mac=02:00:00:00:00:08", "0000:01:00.0"] {
-            assert_eq!(with_mac(device, mac), device);
+        let with = |text: &str| with_mac(&device(text), mac).to_string();
+        assert_eq!(with("net_tap3,iface=tap"), "net_tap3,iface=tap,mac=02:00:00:00:00:07");
+        assert_eq!(with("net_virtio_user0,path=/x"), "net_virtio_user0,path=/x,mac=02:00:00:00:00:07");
+        for text in ["net_vhost0,iface=/x", "net_tap3,iface=tap,mac=02:00:00:00:00:08", "0000:01:00.0"] {
+            assert_eq!(with(text), text);
         }
     }
 }

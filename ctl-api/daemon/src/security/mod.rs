@@ -9,6 +9,7 @@
 //! ```
 //!
 //! - [`roles`]: from a user or the names in a certificate to a role
+//! - [`rights`]: what each may declare
 //! - [`certificate`]: what a certificate says about its holder
 //! - [`tls`]: mutual TLS, its files and their replacement while running
 //! - [`limits`]: how much of everything
@@ -26,6 +27,7 @@ pub mod guard;
 pub mod limits;
 pub mod reply_body;
 pub mod request_body;
+pub mod rights;
 pub mod roles;
 pub mod tls;
 
@@ -37,6 +39,7 @@ use serde::Deserialize;
 use tonic::{Request, Status};
 
 use accounts::Accounts;
+use rights::Rights;
 use roles::Roles;
 
 /// What a peer may do. Each role may do what those before it may.
@@ -87,6 +90,8 @@ pub struct Peer {
     pub via: Via,
     /// The controllers that it may be; `None`: any.
     pub controllers: Option<Arc<[String]>>,
+    /// What it may declare.
+    pub rights: Rights,
 }
 
 impl Peer {
@@ -155,6 +160,7 @@ mod tests {
             role,
             via: Via::Socket { uid: 7 },
             controllers: controllers.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            rights: Rights::new(role, None),
         }
     }
 

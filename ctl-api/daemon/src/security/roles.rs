@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::certificate::CertificateName;
+use super::rights::{Objects, Rights};
 use super::{Peer, Role, Via};
 
 /// Names of certificates: `*` stands for any characters but dots and slashes.
@@ -80,6 +81,8 @@ pub struct RoleEntry {
     pub role: Role,
     /// The controllers that they may be; `None`: any.
     pub controllers: Option<Arc<[String]>>,
+    /// What they may declare; `None`: what the role says.
+    pub objects: Option<Arc<[Objects]>>,
 }
 
 /// Who has which role. The first entry that means a peer counts.
@@ -97,11 +100,13 @@ impl Roles {
     pub fn on_socket(&self, uid: u32, own: u32) -> Peer {
         let entry = self.entries.iter().find(|entry| entry.who == Who::User(uid));
         let default = if uid == 0 || uid == own { Role::Operator } else { self.socket_role };
+        let role = entry.map_or(default, |entry| entry.role);
         Peer {
             name: format!("uid {uid}"),
-            role: entry.map_or(default, |entry| entry.role),
+            role,
             via: Via::Socket { uid },
             controllers: entry.and_then(|entry| entry.controllers.clone()),
+            rights: Rights::new(role, entry.and_then(|entry| entry.objects.clone())),
         }
     }
 
@@ -111,7 +116,8 @@ impl Roles {
             let Who::Certificate(pattern) = &entry.who else { return None };
             let name = names.iter().find(|name| pattern.matches(name))?;
             let (role, controllers) = (entry.role, entry.controllers.clone());
-            Some(Peer { name: name.to_string(), role, via, controllers })
+            let rights = Rights::new(role, entry.objects.clone());
+            Some(Peer { name: name.to_string(), role, via, controllers, rights })
         })
     }
 }
@@ -194,6 +200,7 @@ mod tests {
             who,
             role,
             controllers: controllers.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            objects: None,
         };
         let roles = Roles {
             entries: vec![

@@ -11,7 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::session::{self, Sessions};
 use super::{preview, status, watch};
 use crate::gateway::Gateway;
-use crate::security;
+use crate::security::rights::Rights;
+use crate::security::{self, Role};
 
 /// The service.
 pub struct ControlService {
@@ -37,15 +38,7 @@ impl control_server::Control for ControlService {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (replies, receiver) = session::replies();
         let peer = Arc::clone(security::peer(&request)?);
-        let may_act_as = move |controller: &str| {
-            if peer.may_act_as(controller) {
-                return Ok(());
-            }
-            Err(Status::permission_denied(format!(
-                "{peer} may not declare as controller {controller}: name it in the controllers of its entry in [[api.roles]]"
-            )))
-        };
-        tokio::spawn(self.sessions.clone().run(request.into_inner(), replies, may_act_as));
+        tokio::spawn(self.sessions.clone().run(request.into_inner(), replies, peer));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -53,8 +46,13 @@ impl control_server::Control for ControlService {
         &self,
         request: Request<v1::PreviewRequest>,
     ) -> Result<Response<v1::PreviewReply>, Status> {
+        let rights = match security::peer(&request)? {
+            peer if peer.role >= Role::Controller => peer.rights.clone(),
+            // Who may only read asks for others.
+            _ => Rights::ALL,
+        };
         let _guard = Arc::clone(&self.one_preview).lock_owned().await;
-        preview::preview(&self.sessions.control, request.into_inner()).await.map(Response::new)
+        preview::preview(&self.sessions.control, request.into_inner(), rights).await.map(Response::new)
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetReply>, Status> {

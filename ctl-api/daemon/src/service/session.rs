@@ -20,7 +20,9 @@ use tonic::{Status, Streaming};
 
 use crate::control::{Control, Opened, Slot, Submission};
 use crate::identity::NodeId;
-use crate::sessions::Hello;
+use crate::security::Peer;
+use crate::security::rights::Rights;
+use crate::sessions::{Hello, Terms};
 
 /// The revision of the API that is spoken here.
 const REVISION: u32 = 1;
@@ -111,18 +113,17 @@ fn protocol(message: impl Into<String>) -> End {
 }
 
 impl Sessions {
-    /// Carries a session on until it ends. `may_act_as` says whether the client
-    /// may use the name of a controller.
+    /// Carries the session of a peer on until it ends.
     pub async fn run(
         self,
         mut requests: Streaming<v1::ControllerMessage>,
         replies: Replies,
-        may_act_as: impl Fn(&str) -> Result<(), Status> + Send,
+        peer: Arc<Peer>,
     ) {
-        let end = match self.begin(&mut requests, &replies, may_act_as).await {
-            Ok(session) => {
+        let end = match self.begin(&mut requests, &replies, &peer).await {
+            Ok((session, closing)) => {
                 let (by, id) = (session.opened.by, session.opened.session);
-                let end = session.carry_on(&mut requests).await;
+                let end = session.carry_on(&mut requests, closing).await;
                 self.control.close(by, id).await;
                 end
             }
@@ -140,8 +141,8 @@ impl Sessions {
         &self,
         requests: &mut Streaming<v1::ControllerMessage>,
         replies: &Replies,
-        may_act_as: impl Fn(&str) -> Result<(), Status>,
-    ) -> Result<Session, End> {
+        peer: &Peer,
+    ) -> Result<(Session, oneshot::Receiver<Closing>), End> {
         let first = tokio::time::timeout(HELLO_PATIENCE, requests.message()).await;
         let first = first.map_err(|_| {
             closed(ClosingReason::Silent, format!("no hello within {} s", HELLO_PATIENCE.as_secs()))
@@ -151,7 +152,11 @@ impl Sessions {
             return Err(protocol("the first message must be a hello"));
         };
         check(&hello)?;
-        if let Err(status) = may_act_as(&hello.controller) {
+        if !peer.may_act_as(&hello.controller) {
+            let status = Status::permission_denied(format!(
+                "{peer} may not declare as controller {}: name it in the controllers of its entry in [[api.roles]]",
+                hello.controller
+            ));
             let _ = replies.send(Err(status)).await;
             return Err(End::Left);
         }
@@ -162,9 +167,7 @@ impl Sessions {
         let grace = hello.grace_seconds.map_or(self.about.grace, |s| Duration::from_secs(u64::from(s)));
         let (closer, closing) = oneshot::channel();
         let asks = Hello {
-            term: hello.term,
-            grace,
-            lasting: hello.lasting,
+            terms: Terms { term: hello.term, grace, lasting: hello.lasting, operator: peer.rights.operator },
             software: hello.software.chars().take(LONGEST_SOFTWARE).collect(),
             closer,
         };
@@ -185,12 +188,12 @@ impl Sessions {
             control: self.control.clone(),
             shares: self.shares.clone(),
             replies: replies.clone(),
+            rights: peer.rights.clone(),
             opened,
-            closing,
             heartbeat: Duration::from_secs(u64::from(heartbeat)),
         };
         session.say(message).await;
-        Ok(session)
+        Ok((session, closing))
     }
 }
 
@@ -218,21 +221,27 @@ struct Session {
     control: Control,
     shares: Shares,
     replies: Replies,
+    rights: Rights,
     opened: Opened,
-    closing: oneshot::Receiver<Closing>,
     heartbeat: Duration,
 }
 
 impl Session {
-    async fn carry_on(mut self, requests: &mut Streaming<v1::ControllerMessage>) -> End {
+    /// Goes on until the session ends; `closing` comes when it is ended from
+    /// outside.
+    async fn carry_on(
+        &self,
+        requests: &mut Streaming<v1::ControllerMessage>,
+        mut closing: oneshot::Receiver<Closing>,
+    ) -> End {
         let mut beats = tokio::time::interval(self.heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
             tokio::select! {
                 biased;
-                closing = &mut self.closing => {
-                    return closing.map_or(End::Left, End::Closed);
+                why = &mut closing => {
+                    return why.map_or(End::Left, End::Closed);
                 }
                 _ = beats.tick() => {
                     if heard.elapsed() > self.heartbeat * SILENCES {
@@ -256,8 +265,8 @@ impl Session {
                     // A session that waits for room can be closed too.
                     let taken = tokio::select! {
                         biased;
-                        closing = &mut self.closing => return closing.map_or(End::Left, End::Closed),
-                        taken = take(&self.control, &self.shares, &self.replies, &self.opened, message) => taken,
+                        why = &mut closing => return why.map_or(End::Left, End::Closed),
+                        taken = self.take(message) => taken,
                     };
                     if let Err(end) = taken {
                         return end;
@@ -269,6 +278,33 @@ impl Session {
         }
     }
 
+    /// Hands a message on.
+    async fn take(&self, message: v1::ControllerMessage) -> Result<(), End> {
+        let left = |_: Status| End::Left;
+        let (by, session) = (self.opened.by, self.opened.session);
+        match message.message {
+            Some(From::Heartbeat(v1::Heartbeat {})) => {}
+            Some(From::Batch(batch)) => {
+                let share = self.shares.take(batch.encoded_len()).await.map_err(left)?;
+                let (accepted, programmed) = (slot(&self.replies).await?, slot(&self.replies).await?);
+                let rights = self.rights.clone();
+                let submission = Submission { by, session, batch, rights, accepted, programmed, share };
+                self.control.submit(submission).await.map_err(left)?;
+            }
+            Some(From::EndOfSync(v1::EndOfSync { id })) => {
+                let slot = slot(&self.replies).await?;
+                self.control.end_of_sync(by, session, id, slot).await.map_err(left)?;
+            }
+            Some(From::Hello(_)) => return Err(protocol("a second hello in one session")),
+            None => {
+                return Err(protocol(
+                    "a message without content, or of a kind that this gateway does not know",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     async fn say(&self, to: To) {
         // A client that has gone shows elsewhere.
         let _ = self.replies.send(message(to)).await;
@@ -277,36 +313,6 @@ impl Session {
 
 fn message(to: To) -> Result<v1::GatewayMessage, Status> {
     Ok(v1::GatewayMessage { message: Some(to) })
-}
-
-/// Hands a message on.
-async fn take(
-    control: &Control,
-    shares: &Shares,
-    replies: &Replies,
-    opened: &Opened,
-    message: v1::ControllerMessage,
-) -> Result<(), End> {
-    let left = |_: Status| End::Left;
-    match message.message {
-        Some(From::Heartbeat(v1::Heartbeat {})) => {}
-        Some(From::Batch(batch)) => {
-            let share = shares.take(batch.encoded_len()).await.map_err(left)?;
-            let (accepted, programmed) = (slot(replies).await?, slot(replies).await?);
-            let (by, session) = (opened.by, opened.session);
-            let submission = Submission { by, session, batch, accepted, programmed, share };
-            control.submit(submission).await.map_err(left)?;
-        }
-        Some(From::EndOfSync(v1::EndOfSync { id })) => {
-            let slot = slot(replies).await?;
-            control.end_of_sync(opened.by, opened.session, id, slot).await.map_err(left)?;
-        }
-        Some(From::Hello(_)) => return Err(protocol("a second hello in one session")),
-        None => {
-            return Err(protocol("a message without content, or of a kind that this gateway does not know"));
-        }
-    }
-    Ok(())
 }
 
 async fn slot(replies: &Replies) -> Result<Slot, End> {

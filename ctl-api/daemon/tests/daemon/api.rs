@@ -65,8 +65,8 @@ async fn refusals_name_the_field_and_change_nothing() {
     assert!(!refused.message.is_empty());
     let device = "net_pcap7,rx_pcap=/nonexistent/file.pcap";
     let refused = program.refused(Some(apply(port("p", device, v1::PortRole::Tenant)))).await;
-    assert_eq!(refused.code(), v1::ErrorCode::Device);
-    assert!(refused.message.contains("net_pcap7"), "{}", refused.message);
+    assert_eq!((refused.code(), refused.field.as_str()), (v1::ErrorCode::Permission, "port.device"));
+    assert!(refused.message.contains("file /nonexistent/file.pcap"), "{}", refused.message);
 
     let mut control = daemon.control().await;
     for kind in [v1::ObjectKind::Vrf, v1::ObjectKind::Port] {
@@ -217,6 +217,13 @@ async fn ports_come_and_go() {
     let daemon = Daemon::start(&place);
     let mut program = daemon.program().await;
     let mut operations = daemon.operations().await;
+    let missing = format!("net_pcap7,rx_pcap={}", place.path("missing.pcap").display());
+    program.apply(port("missing", &missing, v1::PortRole::Tenant)).await;
+    let status = program.settled("missing").await;
+    assert_eq!(status.state(), v1::ObjectState::Degraded);
+    assert!(status.message.contains("net_pcap7") && status.message.contains("No such file"), "{status:?}");
+    program.delete(object_key::Kind::Port("missing".to_owned())).await;
+
     for round in 0..3 {
         program.apply(port("quiet", "net_null0,no-rx=1", v1::PortRole::Tenant)).await;
         program.apply(port("ring", "net_ring0", v1::PortRole::Fabric)).await;

@@ -78,11 +78,14 @@ async fn a_device_that_is_missing_at_the_start_is_tried_again() {
     daemon.kill();
     std::fs::remove_file(&file).expect("it is there");
     let daemon = Daemon::start(&place);
-    let key = || object_key::Kind::Port("capture".to_owned());
-    assert!(daemon.get(key()).await.is_none(), "it cannot be opened");
+    let state = async || {
+        let item = daemon.get(object_key::Kind::Port("capture".to_owned())).await.expect("it is declared");
+        item.status.expect("a status").state()
+    };
+    assert_eq!(state().await, v1::ObjectState::Degraded, "it cannot be opened");
     std::fs::write(&file, &empty).expect("a file");
     let back = async {
-        while daemon.get(key()).await.is_none() {
+        while state().await != v1::ObjectState::Ready {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

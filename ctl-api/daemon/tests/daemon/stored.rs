@@ -238,7 +238,7 @@ async fn a_device_that_does_not_come_back_is_told_and_opened_later() {
     let key = || Key::Port("capture".to_owned());
     let status = daemon.get(key()).await.and_then(|item| item.status).expect("it is declared");
     assert_eq!(status.state(), v1::ObjectState::Degraded);
-    assert!(status.message.contains("is not open"), "{}", status.message);
+    assert!(status.message.contains("could not be attached"), "{}", status.message);
     capture(&file);
     daemon.until_problems(&[]).await;
     let status = daemon.get(key()).await.and_then(|item| item.status).expect("it is declared");

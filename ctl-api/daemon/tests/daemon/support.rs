@@ -32,8 +32,11 @@ impl Place {
         let path = std::env::temp_dir().join(format!("tieline-daemon-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a directory");
         // Small tables: several daemons of several tests run at once.
-        let config =
-            "[sessions]\ncapacity = 10000\n[dpdk]\nhugepages = \"never\"\nmemory_mib = 96\nbuffers = 4096\n";
+        let config = format!(
+            "[sessions]\ncapacity = 10000\n[dpdk]\nhugepages = \"never\"\nmemory_mib = 96\nbuffers = 4096\n\
+             test_drivers = [\"net_null\", \"net_ring\", \"net_pcap\"]\ndevices = [\"{0}/\", \"{0}/run/\"]\n",
+            path.display()
+        );
         std::fs::write(path.join("tieline.toml"), config).expect("a file");
         Self(path)
     }
@@ -151,7 +154,7 @@ impl Daemon {
         let (requests, receiver) = mpsc::channel(16);
         let mut client = self.control().await;
         let replies = client.session(ReceiverStream::new(receiver)).await.expect("a stream").into_inner();
-        Session { requests, replies, next_id: 1, hello: v1::GatewayHello::default() }
+        Session { requests, replies, client, next_id: 1, hello: v1::GatewayHello::default() }
     }
 
     /// Reads one object.
@@ -250,6 +253,7 @@ pub fn hello(controller: &str, lasting: bool) -> v1::ControllerHello {
 pub struct Session {
     requests: mpsc::Sender<v1::ControllerMessage>,
     replies: Streaming<v1::GatewayMessage>,
+    client: ControlClient<Channel>,
     next_id: u64,
     /// What the gateway has said first.
     pub hello: v1::GatewayHello,
@@ -328,11 +332,31 @@ impl Session {
     /// Applies an object; returns what it waits for and the version that
     /// holds it.
     pub async fn apply(&mut self, kind: Kind) -> (Vec<v1::ObjectKey>, u64) {
-        let id = self.send(Some(apply(kind))).await;
+        let id = self.send(Some(apply(kind.clone()))).await;
         let (accepted, version) = self.acknowledged(id).await;
         assert!(accepted.refused.is_empty(), "{accepted:?}");
+        if let Kind::Port(port) = &kind {
+            self.settled(&port.name).await;
+        }
         let waits_for = accepted.waiting.into_iter().next().map(|waiting| waiting.waits_for);
         (waits_for.unwrap_or_default(), version)
+    }
+
+    /// Waits until the device of a port is open, or does not open.
+    pub async fn settled(&mut self, port: &str) -> v1::ObjectStatus {
+        let settled = async {
+            loop {
+                let key = v1::ObjectKey { kind: Some(object_key::Kind::Port(port.to_owned())) };
+                let request = v1::GetRequest { key: Some(key), ..Default::default() };
+                let item = self.client.get(request).await.expect("it is declared").into_inner().item;
+                let status = item.and_then(|item| item.status).expect("a status");
+                if status.state() != v1::ObjectState::Pending {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settled).await.expect("devices open, or not")
     }
 
     /// Withdraws an object.

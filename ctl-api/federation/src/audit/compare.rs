@@ -66,6 +66,17 @@ pub fn gateway(
     all
 }
 
+/// A path of a peer that should be kept away is taken.
+pub fn believed(nlri: &Nlri, peer: &str, reason: &str) -> Difference {
+    difference("BGP", format!("{nlri} of peer {peer}"), format!("kept away: {reason}"), "it is taken")
+}
+
+/// A route that a peer should not know was told to it.
+pub fn leaked(nlri: &Nlri, peer: &str) -> Difference {
+    let expected = "not announced: nothing connects it with the peer";
+    difference("BGP", format!("{nlri} to peer {peer}"), expected, "it is announced")
+}
+
 fn difference(
     place: &str,
     what: impl Into<String>,
@@ -119,6 +130,7 @@ fn not_in_force(item: &v1::ObjectWithStatus) -> Option<String> {
             Some(format!("waits for {}", waits.join(", ")))
         }
         v1::ObjectState::Degraded => Some(format!("degraded: {}", status.message)),
+        v1::ObjectState::Pending => Some(format!("not in force yet: {}", status.message)),
         v1::ObjectState::Ready | v1::ObjectState::Unspecified => None,
     }
 }
@@ -393,6 +405,7 @@ mod tests {
             attributes: Arc::new(attributes(host)),
             payload,
             stale: Staleness::default(),
+            objection: None,
         };
         let wanted: BTreeMap<_, _> =
             (1..=3).map(|n| (nlri(n), (attributes(1), Route { nlri: nlri(n), payload }))).collect();

@@ -1,4 +1,4 @@
-//! Interfaces in force: those whose port and VRF exist.
+//! Interfaces in force: those whose VRF exists, and whose port has its device.
 
 use std::sync::Arc;
 
@@ -23,14 +23,15 @@ impl Rib {
         let spec = Arc::clone(&declared.spec);
         let (id, sg_set) = (declared.id, declared.sg_set);
         let Some(port) = self.store.ports.get(&spec.port) else { return };
+        let Some(device) = port.open() else { return };
         let Some(vrf) = self.vrf_id(spec.vrf.as_str()) else { return };
         let port_id = port.id;
         let entry = Interface {
             port: port_id,
             tags: spec.tags,
             vrf,
-            mac: spec.local_mac.unwrap_or(port.info.mac),
-            mtu: spec.mtu.unwrap_or(port.info.mtu).min(port.info.mtu),
+            mac: spec.local_mac.unwrap_or(device.mac),
+            mtu: spec.mtu.unwrap_or(device.mtu).min(device.mtu),
             local_addresses: spec.local_addresses.as_slice().into(),
             policy: self.policy(sg_set),
             sources: spec.sources(),

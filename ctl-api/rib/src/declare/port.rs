@@ -1,8 +1,7 @@
-//! Ports: opened when they are declared, closed when they are withdrawn.
+//! Ports.
 
 use tieline_engine::tables::Tables;
-use tieline_engine::tables::port::{Port as TablePort, PortRole};
-use tieline_engine::tables::vlans::Vlans;
+use tieline_engine::tables::port::PortRole;
 use tieline_engine::types::PortId;
 use tieline_proto::v1;
 
@@ -10,70 +9,43 @@ use crate::declare::Declaration;
 use crate::key::Key;
 use crate::limits;
 use crate::name::Name;
+use crate::ports::DeviceState;
 use crate::refusal::Refusal;
-use crate::rib::{Ports, Rib};
+use crate::rib::Rib;
 use crate::spec::interface::InterfaceSpec;
 use crate::spec::port::PortSpec;
 use crate::store::Port;
 use crate::waits::Target;
 
 impl Rib {
-    /// The port that applying this would open. `None` if it is open already,
-    /// or would be refused. A device takes long to open: who knows beforehand
-    /// can do it while nobody waits for the tables.
-    pub fn port_to_open(&self, message: &v1::Port) -> Option<PortSpec> {
-        let spec = PortSpec::parse(message, self.options.default_mtu).ok()?;
-        let is_new = !self.store.ports.contains_key(&spec.name);
-        (is_new && self.check_port(&spec).is_ok()).then_some(spec)
-    }
-
-    pub(crate) fn apply_port(
-        &mut self,
-        message: v1::Port,
-        tables: &mut Tables,
-        ports: &mut dyn Ports,
-    ) -> Declaration {
-        let spec = PortSpec::parse(&message, self.options.default_mtu)?;
+    /// A port that is declared otherwise than before gets its device anew.
+    pub(crate) fn apply_port(&mut self, message: v1::Port, tables: &mut Tables) -> Declaration {
+        let spec = PortSpec::parse(&message, &self.options)?;
         let key = Key::Port(spec.name.clone());
-        if let Some(present) = self.store.ports.get_mut(&spec.name) {
-            check_same(&present.spec, &spec)?;
+        if let Some(present) = self.store.ports.get_mut(&spec.name)
+            && present.spec == spec
+        {
             present.message = message;
             return Ok((self.waits_for(&key), false));
         }
         self.check_port(&spec)?;
-        let number = self.store.port_names.insert(spec.name.clone());
-        let id = PortId(number as u16);
-        let info = match ports.open(id, &spec) {
-            Ok(info) => info,
-            Err(sentence) => {
-                self.store.port_names.remove(number);
-                return Err(Refusal::device(sentence));
-            }
-        };
-        let entry = TablePort {
-            role: spec.role,
-            mac: info.mac,
-            host_mac: None,
-            mtu: info.mtu,
-            untagged: None,
-            tagged: Vlans::default(),
-        };
-        tables.ports.insert(id.index(), entry);
-        if spec.role == PortRole::Host {
-            tables.host_port = Some(id);
-        }
         let name = spec.name.clone();
-        self.store.ports.insert(name.clone(), Port { id, spec, info, message });
-        for interface in self.dependents.interfaces(&Target::Port(name)) {
-            self.compile_interface(interface.as_str(), tables);
-        }
+        let id = match self.store.ports.get(&name) {
+            Some(present) => present.id,
+            None => PortId(self.store.port_names.insert(name.clone()) as u16),
+        };
+        self.take_port_out(&name, tables);
+        self.store.ports_version += 1;
+        self.store.ports.insert(name, Port { id, spec, device: DeviceState::Opening, message });
         Ok((self.waits_for(&key), true))
     }
 
     fn check_port(&self, spec: &PortSpec) -> Result<(), Refusal> {
-        for (name, other) in &self.store.ports {
-            if other.spec.device == spec.device {
-                let sentence = format!("port {name} has this device already: delete it first");
+        let others = self.store.ports.iter().filter(|(name, _)| **name != spec.name);
+        for (name, other) in others {
+            let shared = spec.claims.iter().find(|claim| other.spec.claims.contains(claim));
+            if let Some(claim) = shared.filter(|_| !self.is_restoring) {
+                let sentence = format!("port {name} has {claim} already: delete it first");
                 return Err(Refusal::conflict("port.device", sentence));
             }
             if spec.role == PortRole::Host && other.spec.role == PortRole::Host {
@@ -86,41 +58,17 @@ impl Rib {
                 check_role("port.role", spec, &interface.spec)?;
             }
         }
-        limits::check(self.store.ports.len() + 1, self.limits.ports, "ports", "ports")
+        let more = usize::from(!self.store.ports.contains_key(&spec.name));
+        limits::check(self.store.ports.len() + more, self.limits.ports, "ports", "ports")
     }
 
-    pub(crate) fn delete_port(&mut self, name: &Name, tables: &mut Tables, ports: &mut dyn Ports) -> bool {
-        let Some(port) = self.store.ports.get(name) else { return false };
-        let id = port.id;
-        for interface in self.dependents.interfaces(&Target::Port(name.clone())) {
-            self.uncompile_interface(interface.as_str(), tables);
-        }
-        self.store.ports.remove(name);
-        self.store.port_names.remove(u32::from(id.0));
-        tables.ports.remove(id.index());
-        if tables.host_port == Some(id) {
-            tables.host_port = None;
-        }
-        ports.close(id);
+    pub(crate) fn delete_port(&mut self, name: &Name, tables: &mut Tables) -> bool {
+        self.take_port_out(name, tables);
+        let Some(port) = self.store.ports.remove(name) else { return false };
+        self.store.ports_version += 1;
+        self.store.port_names.remove(u32::from(port.id.0));
         true
     }
-}
-
-/// A live port stays as it is.
-fn check_same(present: &PortSpec, wanted: &PortSpec) -> Result<(), Refusal> {
-    let field = if present.device != wanted.device {
-        "port.device"
-    } else if present.role != wanted.role {
-        "port.role"
-    } else if present.mtu != wanted.mtu {
-        "port.mtu"
-    } else if present.rx_queues != wanted.rx_queues {
-        "port.rx_queues"
-    } else {
-        return Ok(());
-    };
-    let sentence = format!("port {} is open with another value: delete the port and add it", present.name);
-    Err(Refusal::conflict(field, sentence))
 }
 
 /// Fabric ports carry the underlay and nothing else does; the host port

@@ -18,6 +18,7 @@ use tieline_proto::v1::object::Kind;
 use tieline_proto::v1::operation::Operation;
 
 use crate::key::Key;
+use crate::limits::RibOptions;
 use crate::rd::RouteDistinguisher;
 use crate::refusal::Refusal;
 
@@ -98,7 +99,7 @@ pub struct TunnelUse {
 /// What is wrong with it.
 pub fn check(object: &Kind) -> Result<(), Refusal> {
     match object {
-        Kind::Port(message) => port::PortSpec::parse(message, 0).map(|_| ()),
+        Kind::Port(message) => port::PortSpec::parse(message, &RibOptions::default()).map(|_| ()),
         Kind::Interface(message) => interface::InterfaceSpec::parse(message).map(|_| ()),
         Kind::Vrf(message) => vrf::VrfSpec::parse(message).map(|_| ()),
         Kind::NextHop(message) => next_hop::parse_next_hop(message).map(|_| ()),

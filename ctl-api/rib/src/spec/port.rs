@@ -3,6 +3,7 @@
 use tieline_engine::tables::port::PortRole;
 use tieline_proto::v1;
 
+use crate::limits::RibOptions;
 use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::spec::field;
@@ -17,8 +18,10 @@ const MAX_RX_QUEUES: u16 = 1024;
 pub struct PortSpec {
     /// Name.
     pub name: Name,
-    /// What DPDK calls the device.
+    /// The device, as it was written.
     pub device: String,
+    /// What the device takes from the host: no two ports have one of these.
+    pub claims: Vec<String>,
     /// What it faces.
     pub role: PortRole,
     /// Largest IP packet in bytes.
@@ -28,8 +31,9 @@ pub struct PortSpec {
 }
 
 impl PortSpec {
-    /// From its message; `default_mtu` stands in for an absent MTU.
-    pub fn parse(message: &v1::Port, default_mtu: u16) -> Result<Self, Refusal> {
+    /// From its message. Whether there is such a device, and who may use it, is
+    /// for whoever opens it.
+    pub fn parse(message: &v1::Port, options: &RibOptions) -> Result<Self, Refusal> {
         let name = field::name("port.name", &message.name)?;
         if message.device.is_empty() || message.device.len() > MAX_DEVICE || message.device.contains('\0') {
             let sentence = "not a device: expected a PCI address such as 0000:01:00.0, or a vdev such as net_tap0,iface=tl0";
@@ -51,7 +55,8 @@ impl PortSpec {
                 return Err(Refusal::invalid("port.rx_queues", sentence));
             }
         };
-        let mtu = field::mtu("port.mtu", message.mtu)?.unwrap_or(default_mtu);
-        Ok(Self { name, device: message.device.clone(), role, mtu, rx_queues })
+        let mtu = field::mtu("port.mtu", message.mtu)?.unwrap_or(options.default_mtu);
+        let claims = (options.device_claims)(&message.device);
+        Ok(Self { name, device: message.device.clone(), claims, role, mtu, rx_queues })
     }
 }

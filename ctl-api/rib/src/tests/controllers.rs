@@ -128,7 +128,8 @@ fn run(world: &mut World, ids: &[ControllerId], step: Step) {
         }
         Step::Sweep(by, most) => {
             let (held, stale) = (world.rib.held(ids[by]), world.rib.stale(ids[by]));
-            let (withdrawn, is_done) = world.rib.sweep(ids[by], most, &mut world.tables, &mut world.ports);
+            let (withdrawn, is_done) = world.rib.sweep(ids[by], most, &mut world.tables);
+            world.open_devices();
             assert_eq!(withdrawn, stale.min(most));
             assert!(world.rib.held(ids[by]) <= held - withdrawn, "others may lose what waited");
             assert_eq!(is_done, stale <= most);
@@ -210,10 +211,11 @@ fn restored(copy: &Memory) -> World {
     }
     // In force first, as the daemon does it: by name of the controller.
     for ((by, _), object) in &copy.declarations {
-        let World { rib, tables, ports, .. } = &mut world;
-        rib.restore_declaration(*by, object.clone(), tables, ports).expect("valid");
+        let World { rib, tables, .. } = &mut world;
+        rib.restore_declaration(*by, object.clone(), tables).expect("valid");
     }
     world.rib.finish_restore(&mut world.tables);
+    world.open_devices();
     world
 }
 
@@ -260,7 +262,8 @@ proptest! {
         // All of it is stale, and goes if nobody declares it again.
         for id in ids {
             prop_assert_eq!(again.rib.stale(id), again.rib.held(id));
-            while !again.rib.sweep(id, 7, &mut again.tables, &mut again.ports).1 {}
+            while !again.rib.sweep(id, 7, &mut again.tables).1 {}
+            again.open_devices();
             prop_assert_eq!(again.rib.held(id), 0);
         }
         invariants::check_empty(&again);

@@ -14,10 +14,11 @@ use crate::compile::next_hops::NextHopKey;
 use crate::compile::routes::exact;
 use crate::controllers::ControllerId;
 use crate::holders::Stand;
+use crate::ports::DeviceState;
 use crate::rib::Rib;
 
 pub fn check(world: &World) {
-    let World { rib, tables, ports, .. } = world;
+    let World { rib, tables, .. } = world;
     check_tables(tables);
     check_paths(rib);
     check_choices(rib, tables);
@@ -25,7 +26,8 @@ pub fn check(world: &World) {
     check_sg_sets(rib, tables);
     check_uses(rib);
     check_stateful(rib, tables);
-    let open: BTreeSet<usize> = ports.open.iter().map(|id| id.index()).collect();
+    let open = rib.declared_ports().filter(|port| matches!(port.device, DeviceState::Open(_)));
+    let open: BTreeSet<usize> = open.map(|port| port.id.index()).collect();
     assert_eq!(open, tables.ports.iter().map(|(id, _)| id).collect(), "open ports");
     assert!(rib.dirty.prefixes.is_empty() && rib.dirty.bumps.is_empty(), "work left over");
     for (id, node) in rib.nodes.iter() {

@@ -173,6 +173,6 @@ impl Words<'_> {
         all.insert("sets of groups".into(), format!("{sets:?}"));
         all.insert("next hops".into(), format!("{next_hops:#?}"));
         all.insert("host port".into(), format!("{:?}", self.tables.host_port.map(|id| self.port(id))));
-        all.insert("open ports".into(), self.world.ports.open.len().to_string());
+        all.insert("open ports".into(), self.world.tables.ports.len().to_string());
     }
 }

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
 use tieline_engine::tables::neighbour::NeighbourState;
-use tieline_engine::types::{InterfaceId, Label, SgId};
+use tieline_engine::types::{InterfaceId, Label, MacAddr, PortId, SgId};
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
 use super::invariants;
-use super::world::{World, key_of};
-use crate::Limits;
+use super::world::{BROKEN, World, key_of};
+use crate::{Limits, PortInfo, Rib, RibOptions};
 
 fn port(name: &str, role: v1::PortRole) -> Kind {
     let device = format!("net_null_{name}");
@@ -265,22 +265,25 @@ fn workloads_of_one_subnet_share_their_gateway_and_nothing_else() {
     invariants::check(&world);
 }
 
+/// Applies what must be refused, for a reason that names the other object.
+#[track_caller]
+fn refused(world: &mut World, kind: Kind, code: v1::ErrorCode, field: &str, names: &str) {
+    let refusal = world.apply(kind).expect_err(names);
+    assert_eq!((refusal.code, refusal.field.as_str()), (code, field), "{refusal}");
+    assert!(refusal.message.contains(names), "{refusal}");
+    invariants::check(world);
+}
+
 #[test]
 fn contradictions_are_refused_and_name_the_other() {
     let mut world = site();
     world.add(Kind::Interface(workload("w", 7, "blue", "10.1.0.5")));
     world.add(vrf("red", &[], 101));
     world.add(port("h", v1::PortRole::Host));
-    let refused = |world: &mut World, kind: Kind, code: v1::ErrorCode, field: &str, names: &str| {
-        let refusal = world.apply(kind).expect_err(names);
-        assert_eq!((refusal.code, refusal.field.as_str()), (code, field), "{refusal}");
-        assert!(refusal.message.contains(names), "{refusal}");
-        invariants::check(world);
-    };
     let conflict = v1::ErrorCode::Conflict;
     refused(&mut world, vrf("red", &[], 100), conflict, "vrf.label", "blue");
     refused(&mut world, vrf("underlay", &[], 0), v1::ErrorCode::InvalidField, "vrf.name", "underlay");
-    refused(&mut world, port("t", v1::PortRole::Fabric), conflict, "port.role", "delete");
+    refused(&mut world, port("t", v1::PortRole::Fabric), conflict, "port.role", "interface w");
     refused(&mut world, port("h2", v1::PortRole::Host), conflict, "port.role", "port h ");
     let on = |port: &str, vrf: &str| {
         Kind::Interface(v1::Interface {
@@ -309,14 +312,82 @@ fn contradictions_are_refused_and_name_the_other() {
     // The port comes after what is on it.
     world.remove(&port("t", v1::PortRole::Tenant));
     refused(&mut world, port("t", v1::PortRole::Fabric), conflict, "port.role", "interface w");
-    let broken = Kind::Port(v1::Port {
-        name: "b".into(),
-        device: super::world::BROKEN.into(),
-        role: v1::PortRole::Tenant.into(),
-        ..Default::default()
-    });
-    refused(&mut world, broken, v1::ErrorCode::Device, "port.device", "no such device");
     world.add(port("t", v1::PortRole::Tenant));
+}
+
+#[test]
+fn a_port_and_what_is_on_it_follow_its_device() {
+    let mut world = World::default();
+    let with_device = |device: &str| {
+        Kind::Port(v1::Port {
+            name: "t".into(),
+            device: device.into(),
+            role: v1::PortRole::Tenant.into(),
+            ..Default::default()
+        })
+    };
+    let (broken, good) = (with_device(BROKEN), with_device("net_null1"));
+    let interface = Kind::Interface(workload("w", 0, "red", "10.1.0.5"));
+    world.add(vrf("red", &[], 0));
+    world.add(broken.clone());
+    world.add(interface.clone());
+    let words = |world: &World, kind: &Kind| {
+        let status = world.status(kind);
+        (status.state(), status.message)
+    };
+    let degraded = v1::ObjectState::Degraded;
+    assert_eq!(words(&world, &broken), (degraded, "there is no such device".into()));
+    assert_eq!(words(&world, &interface), (degraded, "port t: there is no such device".into()));
+    assert_eq!(world.via("red", "10.1.0.5/32"), "");
+
+    // Declared otherwise, it gets its device anew.
+    let object = v1::Object { kind: Some(good.clone()) };
+    assert!(world.rib.apply(world.by, object, &mut world.tables).expect("valid").changed);
+    for kind in [&good, &interface] {
+        assert_eq!(state(&world.status(kind)), v1::ObjectState::Pending);
+    }
+    world.open_devices();
+    for kind in [&good, &interface] {
+        assert_eq!(state(&world.status(kind)), v1::ObjectState::Ready);
+    }
+    let via = world.via("red", "10.1.0.5/32");
+    assert!(!via.is_empty());
+
+    // It vanishes, and comes back.
+    let id = world.rib.port_id("t").expect("declared");
+    assert!(world.rib.port_closed(id, "it is gone".into(), &mut world.tables));
+    assert_eq!(words(&world, &interface), (degraded, "port t: it is gone".into()));
+    assert_eq!(world.via("red", "10.1.0.5/32"), "");
+    let info = PortInfo { mac: MacAddr([2, 0, 0, 0, 1, 9]), mtu: 1500 };
+    assert!(world.rib.port_opened(id, info, &mut world.tables));
+    assert!(!world.rib.port_opened(id, info, &mut world.tables), "no news");
+    assert_eq!(world.via("red", "10.1.0.5/32"), via);
+    assert!(!world.rib.port_opened(PortId(7), info, &mut world.tables), "there is none");
+}
+
+#[test]
+fn two_ports_never_have_one_device() {
+    let options = RibOptions {
+        device_claims: |device| device.split(',').skip(1).map(str::to_owned).collect(),
+        ..RibOptions::default()
+    };
+    let mut world = World::default();
+    world.rib = Rib::new(Limits::default(), options);
+    world.by = world.rib.controller("test").expect("a name");
+    let port = |name: &str, device: &str| {
+        Kind::Port(v1::Port {
+            name: name.into(),
+            device: device.into(),
+            role: v1::PortRole::Tenant.into(),
+            ..Default::default()
+        })
+    };
+    world.add(port("a", "net_af_packet0,eth1"));
+    let conflict = v1::ErrorCode::Conflict;
+    refused(&mut world, port("b", "net_af_xdp0,x,eth1"), conflict, "port.device", "port a has eth1");
+    world.add(port("b", "net_af_packet1,eth2"));
+    refused(&mut world, port("b", "net_af_packet1,eth1"), conflict, "port.device", "port a has eth1");
+    world.add(port("a", "net_af_packet0,eth1,eth3"));
 }
 
 #[test]

@@ -1,6 +1,4 @@
-//! A RIB, its tables, and ports that always open.
-
-use std::collections::BTreeSet;
+//! A RIB, its tables, and devices that open at once.
 
 use tieline_engine::tables::Tables;
 use tieline_engine::types::{MacAddr, PortId};
@@ -8,33 +6,10 @@ use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
 use crate::spec::port::PortSpec;
-use crate::{Applied, ControllerId, Limits, PortInfo, Ports, Refusal, Rib, RibOptions};
+use crate::{Applied, ControllerId, DeviceState, Limits, PortInfo, Refusal, Rib, RibOptions};
 
 /// A device of this name does not open.
 pub const BROKEN: &str = "broken";
-
-#[derive(Debug, Clone, Default)]
-pub struct FakePorts {
-    pub open: BTreeSet<PortId>,
-    /// What was to be opened last, whether it worked or not.
-    asked: Option<PortSpec>,
-}
-
-impl Ports for FakePorts {
-    fn open(&mut self, id: PortId, spec: &PortSpec) -> Result<PortInfo, String> {
-        self.asked = Some(spec.clone());
-        if spec.device == BROKEN {
-            return Err("there is no such device".into());
-        }
-        assert!(self.open.insert(id), "{id:?} is open already");
-        let last = spec.device.bytes().last().unwrap_or(0);
-        Ok(PortInfo { mac: MacAddr([2, 0, 0, 0, 1, last]), mtu: spec.mtu })
-    }
-
-    fn close(&mut self, id: PortId) {
-        assert!(self.open.remove(&id), "{id:?} is not open");
-    }
-}
 
 #[derive(Debug, Clone)]
 pub struct World {
@@ -42,7 +17,6 @@ pub struct World {
     /// Who declares, unless a test says otherwise.
     pub by: ControllerId,
     pub tables: Tables,
-    pub ports: FakePorts,
 }
 
 impl Default for World {
@@ -55,19 +29,30 @@ impl World {
     pub fn with(limits: Limits) -> Self {
         let mut rib = Rib::new(limits, RibOptions { default_session_quota: 1000, ..RibOptions::default() });
         let by = rib.controller("test").expect("the first controller");
-        Self { rib, by, tables: Tables::default(), ports: FakePorts::default() }
+        Self { rib, by, tables: Tables::default() }
     }
 
-    /// Applies an object. It opens the port that was foretold, and no other.
+    /// Applies an object, and opens its device.
     pub fn apply(&mut self, kind: Kind) -> Result<Applied, Refusal> {
-        let foretold = match &kind {
-            Kind::Port(port) => self.rib.port_to_open(port),
-            _ => None,
-        };
         let object = v1::Object { kind: Some(kind) };
-        let outcome = self.rib.apply(self.by, object, &mut self.tables, &mut self.ports);
-        assert_eq!(self.ports.asked.take(), foretold);
+        let outcome = self.rib.apply(self.by, object, &mut self.tables);
+        self.open_devices();
         outcome
+    }
+
+    /// Opens all devices that are to be opened.
+    pub fn open_devices(&mut self) {
+        let opening = self.rib.declared_ports().filter(|port| *port.device == DeviceState::Opening);
+        let opening: Vec<(PortId, PortSpec)> = opening.map(|port| (port.id, port.spec.clone())).collect();
+        for (id, spec) in opening {
+            if spec.device == BROKEN {
+                self.rib.port_closed(id, "there is no such device".into(), &mut self.tables);
+                continue;
+            }
+            let last = spec.device.bytes().last().unwrap_or(0);
+            let info = PortInfo { mac: MacAddr([2, 0, 0, 0, 1, last]), mtu: spec.mtu };
+            self.rib.port_opened(id, info, &mut self.tables);
+        }
     }
 
     /// Applies what must be accepted.
@@ -77,7 +62,10 @@ impl World {
     }
 
     pub fn delete(&mut self, key: &v1::ObjectKey) -> Result<Applied, Refusal> {
-        self.rib.delete(self.by, key, &mut self.tables, &mut self.ports)
+        let outcome = self.rib.delete(self.by, key, &mut self.tables);
+        // Another's declaration may have come in force.
+        self.open_devices();
+        outcome
     }
 
     /// Deletes what must be there.

@@ -64,6 +64,7 @@ fn filter(args: &Filter) -> Option<ListFilter> {
         Some(State::Ready) => ObjectState::Ready,
         Some(State::Waiting) => ObjectState::Waiting,
         Some(State::Degraded) => ObjectState::Degraded,
+        Some(State::Pending) => ObjectState::Pending,
     };
     let filter = ListFilter {
         controller: text(&args.controller),

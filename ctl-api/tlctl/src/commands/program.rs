@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use tieline_proto::v1::operation::Operation as Change;
-use tieline_proto::v1::{GetRequest, ListControllersRequest, ObjectKey, Operation};
+use tieline_proto::v1::{GetRequest, ListControllersRequest, ObjectKey, ObjectState, Operation, object_key};
 use tonic::Code;
 
 use super::preview;
@@ -19,10 +19,15 @@ use crate::render::program::{self as render, Summary, Verb};
 
 /// How long it may take before progress is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the devices of all ports may take to open.
+const DEVICE_PATIENCE: Duration = Duration::from_secs(30);
+/// How often they are looked at.
+const DEVICE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Declares the objects in files, or says what that would do.
 pub async fn apply(target: &Target, args: &Apply) -> Result<Exit, Error> {
     let objects = documents::read_files(&args.files)?;
+    let ports: Vec<ObjectKey> = objects.iter().filter_map(key_of).filter(is_port).collect();
     let operations: Vec<_> = objects.into_iter().map(|object| operation(Change::Apply(object))).collect();
     let mode = match args.atomic {
         true => Mode::Atomic { require_references: args.require_references },
@@ -37,9 +42,15 @@ pub async fn apply(target: &Target, args: &Apply) -> Result<Exit, Error> {
     }
     let mut report = Report::new(Verb::Applied);
     if !operations.is_empty() {
-        report.run(&target.connect().await?, controller, operations, mode).await?;
+        let connection = target.connect().await?;
+        report.run(&connection, controller, operations, mode).await?;
+        report.devices(&connection, ports).await?;
     }
     report.end()
+}
+
+fn is_port(key: &ObjectKey) -> bool {
+    matches!(key.kind, Some(object_key::Kind::Port(_)))
 }
 
 /// What stands and falls together has to fit into one batch.
@@ -99,6 +110,37 @@ impl Report {
         let outcome = program::run(&mut connection.control(), controller, operations, mode, self).await;
         self.progress.erase();
         outcome
+    }
+
+    /// Waits until the devices of ports are open, and says which are not.
+    async fn devices(&mut self, connection: &Connection, ports: Vec<ObjectKey>) -> Result<(), Error> {
+        let mut client = connection.control();
+        let deadline = Instant::now() + DEVICE_PATIENCE;
+        for key in ports {
+            let name = display_key(&key);
+            loop {
+                let request = GetRequest { key: Some(key.clone()), controller: String::new() };
+                let status = match client.get(request).await {
+                    Ok(reply) => reply.into_inner().item.and_then(|item| item.status).unwrap_or_default(),
+                    // It was refused, or is withdrawn again.
+                    Err(status) if status.code() == Code::NotFound => break,
+                    Err(status) => return Err(Error::from_status(&status, &format!("read {name}"))),
+                };
+                match status.state() {
+                    ObjectState::Pending if Instant::now() < deadline => {
+                        tokio::time::sleep(DEVICE_PAUSE).await;
+                        continue;
+                    }
+                    ObjectState::Pending | ObjectState::Degraded => {
+                        let line = self.summary.count_degraded(&name, &status.message);
+                        self.line(&line);
+                    }
+                    ObjectState::Ready | ObjectState::Waiting | ObjectState::Unspecified => {}
+                }
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Says which of these are there still, because others hold them.

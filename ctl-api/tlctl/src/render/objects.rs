@@ -234,6 +234,7 @@ fn status(status: Option<&ObjectStatus>) -> String {
         ObjectState::Ready => "ready".to_owned(),
         ObjectState::Waiting => format!("waits for {}", display_keys(&status.waits_for)),
         ObjectState::Degraded => "degraded".to_owned(),
+        ObjectState::Pending => "pending".to_owned(),
     };
     if status.message.is_empty() { state } else { format!("{state}: {}", status.message) }
 }

@@ -36,12 +36,14 @@ pub struct Summary {
     pub refused: usize,
     undone: usize,
     still_held: usize,
+    /// Declared, and not working.
+    degraded: usize,
 }
 
 impl Summary {
     /// Nothing has happened yet.
     pub fn new(verb: Verb) -> Self {
-        Self { verb, done: 0, waiting: 0, refused: 0, undone: 0, still_held: 0 }
+        Self { verb, done: 0, waiting: 0, refused: 0, undone: 0, still_held: 0, degraded: 0 }
     }
 
     /// Whether anything was done.
@@ -72,6 +74,12 @@ impl Summary {
         printable(&line)
     }
 
+    /// Counts an object that is declared and does not work, and returns its line.
+    pub fn count_degraded(&mut self, name: &str, why: &str) -> String {
+        self.degraded += 1;
+        printable(&format!("{name} degraded: {why}"))
+    }
+
     /// Counts an object that is there although it was withdrawn, and returns
     /// its line.
     pub fn count_held(&mut self, name: &str, by: &[Holder]) -> String {
@@ -91,6 +99,9 @@ impl fmt::Display for Summary {
         }
         if self.undone > 0 {
             write!(f, ", {} left as they were", self.undone)?;
+        }
+        if self.degraded > 0 {
+            write!(f, ", {} of them degraded", self.degraded)?;
         }
         if self.still_held > 0 {
             write!(f, ", {} still held by others", self.still_held)?;
@@ -114,6 +125,7 @@ pub fn reason(refused: &Refused) -> String {
         ErrorCode::LimitReached => " (limit reached)",
         ErrorCode::Device => " (device)",
         ErrorCode::MissingReference => " (missing reference)",
+        ErrorCode::Permission => " (not permitted)",
     };
     let place = if refused.field.is_empty() { String::new() } else { format!(" {}:", refused.field) };
     format!("{code}:{place} {}", refused.message)

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::device::DeviceSpec;
+use crate::device::{DeviceSpec, Driver};
 use crate::port::OpenPort;
 
 /// A port that could not be opened. Its device is detached again.
@@ -28,6 +28,15 @@ pub enum PortProblem {
     /// The device has a port.
     #[error("belongs to a port already: close that one or name another device")]
     InUse,
+    /// DPDK has given the device to a driver that its arguments were not checked
+    /// for.
+    #[error(
+        "was given to the driver {found:?} by DPDK, which is not the one that it names: use another name"
+    )]
+    OtherDriver {
+        /// The driver.
+        found: String,
+    },
     /// No queues in one direction.
     #[error("needs at least one queue in each direction")]
     NoQueues,
@@ -124,30 +133,24 @@ pub enum ClosePortError {
 
 /// What to look at if a device of this kind is refused.
 pub(super) fn advice(device: &DeviceSpec) -> &'static str {
-    const BY_DRIVER: [(&str, &str); 8] = [
-        (
-            "net_af_packet",
+    match device.driver() {
+        Driver::Pci => "Check that the device exists and is bound to vfio-pci",
+        Driver::AfPacket => {
             "Check that the interface of \"iface=\" exists in this network namespace and that the process has \
-             CAP_NET_RAW and CAP_NET_ADMIN",
-        ),
-        (
-            "net_af_xdp",
+             CAP_NET_RAW and CAP_NET_ADMIN"
+        }
+        Driver::AfXdp => {
             "Check that the interface of \"iface=\" exists in this network namespace, that no other XDP program \
              holds it and that the process has CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF. An interface that this \
-             process has had open before is free only after a restart",
-        ),
-        ("net_tap", "Check that /dev/net/tun exists and that the process has CAP_NET_ADMIN"),
-        ("net_vhost", "Check that the directory of the socket of \"iface=\" exists and is writable"),
-        ("net_virtio_user", "Check that the socket or device of \"path=\" exists and is accessible"),
-        ("net_memif", "Check that the directory of the socket of \"socket=\" exists and is accessible"),
-        ("net_pcap", "Check that the files exist and are capture files of Ethernet frames"),
-        ("net_", "Check the driver's name and its arguments"),
-    ];
-    if device.is_pci() {
-        return "Check that the device exists and is bound to vfio-pci";
+             process has had open before is free only after a restart"
+        }
+        Driver::Tap => "Check that /dev/net/tun exists and that the process has CAP_NET_ADMIN",
+        Driver::Vhost => "Check that the directory of the socket of \"iface=\" exists and is writable",
+        Driver::VirtioUser => "Check that the socket or device of \"path=\" exists and is accessible",
+        Driver::Memif => "Check that the directory of the socket of \"socket=\" exists and is accessible",
+        Driver::Pcap => "Check that the files exist and are capture files of Ethernet frames",
+        Driver::Null | Driver::Ring => "Check the driver's arguments",
     }
-    let found = BY_DRIVER.iter().find(|(driver, _)| device.name().starts_with(driver));
-    found.map_or("Check the device's name", |(_, advice)| advice)
 }
 
 #[cfg(test)]
@@ -159,7 +162,7 @@ mod tests {
         let advice_for = |text: &str| advice(&text.parse().expect("a device"));
         assert!(advice_for("net_af_packet0,iface=x").contains("iface"));
         assert!(advice_for("net_pcap_in").contains("capture"));
-        assert!(advice_for("net_other0").contains("driver"));
+        assert!(advice_for("net_null0").contains("arguments"));
         assert!(advice_for("0000:01:00.0").contains("vfio-pci"));
     }
 }

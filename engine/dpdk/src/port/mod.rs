@@ -161,6 +161,12 @@ impl Port {
         unsafe { sys::tieline_eth_link_up(self.running.id()) == 1 }
     }
 
+    /// Whether the device was taken out of the host. Only drivers of NICs know.
+    pub fn is_removed(&self) -> bool {
+        // SAFETY: the port runs as long as `self.running` lives.
+        unsafe { sys::rte_eth_dev_is_removed(self.running.id()) == 1 }
+    }
+
     /// What the device has counted; all zero if it does not count.
     pub fn stats(&self) -> PortCounters {
         // SAFETY: plain integers; zero is a value.

@@ -1,6 +1,6 @@
 //! From a device's name to a running port.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::ptr;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use sys::{rte_eth_conf, rte_eth_dev_info};
 use tieline_dpdk_sys as sys;
 use tieline_engine::types::MacAddr;
 
-use crate::device::DeviceSpec;
+use crate::device::{DeviceSpec, Driver};
 use crate::eal::Eal;
 use crate::log;
 use crate::pool::Pool;
@@ -116,6 +116,7 @@ fn bring_up(id: u16, pool: &Pool, config: &PortConfig) -> Result<(Configured, Ma
     let mut info: rte_eth_dev_info = unsafe { std::mem::zeroed() };
     // SAFETY: the port exists; there is a place for the answer.
     check(Step::Query, unsafe { sys::rte_eth_dev_info_get(id, &raw mut info) })?;
+    check_driver(&info, &config.device)?;
     let mtu = choose_mtu(&info, config)?;
     let configured = configure(id, &info, config, mtu)?;
     set_up_queues(id, pool, &configured)?;
@@ -127,6 +128,21 @@ fn bring_up(id: u16, pool: &Pool, config: &PortConfig) -> Result<(Configured, Ma
     // SAFETY: the port exists. A device without counters refuses, which is fine.
     unsafe { sys::rte_eth_stats_reset(id) };
     Ok((configured, mac(id)?))
+}
+
+/// DPDK chooses a virtual device's driver by the name of the device: it must be
+/// the one that the arguments were checked for.
+fn check_driver(info: &rte_eth_dev_info, device: &DeviceSpec) -> Result<(), PortProblem> {
+    if device.is_pci() {
+        return Ok(());
+    }
+    let found = if info.driver_name.is_null() {
+        String::new()
+    } else {
+        // SAFETY: not null, so a terminated string of a driver that is loaded.
+        unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
+    };
+    if found == device.driver().name() { Ok(()) } else { Err(PortProblem::OtherDriver { found }) }
 }
 
 /// What DPDK is told of the MTU.
@@ -141,12 +157,11 @@ enum Mtu {
 
 /// Drivers whose claim to be limited to 1500 bytes, or lack of a way to set
 /// another MTU, does not keep them from passing longer packets.
-const PASS_ANY_LENGTH: [&str; 4] = ["net_af_packet", "net_memif", "net_ring", "net_pcap"];
+const PASS_ANY_LENGTH: [Driver; 4] = [Driver::AfPacket, Driver::Memif, Driver::Ring, Driver::Pcap];
 
 fn choose_mtu(info: &rte_eth_dev_info, config: &PortConfig) -> Result<Mtu, PortProblem> {
-    let name = config.device.name();
     let mtu = config.mtu;
-    if mtu > ETHERNET_MTU && PASS_ANY_LENGTH.iter().any(|driver| name.starts_with(driver)) {
+    if mtu > ETHERNET_MTU && PASS_ANY_LENGTH.contains(&config.device.driver()) {
         return Ok(Mtu::Untold);
     }
     let (smallest, largest) = (info.min_mtu, largest_mtu(info));

@@ -48,7 +48,7 @@ impl Tieline {
         // A daemon that was killed leaves its socket.
         let _ = std::fs::remove_file(&socket);
         let config = bed.file("tieline.toml");
-        std::fs::write(&config, configuration(bed, case, &socket))
+        std::fs::write(&config, configuration(bed, case, wiring, &socket))
             .with_context(|| format!("cannot write {}", config.display()))?;
         // Workers are pinned to cores that the process must be allowed to use.
         let cores: Vec<String> = bed.cores.iter().map(usize::to_string).collect();
@@ -180,7 +180,7 @@ fn binary() -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-fn configuration(bed: &Bed, case: &Case, socket: &Path) -> String {
+fn configuration(bed: &Bed, case: &Case, wiring: &Wiring, socket: &Path) -> String {
     // Twice the flows, so that the table is as full as an operator would plan.
     let sessions = (case.flows * 2).max(65_536);
     let router_mac = objects::mac(crate::frames::ROUTER_MAC);
@@ -190,10 +190,12 @@ fn configuration(bed: &Bed, case: &Case, socket: &Path) -> String {
          [engine]\ncores = {:?}\nidle = \"poll\"\nrouter_mac = \"{router_mac}\"\n\
          [sessions]\ncapacity = {sessions}\nquota_per_vrf = {sessions}\nudp_unreplied_s = 3600\n\
          [limits]\ninterfaces = 8192\n\
-         [dpdk]\nbuffers = {}\n",
+         [store]\nenabled = false\n\
+         [dpdk]\nbuffers = {}\ntest_drivers = [\"net_pcap\", \"net_null\"]\ndevices = {:?}\n",
         socket.display(),
         bed.worker_cores(case.workers),
         case.buffers(),
+        std::iter::once(&wiring.input).chain(&wiring.output).collect::<Vec<_>>(),
     )
 }
 

@@ -14,12 +14,11 @@ use std::time::Duration;
 
 use tieline_engine::engine::Engine;
 use tieline_engine::io::Io;
-use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 
-use crate::control::Slot;
 use crate::keeper::{Keeper, NotStored};
 use crate::persist::ToStore;
+use crate::service::replies::{Room, Slot};
 
 /// Acknowledgements that can wait for each of the threads. The control thread
 /// waits when it is that far ahead.
@@ -34,13 +33,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Acknowledgement {
     /// The place.
     pub slot: Slot,
+    /// What the message takes.
+    pub room: Option<Room>,
     /// The message.
     pub message: Message,
 }
 
 impl Acknowledgement {
     fn send(self) {
-        self.slot.send(Ok(v1::GatewayMessage { message: Some(self.message) }));
+        self.slot.send(self.message, self.room);
     }
 }
 

@@ -17,6 +17,10 @@ use crate::gateway::Counted;
 /// Most operations of a batch.
 pub const MOST_OPERATIONS: usize = 10_000;
 
+/// Bytes of the sentences that say why operations of one batch were refused.
+/// Further ones are named without.
+pub const REFUSED_TEXTS: usize = 1 << 20;
+
 /// What became of a batch.
 #[derive(Debug, Default, PartialEq)]
 pub struct Done {
@@ -37,6 +41,18 @@ impl Done {
 
 fn refused(index: usize, refusal: Refusal) -> v1::RefusedOperation {
     v1::RefusedOperation { index: index as u32, refused: Some(refusal.into()) }
+}
+
+/// Leaves the sentence of a refused operation out where it is longer than what is
+/// left. Returns its length.
+fn cut(refused: &mut v1::RefusedOperation, left: usize) -> usize {
+    let Some(refused) = &mut refused.refused else { return 0 };
+    if refused.field.len() + refused.message.len() > left {
+        refused.field.clear();
+        refused.message = "as others of this batch: too much is refused for a sentence each".to_owned();
+        return 0;
+    }
+    refused.field.len() + refused.message.len()
 }
 
 /// Carries a batch out, as far as `admission` lets it. `counted` hears of
@@ -83,6 +99,7 @@ fn each(
     counted: &dyn Fn(&Rib, Option<Counted>),
 ) -> Done {
     let mut done = Done::default();
+    let mut texts = 0;
     for (index, operation) in operations.into_iter().enumerate() {
         match one(rib, tables, admission, by, operation, counted) {
             Ok(applied) => {
@@ -92,7 +109,11 @@ fn each(
                     done.waiting.push(v1::WaitingOperation { index, waits_for: applied.waits_for });
                 }
             }
-            Err(refusal) => done.refused.push(refused(index, refusal)),
+            Err(refusal) => {
+                let mut refused = refused(index, refusal);
+                texts += cut(&mut refused, REFUSED_TEXTS.saturating_sub(texts));
+                done.refused.push(refused);
+            }
         }
     }
     // What came later in the batch is waited for no more.

@@ -12,13 +12,14 @@ use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 use tieline_proto::v1::operation::Operation;
 use tieline_rib::ControllerId;
-use tokio::sync::mpsc::{self, OwnedPermit};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::acknowledge::{Acknowledgement, Acknowledgements, Errand};
 use crate::gateway::{Gateway, Work};
 use crate::security::rights::Rights;
+use crate::service::replies::{Room, Slot};
+use crate::service::shares::Share;
 use crate::sessions::{Hello, SessionId};
 
 /// Requests that can wait, of all clients together.
@@ -29,9 +30,6 @@ const TAKEN: usize = 256;
 /// that a publication costs each little, and few enough that they take a few
 /// milliseconds.
 const PUBLISHED: usize = 2048;
-
-/// A place in a stream of messages to a controller.
-pub type Slot = OwnedPermit<Result<v1::GatewayMessage, Status>>;
 
 /// One batch, and the places that its acknowledgements will take: reserved, so
 /// that a client that does not read holds up nobody but itself.
@@ -44,12 +42,14 @@ pub struct Submission {
     pub batch: v1::Batch,
     /// What its sender may declare.
     pub rights: Rights,
+    /// For all that the first acknowledgement may say.
+    pub room: Room,
     /// For the first acknowledgement.
     pub accepted: Slot,
     /// For the second.
     pub programmed: Slot,
     /// Its share of what may wait; given back when it is carried out.
-    pub share: OwnedSemaphorePermit,
+    pub share: Share,
 }
 
 /// A session that has begun.
@@ -297,7 +297,7 @@ impl Thread {
                 let Some((withdrawn, version)) = self.gateway.end_of_sync(by, session) else { return true };
                 let message = Message::Synced(v1::Synced { id, withdrawn: withdrawn as u64 });
                 let mut acknowledgements = Acknowledgements::at(version);
-                acknowledgements.programmed.push(Acknowledgement { slot, message });
+                acknowledgements.programmed.push(Acknowledgement { slot, room: None, message });
                 self.publish_changes(acknowledgements);
             }
             Request::Read(read) => read(&self.gateway),
@@ -327,29 +327,34 @@ impl Thread {
         let (mut work, mut slots) = (Vec::with_capacity(now.len()), Vec::with_capacity(now.len()));
         // The shares are given back when the batches are carried out.
         let mut shares = Vec::with_capacity(now.len());
-        for Submission { by, session, batch, rights, accepted, programmed, share } in now {
+        for Submission { by, session, batch, rights, room, accepted, programmed, share } in now {
             shares.push(share);
             // A leader that was deposed while its batch waited has no say.
             if self.gateway.sessions().is_live(by, session) {
-                slots.push((batch.id, accepted, programmed));
+                slots.push((batch.id, room, accepted, programmed));
                 work.push(Work { by, batch, rights });
             }
         }
         let (done, version) = self.gateway.carry_out(work);
         let mut acknowledgements = Acknowledgements::at(version);
-        for ((id, accepted, programmed), done) in slots.into_iter().zip(done) {
+        for ((id, mut room, accepted, programmed), done) in slots.into_iter().zip(done) {
             for refused in done.refused.iter().filter_map(|refused| refused.refused.as_ref()) {
                 self.gateway.note_refusal(refused);
             }
             let (refused, waiting) = (done.refused, done.waiting);
             let message = v1::BatchAccepted { id, refused, waiting, ..Default::default() };
-            acknowledgements
-                .accepted
-                .push(Acknowledgement { slot: accepted, message: Message::Accepted(message) });
+            room.shrink_to(&message);
+            acknowledgements.accepted.push(Acknowledgement {
+                slot: accepted,
+                room: Some(room),
+                message: Message::Accepted(message),
+            });
             let message = v1::BatchProgrammed { id, table_version: version };
-            acknowledgements
-                .programmed
-                .push(Acknowledgement { slot: programmed, message: Message::Programmed(message) });
+            acknowledgements.programmed.push(Acknowledgement {
+                slot: programmed,
+                room: None,
+                message: Message::Programmed(message),
+            });
         }
         self.publish_changes(acknowledgements);
     }

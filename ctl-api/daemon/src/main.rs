@@ -78,7 +78,8 @@ use security::accounts::Accounts;
 use security::tls::{Loaded, Tls};
 use server::{Server, Services};
 use service::operations::Facts;
-use service::session::{About, Sessions, Shares};
+use service::session::{About, Sessions};
+use service::shares::Shares;
 use socket::ControlSocket;
 use upgrade::frame::StoreWord;
 use upgrade::giver::Giver;
@@ -160,7 +161,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let sessions = Sessions {
         control: control.clone(),
         about: Arc::new(about),
-        shares: Shares::of(config.waiting_bytes),
+        shares: Shares::of(config.api.limits.waiting),
     };
     let places = Places {
         control: (config.api.socket.clone(), config.api.permissions),

@@ -31,6 +31,7 @@ use crate::security::first_bytes::FirstBytes;
 use crate::security::guard::{Guard, Standing};
 use crate::security::limits::ApiLimits;
 use crate::security::tls::Tls;
+use crate::security::unproven::Unproven;
 use crate::security::{Peer, Security, Via};
 use crate::service::control::ControlService;
 use crate::service::operations::{Facts, OperationsService};
@@ -45,6 +46,8 @@ const WINDOW: u32 = 1 << 20;
 /// Pause after a connection could not be accepted, most often for want of
 /// file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a TCP client may take for its first byte: it has nothing to wait for.
+const FIRST_BYTE: Duration = Duration::from_secs(2);
 /// How long a client that is sent away has to read why.
 const PARTING: Duration = Duration::from_millis(500);
 /// At most one line a second is logged about clients that are sent away.
@@ -101,11 +104,10 @@ pub struct Server {
     services: Services,
     security: Security,
     http: http2::Builder<TokioExecutor>,
-    /// Room for connections by the Unix socket, over TCP, and for TCP clients
-    /// that have not proved who they are.
+    /// Room for connections by the Unix socket and over TCP.
     on_socket: Arc<Semaphore>,
     over_tcp: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    unproven: Arc<Unproven>,
     /// When the last complaint was logged, and since when.
     complained: AtomicU64,
     started: Instant,
@@ -118,10 +120,10 @@ impl Server {
         let http = protocol(limits);
         let room = |most| Arc::new(Semaphore::new(most));
         let (on_socket, over_tcp) = (room(limits.connections), room(limits.connections));
-        let handshakes = room(limits.handshakes);
+        let unproven = Unproven::new(limits.handshakes);
         let complained = AtomicU64::new(0);
         let started = Instant::now();
-        Arc::new(Self { services, security, http, on_socket, over_tcp, handshakes, complained, started })
+        Arc::new(Self { services, security, http, on_socket, over_tcp, unproven, complained, started })
     }
 
     /// Says that what was programmed before is in force again.
@@ -149,16 +151,20 @@ impl Server {
     pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, tls: Arc<Tls>) -> Infallible {
         loop {
             let (stream, address) = accepted(|| listener.accept()).await;
-            let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            let (mut place, pushed_out) = self.unproven.enter(address.ip());
+            if pushed_out {
                 let value = self.limits().handshakes;
-                self.complain(&address.to_string(), &LimitReached { key: "api.limits.handshakes", value });
-                continue;
-            };
+                let limit = LimitReached { key: "api.limits.handshakes", value };
+                self.complain("a client that did not prove who it is", &limit);
+            }
             let (server, tls) = (Arc::clone(&self), Arc::clone(&tls));
             tokio::spawn(async move {
-                let stream = server.shake_hands(stream, address, &tls).await;
+                let stream = tokio::select! {
+                    stream = server.shake_hands(stream, address, &tls) => stream,
+                    () = place.lost() => None,
+                };
                 // Who has proved who it is makes room for the next to do so.
-                drop(handshake);
+                drop(place);
                 let Some(stream) = stream else { return };
                 match Arc::clone(&server.over_tcp).try_acquire_owned() {
                     Ok(_place) => server.attend_tls(stream, address, &tls).await,
@@ -176,6 +182,11 @@ impl Server {
     ) -> Option<TlsStream<TcpStream>> {
         // Without it a small reply waits for the client's delayed ACK.
         let _ = stream.set_nodelay(true);
+        let first = tokio::time::timeout(FIRST_BYTE.min(self.limits().handshake), stream.readable());
+        if first.await.is_err() {
+            self.log(|| tracing::warn!("{address} was sent away: it did not begin to speak"));
+            return None;
+        }
         let loaded = tls.current()?;
         let handshake = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(stream).into_fallible();
         match tokio::time::timeout(self.limits().handshake, handshake).await {

@@ -65,6 +65,44 @@ impl From<Refusal> for v1::Refused {
     fn from(refusal: Refusal) -> Self {
         let limit =
             refusal.limit.map(|(name, value)| v1::Limit { name: name.to_owned(), value: value as u64 });
-        Self { code: refusal.code.into(), field: refusal.field, message: refusal.message, limit }
+        let (field, message) =
+            (shortened(refusal.field, LONGEST_FIELD), shortened(refusal.message, LONGEST_MESSAGE));
+        Self { code: refusal.code.into(), field, message, limit }
+    }
+}
+
+/// Longest path of a field that is sent, bytes.
+const LONGEST_FIELD: usize = 128;
+/// Longest sentence that is sent, bytes: it quotes what was declared.
+const LONGEST_MESSAGE: usize = 768;
+
+/// A text that is no longer than that, with its beginning and its end: sentences
+/// end with what would be right.
+fn shortened(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    const GAP: &str = " ... ";
+    let half = (most - GAP.len()) / 2;
+    let boundary = |at: &usize| text.is_char_boundary(*at);
+    let start = (0..=half).rev().find(boundary).unwrap_or(0);
+    let end = (text.len() - half..=text.len()).find(boundary).unwrap_or(text.len());
+    format!("{}{GAP}{}", &text[..start], &text[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_short_whatever_is_quoted() {
+        for quoted in ["x".repeat(1 << 20), "\u{1f980}".repeat(1 << 18), "é".repeat(400)] {
+            let refusal = Refusal::invalid(quoted.clone(), format!("{quoted} is no name: use letters"));
+            let sent = v1::Refused::from(refusal);
+            assert!(sent.field.len() <= LONGEST_FIELD && sent.message.len() <= LONGEST_MESSAGE);
+            assert!(sent.message.ends_with("is no name: use letters"), "{}", sent.message);
+        }
+        let sent = v1::Refused::from(Refusal::invalid("vrf", "is short"));
+        assert_eq!((sent.field.as_str(), sent.message.as_str()), ("vrf", "is short"));
     }
 }

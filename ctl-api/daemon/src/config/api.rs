@@ -55,7 +55,7 @@ pub fn check(api: file::Api) -> Result<Api, Objection> {
         permissions,
         tcp: check_tcp(api.listen, api.tls, &roles)?,
         roles,
-        limits: check_limits(&api.limits)?,
+        limits: check_limits(&api.limits, api.waiting_mib)?,
     })
 }
 
@@ -152,7 +152,7 @@ fn group_number(groups: &str, name: &str) -> Option<u32> {
     })
 }
 
-fn check_limits(limits: &file::ApiLimits) -> Result<ApiLimits, Objection> {
+fn check_limits(limits: &file::ApiLimits, waiting_mib: Option<usize>) -> Result<ApiLimits, Objection> {
     let default = ApiLimits::default();
     let seconds = |key, value, default: Duration| {
         within(key, value, default.as_secs(), 1..=3600).map(Duration::from_secs)
@@ -206,6 +206,14 @@ fn check_limits(limits: &file::ApiLimits) -> Result<ApiLimits, Objection> {
                 default.receive_memory >> 20,
                 1..=1 << 20,
             )?,
+        waiting: within("api.waiting_mib", waiting_mib, default.waiting >> 20, 8..=65_536)? << 20,
+        replies: (1 << 20)
+            * within(
+                "api.limits.reply_memory_mib",
+                limits.reply_memory_mib,
+                default.replies >> 20,
+                8..=1 << 20,
+            )?,
         headers: 1024
             * within("api.limits.headers_kib", limits.headers_kib, default.headers >> 10, 1..=1024)?,
         resets: within("api.limits.resets", limits.resets, default.resets, 1..=65_536)?,
@@ -237,6 +245,6 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_limits() {
-        assert_eq!(check_limits(&file::ApiLimits::default()), Ok(ApiLimits::default()));
+        assert_eq!(check_limits(&file::ApiLimits::default(), None), Ok(ApiLimits::default()));
     }
 }

@@ -119,6 +119,7 @@ pub struct ApiLimits {
     pub kib_per_second: Option<u64>,
     pub message_kib: Option<usize>,
     pub receive_memory_mib: Option<usize>,
+    pub reply_memory_mib: Option<usize>,
     pub headers_kib: Option<u32>,
     pub resets: Option<usize>,
     pub handshake_s: Option<u64>,

@@ -59,8 +59,6 @@ pub struct Config {
     pub sessions_of_controllers: usize,
     /// How long what a controller holds is kept without it.
     pub grace: Duration,
-    /// Bytes of batches that may wait, of all sessions together.
-    pub waiting_bytes: usize,
     /// Whether the last state is kept.
     pub keeps_state: bool,
     /// Its directory; `None`: the socket says where.
@@ -172,7 +170,6 @@ impl Config {
                 DEFAULT_GRACE,
                 0..=LONGEST_GRACE,
             )?),
-            waiting_bytes: within("api.waiting_mib", file.api.waiting_mib, 64, 8..=65_536)? << 20,
             keeps_state: file.store.enabled.unwrap_or(true),
             store: file.store.path,
             sync_interval: Duration::from_millis(within(

@@ -56,6 +56,7 @@ fn every_key_has_its_effect() {
         kib_per_second = 8
         message_kib = 19
         receive_memory_mib = 10
+        reply_memory_mib = 17
         headers_kib = 11
         resets = 12
         handshake_s = 13
@@ -115,6 +116,8 @@ fn every_key_has_its_effect() {
         bytes_per_second: 8 << 10,
         message: 19 << 10,
         receive_memory: 10 << 20,
+        waiting: 64 << 20,
+        replies: 17 << 20,
         headers: 11 << 10,
         resets: 12,
         handshake: Duration::from_secs(13),

@@ -16,6 +16,8 @@ use super::limits::ApiLimits;
 
 /// Accounts that are kept before those nobody needs are looked for.
 const TIDY_ABOVE: usize = 64;
+/// Bytes of a unit of memory.
+pub const KIB: usize = 1024;
 
 /// Whose account it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,6 +46,9 @@ pub struct Account {
     /// Bytes of messages that have not arrived whole.
     receiving: AtomicUsize,
     reads: Arc<Semaphore>,
+    /// KiB of its batches that wait, and of replies that it has not read.
+    waiting: Arc<Semaphore>,
+    replies: Arc<Semaphore>,
     requests: Mutex<Bucket>,
     bytes: Mutex<Bucket>,
 }
@@ -96,6 +101,8 @@ impl Account {
             calls: AtomicUsize::new(0),
             receiving: AtomicUsize::new(0),
             reads: Arc::new(Semaphore::new(limits.reads_per_peer)),
+            waiting: Arc::new(Semaphore::new(limits.waiting / 2 / KIB)),
+            replies: Arc::new(Semaphore::new(limits.replies / KIB)),
             requests: Mutex::new(Bucket::new(f64::from(limits.requests_per_second), now)),
             bytes: Mutex::new(Bucket::new(limits.bytes_per_second as f64, now)),
         }
@@ -142,6 +149,17 @@ impl Account {
     pub async fn read(&self) -> Option<OwnedSemaphorePermit> {
         let turn = Arc::clone(&self.reads).acquire_owned();
         tokio::time::timeout(self.limits.stalled, turn).await.ok()?.ok()
+    }
+
+    /// What its batches may take while they wait, in KiB: half of what those of all
+    /// may.
+    pub fn waiting(&self) -> &Arc<Semaphore> {
+        &self.waiting
+    }
+
+    /// What replies may take that it has not read, in KiB.
+    pub fn replies(&self) -> &Arc<Semaphore> {
+        &self.replies
     }
 
     /// Takes memory for a message that is arriving.

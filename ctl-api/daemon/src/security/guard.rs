@@ -102,6 +102,7 @@ impl Guard {
         };
         let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.account)));
         request.extensions_mut().insert(Arc::clone(peer));
+        request.extensions_mut().insert(Arc::clone(&self.account));
         let Ok(response) = self.routes.clone().call(request).await;
         let patience = self.account.limits().stalled;
         Ok(response.map(|body| {

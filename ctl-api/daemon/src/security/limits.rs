@@ -25,6 +25,11 @@ pub struct ApiLimits {
     pub message: usize,
     /// Memory for messages of one peer that have not arrived whole, bytes.
     pub receive_memory: usize,
+    /// Memory for batches of all peers that wait to be carried out, bytes. One
+    /// peer may have half of it.
+    pub waiting: usize,
+    /// Memory for acknowledgements that one peer has not read, bytes.
+    pub replies: usize,
     /// Largest list of headers of a call, bytes.
     pub headers: u32,
     /// Streams that a client may reset before its connection is closed: those
@@ -37,7 +42,7 @@ pub struct ApiLimits {
     /// How long it may take to answer that.
     pub keepalive_timeout: Duration,
     /// Longest time for a message to arrive whole, and for a client to take
-    /// the next part of a reply to Get or List.
+    /// the next part of a reply to Get or List, or acknowledgements.
     pub stalled: Duration,
 }
 
@@ -54,6 +59,8 @@ impl Default for ApiLimits {
             bytes_per_second: 256 << 20,
             message: 4 << 20,
             receive_memory: 64 << 20,
+            waiting: 64 << 20,
+            replies: 64 << 20,
             headers: 16 << 10,
             resets: 64,
             handshake: Duration::from_secs(5),

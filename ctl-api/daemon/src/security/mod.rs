@@ -15,7 +15,8 @@
 //! - [`limits`]: how much of everything
 //! - [`accounts`]: what each peer has open, and how fast it asks
 //! - [`bucket`]: a rate, without a clock of its own
-//! - [`first_bytes`]: connections that do not begin to speak
+//! - [`unproven`], [`first_bytes`]: TCP clients that have not proved who they are,
+//!   and connections that do not begin to speak
 //! - [`guard`]: the one place that every call passes
 //! - [`request_body`], [`reply_body`]: bounded memory in both directions
 
@@ -30,6 +31,7 @@ pub mod request_body;
 pub mod rights;
 pub mod roles;
 pub mod tls;
+pub mod unproven;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -38,7 +40,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tonic::{Request, Status};
 
-use accounts::Accounts;
+use accounts::{Account, Accounts};
 use rights::Rights;
 use roles::Roles;
 
@@ -140,6 +142,17 @@ pub fn peer<T>(request: &Request<T>) -> Result<&Arc<Peer>, Status> {
         .extensions()
         .get::<Arc<Peer>>()
         .ok_or_else(|| Status::internal("the call has no peer: it has not come in through the guard"))
+}
+
+/// The account of whoever makes this call.
+///
+/// # Errors
+/// When the call has not come in through the guard.
+pub fn account<T>(request: &Request<T>) -> Result<&Arc<Account>, Status> {
+    request
+        .extensions()
+        .get::<Arc<Account>>()
+        .ok_or_else(|| Status::internal("the call has no account: it has not come in through the guard"))
 }
 
 /// What decides about peers, for all connections.

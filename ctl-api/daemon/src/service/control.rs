@@ -8,7 +8,8 @@ use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::session::{self, Sessions};
+use super::replies::{self, ReplyStream};
+use super::session::{Client, Sessions};
 use super::{preview, status, watch};
 use crate::gateway::Gateway;
 use crate::security::rights::Rights;
@@ -30,16 +31,17 @@ impl ControlService {
 
 #[tonic::async_trait]
 impl control_server::Control for ControlService {
-    type SessionStream = ReceiverStream<Result<v1::GatewayMessage, Status>>;
+    type SessionStream = ReplyStream;
 
     async fn session(
         &self,
         request: Request<Streaming<v1::ControllerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let (replies, receiver) = session::replies();
         let peer = Arc::clone(security::peer(&request)?);
-        tokio::spawn(self.sessions.clone().run(request.into_inner(), replies, peer));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let account = Arc::clone(security::account(&request)?);
+        let (replies, stream) = replies::replies(&account);
+        tokio::spawn(self.sessions.clone().run(request.into_inner(), replies, Client { peer, account }));
+        Ok(Response::new(stream))
     }
 
     async fn preview(

@@ -1,10 +1,10 @@
 //! A controller's session: hello, heartbeats, batches in, acknowledgements out.
 //!
 //! Memory is bounded on both sides. A batch is taken out of the stream only when
-//! there is room for its acknowledgements in the stream of replies, and when it
-//! has its share of what may wait of all sessions together; until then it stays
-//! in the client's connection. So a client that does not read, or that floods,
-//! holds up itself.
+//! there is room for its acknowledgements ([`replies`](super::replies)), and when
+//! it then has its share of what may wait ([`shares`](super::shares)); until then
+//! it stays in the client's connection. So a client that does not read, or that
+//! floods, holds up itself. One that goes on not to read is sent away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,16 @@ use tieline_proto::v1;
 use tieline_proto::v1::controller_message::Message as From;
 use tieline_proto::v1::gateway_message::Message as To;
 use tieline_proto::v1::{Closing, ClosingReason};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
-use crate::control::{Control, Opened, Slot, Submission};
+use super::replies::{Gone, Replies};
+use super::shares::Shares;
+use crate::control::{Control, Opened, Submission};
 use crate::identity::NodeId;
 use crate::security::Peer;
+use crate::security::accounts::Account;
 use crate::security::rights::Rights;
 use crate::sessions::{Hello, Terms};
 
@@ -28,10 +31,6 @@ use crate::sessions::{Hello, Terms};
 const REVISION: u32 = 1;
 /// What a controller may lean on.
 const CAPABILITIES: [&str; 5] = ["route_sets", "atomic_batches", "preview", "watch", "exports"];
-/// Batches of a session whose acknowledgements are not sent yet.
-const IN_FLIGHT: usize = 64;
-/// Acknowledgements of a batch: accepted and programmed.
-const REPLIES: usize = 2;
 /// Longest wait for the first message.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest silence in seconds, where the controller states none.
@@ -42,29 +41,6 @@ const LONGEST_HEARTBEAT: u32 = 3600;
 const SILENCES: u32 = 3;
 /// Longest text in which a controller says what it is.
 const LONGEST_SOFTWARE: usize = 256;
-/// Bytes of one permit of [`Shares`].
-const SHARE: usize = 1024;
-
-/// What may wait of all sessions together, in units of [`SHARE`] bytes.
-#[derive(Debug, Clone)]
-pub struct Shares {
-    semaphore: Arc<Semaphore>,
-    all: u32,
-}
-
-impl Shares {
-    /// So many bytes.
-    pub fn of(bytes: usize) -> Self {
-        let all = u32::try_from(bytes / SHARE).unwrap_or(u32::MAX).max(1);
-        Self { semaphore: Arc::new(Semaphore::new(all as usize)), all }
-    }
-
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Status> {
-        let permits = u32::try_from(bytes.div_ceil(SHARE)).unwrap_or(u32::MAX).clamp(1, self.all);
-        let taken = Arc::clone(&self.semaphore).acquire_many_owned(permits).await;
-        taken.map_err(|_| Status::unavailable("the daemon is stopping"))
-    }
-}
 
 /// What a gateway says of itself in every session.
 #[derive(Debug, Clone)]
@@ -75,14 +51,6 @@ pub struct About {
     pub boot_id: String,
     /// How long what a controller holds is kept, where it states nothing.
     pub grace: Duration,
-}
-
-/// The sending side of a session.
-pub type Replies = mpsc::Sender<Result<v1::GatewayMessage, Status>>;
-
-/// Room for all that a session says.
-pub fn replies() -> (Replies, mpsc::Receiver<Result<v1::GatewayMessage, Status>>) {
-    mpsc::channel(IN_FLIGHT * REPLIES)
 }
 
 /// What every session needs.
@@ -96,10 +64,20 @@ pub struct Sessions {
     pub shares: Shares,
 }
 
+/// Who has a session, and what it may take.
+pub struct Client {
+    /// Who it is.
+    pub peer: Arc<Peer>,
+    /// Its account.
+    pub account: Arc<Account>,
+}
+
 /// Why a session ends.
 enum End {
     /// The controller closed it, or is gone.
     Left,
+    /// The controller does not read.
+    NotRead(Duration),
     /// The gateway closes it.
     Closed(Closing),
 }
@@ -114,13 +92,9 @@ fn protocol(message: impl Into<String>) -> End {
 
 impl Sessions {
     /// Carries the session of a peer on until it ends.
-    pub async fn run(
-        self,
-        mut requests: Streaming<v1::ControllerMessage>,
-        replies: Replies,
-        peer: Arc<Peer>,
-    ) {
-        let end = match self.begin(&mut requests, &replies, &peer).await {
+    pub async fn run(self, mut requests: Streaming<v1::ControllerMessage>, replies: Replies, client: Client) {
+        let name = client.peer.to_string();
+        let end = match self.begin(&mut requests, &replies, client).await {
             Ok((session, closing)) => {
                 let (by, id) = (session.opened.by, session.opened.session);
                 let end = session.carry_on(&mut requests, closing).await;
@@ -129,11 +103,22 @@ impl Sessions {
             }
             Err(end) => end,
         };
-        if let End::Closed(closing) = end {
-            tracing::info!("session closed: {}", closing.message);
-            let message = v1::GatewayMessage { message: Some(To::Closing(closing)) };
-            // A client that does not read is not waited for long.
-            let _ = replies.send_timeout(Ok(message), HELLO_PATIENCE).await;
+        match end {
+            End::Left => {}
+            End::NotRead(patience) => {
+                let why = format!("acknowledgements were not read for {} s", patience.as_secs());
+                tracing::warn!(peer = name, "session closed: {why}");
+                replies.give_up(Status::resource_exhausted(why));
+            }
+            End::Closed(closing) => {
+                tracing::info!("session closed: {}", closing.message);
+                // A client that does not read is not waited for long.
+                let why = closing.message.clone();
+                let told = replies.say(Ok(To::Closing(closing)));
+                if tokio::time::timeout(HELLO_PATIENCE, told).await.is_err() {
+                    replies.give_up(Status::unavailable(why));
+                }
+            }
         }
     }
 
@@ -141,7 +126,7 @@ impl Sessions {
         &self,
         requests: &mut Streaming<v1::ControllerMessage>,
         replies: &Replies,
-        peer: &Peer,
+        Client { peer, account }: Client,
     ) -> Result<(Session, oneshot::Receiver<Closing>), End> {
         let first = tokio::time::timeout(HELLO_PATIENCE, requests.message()).await;
         let first = first.map_err(|_| {
@@ -157,7 +142,7 @@ impl Sessions {
                 "{peer} may not declare as controller {}: name it in the controllers of its entry in [[api.roles]]",
                 hello.controller
             ));
-            let _ = replies.send(Err(status)).await;
+            let _ = replies.say(Err(status)).await;
             return Err(End::Left);
         }
         let heartbeat = match hello.heartbeat_seconds {
@@ -189,6 +174,7 @@ impl Sessions {
             shares: self.shares.clone(),
             replies: replies.clone(),
             rights: peer.rights.clone(),
+            account,
             opened,
             heartbeat: Duration::from_secs(u64::from(heartbeat)),
         };
@@ -222,6 +208,7 @@ struct Session {
     shares: Shares,
     replies: Replies,
     rights: Rights,
+    account: Arc<Account>,
     opened: Opened,
     heartbeat: Duration,
 }
@@ -249,7 +236,7 @@ impl Session {
                         return closed(ClosingReason::Silent, message);
                     }
                     // Where acknowledgements fill the stream they are enough.
-                    let _ = self.replies.try_send(message(To::Heartbeat(v1::Heartbeat {})));
+                    self.replies.try_say(To::Heartbeat(v1::Heartbeat {}));
                 }
                 message = requests.message() => {
                     let message = match message {
@@ -258,7 +245,8 @@ impl Session {
                         Err(status) => {
                             // Such as a message that is too large. A client that is
                             // gone is not told.
-                            let _ = self.replies.send_timeout(Err(status), HELLO_PATIENCE).await;
+                            let told = self.replies.say(Err(status));
+                            let _ = tokio::time::timeout(HELLO_PATIENCE, told).await;
                             return End::Left;
                         }
                     };
@@ -285,14 +273,19 @@ impl Session {
         match message.message {
             Some(From::Heartbeat(v1::Heartbeat {})) => {}
             Some(From::Batch(batch)) => {
-                let share = self.shares.take(batch.encoded_len()).await.map_err(left)?;
-                let (accepted, programmed) = (slot(&self.replies).await?, slot(&self.replies).await?);
+                let (room, accepted, programmed) = self
+                    .while_read(async {
+                        let room = self.replies.room(&batch).await?;
+                        Ok((room, self.replies.slot().await?, self.replies.slot().await?))
+                    })
+                    .await?;
+                let share = self.shares.take(&self.account, batch.encoded_len()).await.map_err(left)?;
                 let rights = self.rights.clone();
-                let submission = Submission { by, session, batch, rights, accepted, programmed, share };
+                let submission = Submission { by, session, batch, rights, room, accepted, programmed, share };
                 self.control.submit(submission).await.map_err(left)?;
             }
             Some(From::EndOfSync(v1::EndOfSync { id })) => {
-                let slot = slot(&self.replies).await?;
+                let slot = self.while_read(self.replies.slot()).await?;
                 self.control.end_of_sync(by, session, id, slot).await.map_err(left)?;
             }
             Some(From::Hello(_)) => return Err(protocol("a second hello in one session")),
@@ -305,18 +298,19 @@ impl Session {
         Ok(())
     }
 
+    /// Waits for something that comes when the client reads, and not for ever.
+    async fn while_read<T>(&self, waiting: impl Future<Output = Result<T, Gone>>) -> Result<T, End> {
+        let patience = self.account.limits().stalled;
+        match tokio::time::timeout(patience, waiting).await {
+            Ok(got) => got.map_err(|Gone| End::Left),
+            Err(_) => Err(End::NotRead(patience)),
+        }
+    }
+
     async fn say(&self, to: To) {
         // A client that has gone shows elsewhere.
-        let _ = self.replies.send(message(to)).await;
+        let _ = self.replies.say(Ok(to)).await;
     }
-}
-
-fn message(to: To) -> Result<v1::GatewayMessage, Status> {
-    Ok(v1::GatewayMessage { message: Some(to) })
-}
-
-async fn slot(replies: &Replies) -> Result<Slot, End> {
-    replies.clone().reserve_owned().await.map_err(|_| End::Left)
 }
 
 #[cfg(test)]
@@ -326,7 +320,7 @@ mod tests {
     fn reason(result: Result<(), End>) -> Option<ClosingReason> {
         match result {
             Err(End::Closed(closing)) => Some(closing.reason()),
-            Err(End::Left) | Ok(()) => None,
+            Err(End::Left | End::NotRead(_)) | Ok(()) => None,
         }
     }
 
@@ -345,15 +339,5 @@ mod tests {
         }
         let silent = v1::ControllerHello { heartbeat_seconds: 3601, ..hello(1, 1) };
         assert_eq!(reason(check(&silent)), Some(ClosingReason::Protocol));
-    }
-
-    #[tokio::test]
-    async fn no_batch_is_too_large_to_have_its_turn() {
-        let shares = Shares::of(10 * SHARE);
-        let all = shares.take(1000 * SHARE).await.expect("all of it");
-        assert!(Arc::clone(&shares.semaphore).try_acquire_owned().is_err());
-        drop(all);
-        let _one = shares.take(0).await.expect("at least one");
-        assert_eq!(shares.semaphore.available_permits(), 9);
     }
 }

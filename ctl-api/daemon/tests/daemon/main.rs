@@ -9,6 +9,7 @@ mod devices;
 #[allow(dead_code, reason = "the daemon uses all of it")]
 mod frame;
 mod full_disk;
+mod greedy;
 mod life;
 mod old_daemon;
 mod restart;

@@ -21,7 +21,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::certificates::{Authority, Identity};
-use crate::support::{Daemon, PATIENCE, Place, discard, run_to_end, vrf};
+use crate::support::{Daemon, PATIENCE, Place, discard, resident, run_to_end, vrf};
 use crate::wire;
 
 const TARGET: &str = "64512:1";
@@ -122,13 +122,6 @@ async fn until<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(mut atte
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// Resident memory of a daemon, bytes.
-fn resident(daemon: &Daemon) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
-    1024 * line.split_whitespace().nth(1).expect("a number").parse::<usize>().expect("a number")
 }
 
 async fn is_well(daemon: &Daemon) {
@@ -339,15 +332,31 @@ fn silent_and_half_open_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn clients_that_never_prove_who_they_are_take_no_place_for_long() {
-    let secure = Secure::new("[api.limits]\nhandshakes = 2\nhandshake_s = 10\n");
+async fn clients_that_never_prove_who_they_are_keep_nobody_out() {
+    let secure = Secure::new("[api.limits]\nhandshakes = 32\nhandshake_s = 60\n");
     let _daemon = Daemon::start(&secure.place);
     let client = secure.ca.issue("ctl-1.example");
     let inside = secure.connect(&client).await;
-    let silent = [secure.address; 2].map(|address| TcpStream::connect(address).expect("it listens"));
-    secure.try_version(&secure.ca, Some(&client)).await.expect_err("all places are taken");
+    // Some say nothing, others begin and say no more; all from one source, and from
+    // many.
+    let mut silent = Vec::new();
+    for at in 0..160_u32 {
+        let source = if at < 80 { 1 } else { at };
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        let address = Ipv4Addr::from(0x7f00_0000 + source);
+        socket.bind((address, 0).into()).expect("loopback has it");
+        let mut stream = socket.connect(secure.address).await.expect("it listens");
+        if at % 2 == 0 {
+            // A record of a handshake that does not come whole.
+            let begun = tokio::io::AsyncWriteExt::write_all(&mut stream, &[22, 3, 1, 2, 0, 1]);
+            begun.await.expect("it is open");
+        }
+        silent.push(stream);
+    }
+    for _ in 0..10 {
+        secure.try_version(&secure.ca, Some(&client)).await.expect("there is room at once");
+    }
     version(&inside).await.expect("those who are in stay in");
-    until(|| secure.try_version(&secure.ca, Some(&client))).await;
     drop(silent);
 }
 

@@ -430,3 +430,10 @@ pub fn port(name: &str, device: &str, role: v1::PortRole) -> Kind {
         ..Default::default()
     })
 }
+
+/// Resident memory of a daemon, bytes.
+pub fn resident(daemon: &Daemon) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+    1024 * line.split_whitespace().nth(1).expect("a number").parse::<usize>().expect("a number")
+}

@@ -94,6 +94,12 @@ fn of_peer(peer: &PeerStatus) -> Vec<Fault> {
             "agrees on no address family with us: compare spec.families with its configuration".to_owned()
         ));
     }
+    if !peer.unguarded.is_empty() {
+        all.push(of(format!(
+            "connections from it are refused, as they would not be protected: {}",
+            peer.unguarded
+        )));
+    }
     for canary in peer.canaries.iter().filter(|canary| canary.state() == CanaryState::Missing) {
         all.push(of(format!("does not announce its canary {}: {}", canary.prefix, canary.message)));
     }

@@ -43,6 +43,8 @@ pub struct Present {
     pub last_error: Option<(String, u64)>,
     /// Why the latest try for a session failed, since there was one.
     failure: Option<String>,
+    /// Why connections from it are not taken: what has to protect them cannot be set.
+    pub unguarded: Option<String>,
     /// Families of which it has told all routes in this session.
     pub complete: FamilySet,
     /// Routes outside its contract in this session, by reason.
@@ -81,6 +83,7 @@ impl Peers {
             id,
             last_error: None,
             failure: None,
+            unguarded: None,
             complete: FamilySet::EMPTY,
             violations: BTreeMap::new(),
         };
@@ -147,6 +150,13 @@ impl Peers {
     pub fn ended(&mut self, id: PeerId, reason: &str, at: u64) {
         if let Some(present) = self.get_mut(id) {
             present.last_error = Some((reason.to_owned(), at));
+        }
+    }
+
+    /// Connections from it are not taken, for a reason; or are again.
+    pub fn guarded(&mut self, id: PeerId, failure: Option<String>) {
+        if let Some(present) = self.get_mut(id) {
+            present.unguarded = failure;
         }
     }
 

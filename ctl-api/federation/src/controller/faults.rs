@@ -19,6 +19,7 @@ pub fn faults(status: &GetStatusReply) -> Vec<Fault> {
     if !status.intent_problem.is_empty() {
         all.push(fault("intent", &status.intent_problem));
     }
+    all.extend(status.store_problems.iter().map(|problem| fault("store", problem)));
     if !status.awaited_peers.is_empty() {
         let message = "gateways keep what they hold from before until these peers have told all their routes, or for a minute";
         all.push(fault("start", format!("{message}: {}", status.awaited_peers.join(", "))));

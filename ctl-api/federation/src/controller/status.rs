@@ -86,6 +86,7 @@ impl Controller {
             more_refused_exports,
             awaited_peers: self.awaited_peers(),
             awaited_gateways: self.awaited_gateways(),
+            store_problems: self.store.problems(),
         };
         status.faults = faults(&status);
         Ok(status)

@@ -225,6 +225,14 @@ fn note_opened(path: &Path, opened: &Opened) {
     let store = path.display();
     match opened {
         Opened::Fresh => tracing::info!(%store, "new store"),
+        Opened::Restored { salvaged: Some(salvaged), .. } => {
+            let missing = if salvaged.missing.is_empty() { "nothing" } else { &salvaged.missing };
+            tracing::error!(
+                %store, kept_at = %salvaged.kept_at.display(), missing,
+                "what could be read of the last state is taken, and controllers declare the rest again: {}",
+                salvaged.reason
+            );
+        }
         Opened::Restored { complete: true, .. } => {}
         Opened::Restored { complete: false, .. } => {
             tracing::error!(%store, "some changes could not be stored before the last end: controllers declare them again");

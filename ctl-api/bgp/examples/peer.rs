@@ -130,6 +130,9 @@ fn show(event: &Event) {
         Event::Up { negotiated, .. } => println!("up: {negotiated:?}"),
         Event::Down { down, .. } => println!("down: {} (graceful {})", down.reason, down.graceful),
         Event::Failed { reason, .. } => println!("failed: {reason}"),
+        Event::Guard { failure, .. } => {
+            println!("not listened to: {}", failure.as_deref().unwrap_or("no more"));
+        }
         Event::Path { nlri, attributes, payload, .. } => {
             println!(
                 "path: {nlri} via {:?} label {:?} path \"{}\" {:?} {:?}",
@@ -171,7 +174,7 @@ async fn main() -> Result<(), Error> {
         md5: options.value("md5")?,
         ttl_security: options.value("hops")?,
     };
-    net::check_transport(&transport)?;
+    transport.check(session.address)?;
     let spare_gobgp = options.value("gobgp")?.unwrap_or(false);
     let peer = PeerConfig { transport, spare_gobgp, ..PeerConfig::new(session) };
     let listen: Option<std::net::SocketAddr> = options.value("listen")?;

@@ -181,6 +181,33 @@ impl Gateway {
         }
     }
 
+    /// Brings the last state back from a store that cannot be written now. When it can
+    /// be opened, everything is written.
+    pub fn read_store(&mut self, at: &Path, now: Instant) {
+        let path = at.display();
+        let restored = Store::read(at).map_err(|error| error.to_string());
+        let restored = restored.and_then(|contents| {
+            let (restored, _) =
+                self.restore_from(now, |take| contents.load(take).map_err(|error| error.to_string()))?;
+            Ok((restored, contents))
+        });
+        let (restored, contents) = match restored {
+            Ok(both) => both,
+            Err(reason) => {
+                tracing::error!(store = %path, "starting without the last state: {reason}");
+                return;
+            }
+        };
+        tracing::warn!(
+            store = %path, controllers = restored.controllers.len(), objects = restored.objects,
+            routes = restored.routes, missing = contents.missing().unwrap_or("nothing"),
+            "brought back the last state from a store that cannot be written: nothing is kept for now"
+        );
+        self.node.set_bytes(contents.node_id());
+        self.changes.forget();
+        self.keeper.set_contents(Contents::Known);
+    }
+
     fn set_aside(&self, store: Store, reason: &str) -> Result<Store, tieline_store::StoreError> {
         let path = store.path().to_owned();
         let (store, found) = store.set_aside(reason)?;
@@ -612,6 +639,14 @@ fn note_found(path: &Path, found: &Found) {
     let store = path.display();
     match found {
         Found::Fresh => tracing::info!(%store, "new store"),
+        Found::Restored { salvaged: Some(salvaged), .. } => {
+            let missing = if salvaged.missing.is_empty() { "nothing" } else { &salvaged.missing };
+            tracing::error!(
+                %store, kept_at = %salvaged.kept_at.display(), missing,
+                "what is whole of the last state is taken, and controllers declare the rest again: {}",
+                salvaged.reason
+            );
+        }
         Found::Restored { complete: true, .. } => {}
         Found::Restored { complete: false, .. } => {
             tracing::error!(

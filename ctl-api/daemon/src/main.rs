@@ -323,7 +323,8 @@ impl Begin<'_> {
                 return Err(error.into());
             }
             if is_over {
-                tracing::error!("starting without the last state, and without keeping any for now: {error}");
+                tracing::error!("the store cannot be used, and nothing is kept for now: {error}");
+                gateway.read_store(&at.path, started);
                 gateway.keeper().open(error.to_string());
                 return Ok(());
             }

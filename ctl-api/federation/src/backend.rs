@@ -1,7 +1,7 @@
 //! Where the intent is: a running controller, a store in a file, or etcd. The
 //! latter two are asked through the very service that a controller offers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tieline_federation::intent::rules::Author;
 use tieline_federation::store::Store;
 use tieline_federation::store::embedded::EmbeddedStore;
 use tieline_federation::store::etcd::{EtcdOptions, EtcdStore};
+use tieline_federation::store::seal::Seal;
 use tieline_proto::federation::v1;
 use tieline_proto::federation::v1::federation_client::FederationClient;
 use tieline_proto::federation::v1::intent_client::IntentClient;
@@ -133,21 +134,26 @@ pub async fn controller(connection: &Connection) -> Result<FederationClient<Chan
 /// Opens the store: a file, or etcd.
 pub async fn store(connection: &Connection) -> Result<Arc<dyn Store>, Error> {
     if connection.etcd.is_empty() {
-        return Ok(Arc::new(open_file(&connection.store)?));
+        return Ok(Arc::new(EmbeddedStore::open(&connection.store)?));
     }
+    etcd(connection).await
+}
+
+/// Opens the store as a controller does: a file that is damaged is set aside.
+pub async fn controllers_store(connection: &Connection) -> Result<Arc<dyn Store>, Error> {
+    if connection.etcd.is_empty() {
+        return Ok(Arc::new(EmbeddedStore::open_or_set_aside(&connection.store)?));
+    }
+    etcd(connection).await
+}
+
+async fn etcd(connection: &Connection) -> Result<Arc<dyn Store>, Error> {
     let prefix = connection.etcd_prefix.clone();
     let secure = connection.etcd.iter().any(|member| member.starts_with("https://"));
     let tls = secure.then(|| tls(connection)).transpose()?;
-    let options = EtcdOptions { prefix, tls, ..EtcdOptions::new(connection.etcd.clone()) };
+    let seal = connection.seal_key.as_deref().map(Seal::read).transpose()?.map(Arc::new);
+    let options = EtcdOptions { prefix, tls, seal, ..EtcdOptions::new(connection.etcd.clone()) };
     Ok(Arc::new(EtcdStore::connect(options).await?))
-}
-
-fn open_file(path: &Path) -> Result<EmbeddedStore, Error> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Error::Usage(format!("cannot make {}: {error}", directory.display())))?;
-    }
-    Ok(EmbeddedStore::open(path)?)
 }
 
 async fn connect(server: &str, connection: &Connection) -> Result<Channel, Error> {
@@ -175,7 +181,9 @@ fn tls(connection: &Connection) -> Result<ClientTlsConfig, Error> {
         let path = path.as_ref().ok_or_else(|| Error::Usage(format!("https needs --{option} FILE")))?;
         std::fs::read(path).map_err(|error| Error::Usage(format!("--{option} {}: {error}", path.display())))
     };
-    let identity = Identity::from_pem(read(&connection.cert, "cert")?, read(&connection.key, "key")?);
+    let path = connection.key.as_ref().ok_or_else(|| Error::Usage("https needs --key FILE".to_owned()))?;
+    let key = tieline_private::read(path).map_err(|exposed| Error::Usage(format!("--key: {exposed}")))?;
+    let identity = Identity::from_pem(read(&connection.cert, "cert")?, key);
     Ok(ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(read(&connection.ca, "ca")?))
         .identity(identity))

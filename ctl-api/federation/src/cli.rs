@@ -71,6 +71,9 @@ pub struct Connection {
         default_value = "/var/lib/tieline/federation.redb"
     )]
     pub store: PathBuf,
+    /// With --etcd: file with the key that seals passwords there, 64 hexadecimal digits; the same for all who use it
+    #[arg(long, global = true, env = "TIELINE_FEDERATION_SEAL_KEY", value_name = "FILE")]
+    pub seal_key: Option<PathBuf>,
     /// With https: CA of the controller's or etcd's certificate, a PEM file
     #[arg(long, global = true, env = "TIELINE_FEDERATION_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,

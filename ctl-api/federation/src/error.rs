@@ -78,6 +78,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { .. } | StoreError::InUse { .. } => Self::Unreachable(error.to_string()),
+            StoreError::Exposed { .. } => Self::Usage(error.to_string()),
             other => Self::Refused(other.to_string()),
         }
     }

@@ -35,7 +35,7 @@ pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error>
         controller: name(&arguments.controller, "controller")?,
         listen: arguments.listen,
     };
-    let store = backend::store(connection).await?;
+    let store = backend::controllers_store(connection).await?;
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {

@@ -24,7 +24,7 @@ use crate::options::Options;
 
 /// "tiel" in ASCII.
 const APPLICATION: i32 = 0x7469_656c;
-const PAGE_BYTES: i64 = 4096;
+pub(crate) const PAGE_BYTES: i64 = 4096;
 /// Largest change that is taken at once.
 pub(crate) const CHANGE_LIMIT: usize = 512 << 20;
 /// Leftover rows that are removed at once: a write waits no longer than that.
@@ -76,7 +76,7 @@ impl Head {
 }
 
 /// A row's number in `blocks`.
-fn block_id(generation: u32, number: u32) -> i64 {
+pub(crate) fn block_id(generation: u32, number: u32) -> i64 {
     i64::from(generation) << 32 | i64::from(number)
 }
 
@@ -89,7 +89,7 @@ fn seal(id: i64, content: &[u8]) -> Vec<u8> {
 }
 
 /// The content, if its checksum is right.
-fn unseal(id: i64, sealed: &[u8]) -> Option<&[u8]> {
+pub(crate) fn unseal(id: i64, sealed: &[u8]) -> Option<&[u8]> {
     let (sum, content) = sealed.split_first_chunk::<SUM>()?;
     (u32::from_le_bytes(*sum) == checksum(id, content)).then_some(content)
 }
@@ -174,6 +174,11 @@ impl Database {
 
     pub(crate) fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Goes on as the node of another database. It is written with the next head.
+    pub(crate) fn set_node_id(&mut self, node_id: [u8; 16]) {
+        self.head.node_id = node_id;
     }
 
     /// The store.
@@ -404,7 +409,7 @@ fn connect(path: &Path, file: &Path, cache: usize) -> Result<Connection, StoreEr
 }
 
 /// Row numbers are signed; 2^63 changes are not reached.
-fn row_id(number: u64) -> i64 {
+pub(crate) fn row_id(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -416,7 +421,7 @@ fn write_head(connection: &Connection, head: &Head) -> rusqlite::Result<()> {
     insert(connection, "INSERT OR REPLACE INTO head VALUES (?1, ?2)", 1, &seal(1, &head.encode()))
 }
 
-fn read_head(path: &Path, connection: &Connection) -> Result<Head, StoreError> {
+pub(crate) fn read_head(path: &Path, connection: &Connection) -> Result<Head, StoreError> {
     let sealed: Option<Vec<u8>> = connection
         .query_row("SELECT data FROM head WHERE id = 1", [], |row| row.get(0))
         .optional()

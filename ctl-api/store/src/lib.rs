@@ -11,6 +11,7 @@
 //! - `database`: the tables and what is done with them, on SQLite
 //! - `position`: how far the store has come; `place`: directory and lock
 //! - `shared`, `background`: what threads have in common, and the threads
+//! - `rescue`: what can be read of a damaged store, or of one that cannot be written
 //! - `format`: versions, and the steps from one to the next
 //!
 //! ```
@@ -25,7 +26,7 @@
 //! drop(store);
 //!
 //! let (store, opened) = Store::open(&path, Options::default())?;
-//! assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None });
+//! assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None, salvaged: None });
 //! store.load(&mut |record| match record {
 //!     Record::Label { vrf: "red", label: 1001 } => Ok(()),
 //!     other => Err(format!("{other:?} is unexpected")),
@@ -73,11 +74,19 @@
 //! Every row has a checksum (CRC-32) over its number and content, rows are
 //! numbered without holes, and a file beside the database says which change it
 //! must have reached. A store in which something is changed, missing, in the
-//! wrong place or cut off is therefore refused: by [`Store::open`], which sets
-//! it aside, or by [`Store::load`], which names what is wrong. Not detected
+//! wrong place or cut off is therefore found: by [`Store::open`], which reads all
+//! of it, sets the files aside, and begins anew with the records that are whole
+//! ([`Salvaged`] says what is missing); or by [`Store::load`], which names what
+//! is wrong. Damage costs the changes and blocks that it touches: each page of
+//! the journal, each row and each block is judged by itself. Not detected
 //! are: damage that happens to keep a CRC-32 (one in four billion), a whole
 //! store that is put back to an older copy of itself, and the loss of changes
 //! at the end when the position file is damaged together with the journal.
+//!
+//! # Without writing
+//!
+//! [`Store::read`] reads a store on a file system that cannot be written, as far as
+//! it can be read, without a lock and without changing a byte.
 //!
 //! # Versions
 //!
@@ -96,6 +105,7 @@ mod options;
 mod place;
 mod position;
 mod record;
+mod rescue;
 mod shared;
 mod store;
 #[cfg(test)]
@@ -106,4 +116,4 @@ pub use changes::Changes;
 pub use error::StoreError;
 pub use options::Options;
 pub use record::Record;
-pub use store::{Health, Monitor, Opened, Store};
+pub use store::{Contents, Health, Monitor, Opened, Salvaged, Store};

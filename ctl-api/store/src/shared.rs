@@ -25,7 +25,7 @@ const READ_BYTES: usize = 256 << 10;
 /// The journal starts anew after about as many bytes.
 const JOURNAL_BYTES: u64 = 8 << 20;
 /// When it has grown to more than that, writers wait until it is cut.
-const JOURNAL_LIMIT_BYTES: u64 = 16 << 20;
+pub(crate) const JOURNAL_LIMIT_BYTES: u64 = 16 << 20;
 /// Pages that a small write touches, about.
 const WRITE_OVERHEAD_BYTES: u64 = 8 << 10;
 /// A write waits at most so long for merging.
@@ -71,17 +71,29 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(database: Database, position: PositionFile, log_bytes: usize) -> Self {
+    /// `journal_bytes` is as long as the journal of the process before is: lives that
+    /// are too short to fill it would make it longer each time.
+    pub(crate) fn new(
+        database: Database,
+        position: PositionFile,
+        log_bytes: usize,
+        journal_bytes: u64,
+    ) -> Self {
         Self {
             database,
             position,
             log_bytes,
-            journal_bytes: 0,
+            journal_bytes,
             leftovers: true,
             lost: None,
             trouble: None,
             stop: false,
         }
+    }
+
+    /// All of the journal is in the database.
+    pub(crate) fn journal_was_cut(&mut self) {
+        self.journal_bytes = 0;
     }
 
     pub(crate) fn is_synced(&self) -> bool {

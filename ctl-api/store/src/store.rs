@@ -15,6 +15,7 @@ use crate::options::Options;
 use crate::place::{self, Place};
 use crate::position::PositionFile;
 use crate::record::{Record, describe};
+use crate::rescue::{self, Rescued};
 use crate::shared::{self, Inner, Shared};
 
 /// What was found when a store was opened.
@@ -30,6 +31,8 @@ pub enum Opened {
         complete: bool,
         /// The format it had, if it was an older one.
         migrated_from: Option<u32>,
+        /// What it was read from, if that was damaged.
+        salvaged: Option<Salvaged>,
     },
     /// Something that cannot be used. It was moved away; the store is new.
     SetAside {
@@ -38,6 +41,63 @@ pub enum Opened {
         /// Why it cannot be used.
         reason: String,
     },
+}
+
+/// A damaged store whose sound records are in the one that takes its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Where the damaged one is now.
+    pub kept_at: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What is missing, in words; empty: nothing is. Whoever declares has to
+    /// declare again, and some of what is stored may be older than it was.
+    pub missing: String,
+}
+
+/// What a store holds that is only read.
+#[derive(Debug)]
+pub struct Contents {
+    path: PathBuf,
+    records: Changes,
+    node_id: [u8; 16],
+    missing: Option<String>,
+}
+
+impl Contents {
+    /// Hands out every record, as [`Store::load`] does.
+    ///
+    /// # Errors
+    /// As of [`Store::load`].
+    pub fn load(&self, visit: &mut dyn FnMut(Record<'_>) -> Result<(), String>) -> Result<(), StoreError> {
+        let mut rest = self.records.as_bytes();
+        while let Some((key, value)) = changes::take(&mut rest) {
+            hand_out(&self.path, key, value.unwrap_or_default(), visit)?;
+        }
+        Ok(())
+    }
+
+    /// The identity of the node, as [`Store::node_id`].
+    pub fn node_id(&self) -> [u8; 16] {
+        self.node_id
+    }
+
+    /// What is missing, in words.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
+    }
+}
+
+fn hand_out(
+    path: &Path,
+    key: &[u8],
+    value: &[u8],
+    visit: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+) -> Result<(), StoreError> {
+    let damaged = |what: String| StoreError::damaged(path, what);
+    let record = Record::decode(key, value)
+        .ok_or_else(|| damaged(format!("{} cannot be read", describe(key, value))))?;
+    visit(record).map_err(|reason| damaged(format!("{}: {reason}", describe(key, value))))
 }
 
 /// How a store is doing.
@@ -91,13 +151,31 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in the directory `path`, or makes it. A store that is
-    /// damaged, or of a newer format, is moved aside and a new one is made.
+    /// damaged is moved aside, and one made of the records that are whole; one of
+    /// a newer format is moved aside, and an empty one made.
     ///
     /// # Errors
     /// When another process has it, when `path` is something else, or when the
     /// system does not let it be opened or made.
     pub fn open(path: &Path, options: Options) -> Result<(Self, Opened), StoreError> {
         Self::open_as(path, options, format::CURRENT)
+    }
+
+    /// Reads what can be read of a store, and changes nothing: on a file system that
+    /// cannot be written, where [`Store::open`] is refused. Nothing keeps another
+    /// process from writing to it meanwhile.
+    ///
+    /// # Errors
+    /// When it is of a newer format, cannot be read, or so much of it is damaged that
+    /// nothing is known of the rest.
+    pub fn read(path: &Path) -> Result<Contents, StoreError> {
+        let (rescued, records) = rescue(path, &format::CURRENT)?;
+        let missing = match (rescued.missing.is_empty(), rescued.gap) {
+            (false, _) => Some(rescued.missing),
+            (true, true) => Some("changes that could not be stored".to_owned()),
+            (true, false) => None,
+        };
+        Ok(Contents { path: path.into(), records, node_id: rescued.node_id, missing })
     }
 
     pub(crate) fn open_as(
@@ -109,7 +187,8 @@ impl Store {
         match prepare(&place, &options, &format) {
             Ok((inner, opened)) => Ok((Self::start(place, options, format, inner)?, opened)),
             Err(error) if error.is_damage() => {
-                Self::replace_place(place, options, format, &error.to_string())
+                let rescued = rescue(place.path(), &format).ok();
+                Self::replace_place(place, options, format, &error.to_string(), rescued)
             }
             Err(error) => Err(error),
         }
@@ -126,7 +205,7 @@ impl Store {
         let (options, format) = (self.shared.options.clone(), self.format);
         // The lock goes with it.
         drop(self);
-        Self::replace_place(Place::take(&path)?, options, format, reason)
+        Self::replace_place(Place::take(&path)?, options, format, reason, None)
     }
 
     fn replace_place(
@@ -134,20 +213,42 @@ impl Store {
         options: Options,
         format: Format,
         reason: &str,
+        rescued: Option<(Rescued, Changes)>,
     ) -> Result<(Self, Opened), StoreError> {
         let kept_at = place.set_aside(reason)?;
-        let (inner, _) = prepare(&place, &options, &format)?;
-        let opened = Opened::SetAside { kept_at, reason: reason.into() };
+        let (mut inner, _) = prepare(&place, &options, &format)?;
+        let opened = match rescued {
+            None => Opened::SetAside { kept_at, reason: reason.into() },
+            Some((rescued, records)) => {
+                let complete = rescued.missing.is_empty() && !rescued.gap;
+                inner.database.set_node_id(rescued.node_id);
+                shared::replace(&mut inner.database, &records, format.version, !complete)?;
+                inner
+                    .position
+                    .set_written(inner.database.last())
+                    .map_err(StoreError::io(place.path(), "written"))?;
+                let missing = rescued.missing;
+                let salvaged = Some(Salvaged { kept_at, reason: reason.into(), missing });
+                let migrated_from = (rescued.version != format.version).then_some(rescued.version);
+                Opened::Restored { complete, migrated_from, salvaged }
+            }
+        };
         Ok((Self::start(place, options, format, inner)?, opened))
     }
 
-    fn start(place: Place, options: Options, format: Format, inner: Inner) -> Result<Self, StoreError> {
+    fn start(place: Place, options: Options, format: Format, mut inner: Inner) -> Result<Self, StoreError> {
         let path = place.path().to_path_buf();
         let refused = |step| StoreError::io(&path, step);
         let journal = place.file(place::JOURNAL);
         place.sync_names()?;
         let journal = File::open(&journal).map_err(refused("opened"))?;
         let checkpointer = Checkpointer::open(&path, &place.file(place::DATABASE))?;
+        // Lives may be too short for the thread that does this otherwise. It is tried
+        // again there if the disk is full.
+        let length = journal.metadata().map_or(0, |journal| journal.len());
+        if length > shared::JOURNAL_LIMIT_BYTES && checkpointer.truncate().is_ok() {
+            inner.journal_was_cut();
+        }
         let files = place.files().ok_or_else(|| StoreError::Gone { path: path.clone() })?;
         let shared = Arc::new(Shared::new(place, files, options, journal, inner));
         // From here on dropping it ends what was started.
@@ -248,12 +349,7 @@ impl Store {
     /// A record that is damaged, or that `visit` has a reason against, is
     /// named; set the store aside then.
     pub fn load(&self, visit: &mut dyn FnMut(Record<'_>) -> Result<(), String>) -> Result<(), StoreError> {
-        let damaged = |what: String| StoreError::damaged(self.path(), what);
-        self.shared.walk(|key, value| {
-            let record = Record::decode(key, value)
-                .ok_or_else(|| damaged(format!("{} cannot be read", describe(key, value))))?;
-            visit(record).map_err(|reason| damaged(format!("{}: {reason}", describe(key, value))))
-        })
+        self.shared.walk(|key, value| hand_out(self.path(), key, value, visit))
     }
 
     /// How it is doing.
@@ -299,24 +395,55 @@ fn prepare(place: &Place, options: &Options, format: &Format) -> Result<(Inner, 
             format!("changes {} to {required} were stored and are gone", database.last() + 1),
         ));
     }
-    let mut opened = Opened::Restored { complete: !database.head().gap, migrated_from: None };
+    let restored = |database: &Database, migrated_from| Opened::Restored {
+        complete: !database.head().gap,
+        migrated_from,
+        salvaged: None,
+    };
+    let mut opened = restored(&database, None);
     if fresh {
         opened = Opened::Fresh;
     } else if version != format.version {
         migrate(path, &mut database, version, format)?;
         log_bytes = 0;
-        opened = Opened::Restored { complete: !database.head().gap, migrated_from: Some(version) };
+        opened = restored(&database, Some(version));
+    } else {
+        // Now, while what is whole can take the place of the rest.
+        walk(path, &database, |_, _| Ok(()))?;
     }
     // What the process before has written is not on disk because this one starts.
     let synced = left.map_or(0, |left| left.synced);
     let file = PositionFile::create(&position, database.last(), synced);
     let file = file.map_err(StoreError::io(&position, "made"))?;
-    Ok((Inner::new(database, file, log_bytes), opened))
+    let journal_bytes = std::fs::metadata(place.file(place::JOURNAL)).map_or(0, |journal| journal.len());
+    Ok((Inner::new(database, file, log_bytes, journal_bytes), opened))
 }
 
 fn migrate(path: &Path, database: &mut Database, version: u32, format: &Format) -> Result<(), StoreError> {
+    let mut records = Changes::new();
+    walk(path, database, |key, value| {
+        records.put_raw(key, value);
+        Ok(())
+    })?;
+    let records = bring_up(path, records, version, format)?;
+    let gap = database.head().gap;
+    shared::replace(database, &records, format.version, gap).map(drop)
+}
+
+/// What can be read of a store, and that in this format.
+fn rescue(path: &Path, format: &Format) -> Result<(Rescued, Changes), StoreError> {
+    let mut rescued = rescue::read(path)?;
+    if rescued.version > format.version {
+        return Err(StoreError::Newer { path: path.into(), found: rescued.version, known: format.version });
+    }
+    let records = std::mem::take(&mut rescued.records);
+    let records = bring_up(path, records, rescued.version, format)?;
+    Ok((rescued, records))
+}
+
+/// Records of an older format in this one.
+fn bring_up(path: &Path, mut records: Changes, version: u32, format: &Format) -> Result<Changes, StoreError> {
     let damaged = |reason| StoreError::damaged(path, reason);
-    let mut records = all_records(path, database)?;
     for step in format.way_from(version).map_err(damaged)? {
         let mut next = Changes::new();
         let mut rest = records.as_bytes();
@@ -326,26 +453,23 @@ fn migrate(path: &Path, database: &mut Database, version: u32, format: &Format) 
         }
         records = next;
     }
-    let gap = database.head().gap;
-    shared::replace(database, &records, format.version, gap).map(drop)
+    Ok(records)
 }
 
-/// Everything in a database that nobody else uses yet.
-fn all_records(path: &Path, database: &Database) -> Result<Changes, StoreError> {
+/// Hands out everything in a database that nobody else uses yet.
+fn walk(
+    path: &Path,
+    database: &Database,
+    put: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let damaged = |reason: String| StoreError::damaged(path, reason);
     let mut log = Vec::new();
     database.read_log(database.head().floor, usize::MAX, &mut log)?;
     let log = SortedLog::new(&log).map_err(|_| damaged("its log cannot be read".into()))?;
-    let mut records = Changes::new();
-    let put = |key: &[u8], value: &[u8]| {
-        records.put_raw(key, value);
-        Ok(())
-    };
     merge(|number| database.block(number), &log, put).map_err(|stopped| match stopped {
         Stopped::Block(number) => damaged(format!("block {number} cannot be read")),
         Stopped::Caller(error) => error,
-    })?;
-    Ok(records)
+    })
 }
 
 #[cfg(test)]
@@ -418,7 +542,7 @@ mod tests {
         let path = place.path("state");
         old_store(&path, b"16");
         let (store, opened) = Store::open_as(&path, Options::default(), NEW).expect("there is a way");
-        assert_eq!(opened, Opened::Restored { complete: true, migrated_from: Some(1) });
+        assert_eq!(opened, Opened::Restored { complete: true, migrated_from: Some(1), salvaged: None });
         let expected = [
             format!("{:?}", Record::Controller { number: 8, value: b"eight" }),
             format!("{:?}", Record::Label { vrf: "blue", label: 17 }),
@@ -427,7 +551,7 @@ mod tests {
         assert_eq!(records(&store), expected);
         drop(store);
         let (store, opened) = Store::open_as(&path, Options::default(), NEW).expect("it is up to date");
-        assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None });
+        assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None, salvaged: None });
         assert_eq!(records(&store), expected);
     }
 
@@ -441,7 +565,7 @@ mod tests {
         assert!(reason.contains("format 1: the label of VRF 'red' is no number"), "{reason}");
         assert!(records(&store).is_empty());
         let (_store, opened) = Store::open_as(&kept_at, Options::default(), OLD).expect("it is whole");
-        assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None });
+        assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None, salvaged: None });
     }
 
     #[test]

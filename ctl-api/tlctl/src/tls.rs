@@ -53,7 +53,8 @@ impl TlsFiles {
             roots.add(authority).map_err(unusable("--ca", &self.ca))?;
         }
         let chain = certificates("--cert", &self.cert)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(unusable("--key", &self.key))?;
+        let secret = tieline_private::read(&self.key).map_err(unusable("--key", &self.key))?;
+        let key = PrivateKeyDer::from_pem_slice(&secret).map_err(unusable("--key", &self.key))?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&TLS13])
             .map_err(unusable("--ca", &self.ca))?

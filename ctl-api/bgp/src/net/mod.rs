@@ -5,15 +5,15 @@
 //! of events slows the peers, not the memory.
 //!
 //! - [`run`]: the task; [`Handle`]: how others reach the speaker in it
+//! - `guard`: listeners, and what connections must prove to them
 //! - `connection`: one connection; `socket`: options of sockets
 
 mod connection;
+mod guard;
 mod socket;
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -23,8 +23,10 @@ use tracing::{debug, warn};
 use crate::rib::PeerId;
 use crate::rib::policy::Policy;
 use crate::session::{ConnectionId, Input};
-use crate::speaker::{Action, Event, Speaker, Transport};
+use crate::speaker::{Action, Event, Speaker};
 use connection::Connection;
+pub use guard::listen;
+use guard::{Demand, Guarded};
 
 /// Events that may wait for their reader before nothing more is read from
 /// peers: two batches, so that there is always one to give.
@@ -78,7 +80,7 @@ impl<P: 'static> Handle<P> {
 enum Control {
     Accepted(TcpStream, IpAddr),
     Connected(PeerId, u64, TcpStream),
-    ConnectFailed(PeerId, u64),
+    ConnectFailed(PeerId, u64, String),
     Sent(ConnectionId, usize),
 }
 
@@ -86,18 +88,6 @@ enum Control {
 struct Received {
     connection: ConnectionId,
     bytes: Option<Vec<u8>>,
-}
-
-/// Binds the addresses to listen on.
-///
-/// # Errors
-/// An address cannot be bound; the error names it.
-pub fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    let bind = |address: &SocketAddr| {
-        socket::listener(*address)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
-    };
-    addresses.iter().map(bind).collect()
 }
 
 /// A handle, and the future that drives the speaker until the last handle is
@@ -115,13 +105,13 @@ pub fn run<P: Policy + Send + 'static>(
 struct Driver<P> {
     speaker: Speaker<P>,
     start: Instant,
-    listeners: Vec<std::sync::Arc<TcpListener>>,
+    guard: Guarded,
+    /// Peers whose connections the listeners do not take, and why.
+    unguarded: BTreeMap<PeerId, String>,
     connections: HashMap<ConnectionId, Connection>,
     next_connection: u64,
     /// The number of the latest try to connect, by peer.
     connecting: HashMap<PeerId, u64>,
-    /// Peers whose MD5 keys the listeners know.
-    keys: HashSet<(IpAddr, String)>,
     control: mpsc::UnboundedSender<Control>,
     control_receiver: Option<mpsc::UnboundedReceiver<Control>>,
     received: mpsc::Sender<Received>,
@@ -135,11 +125,11 @@ impl<P: Policy + Send + 'static> Driver<P> {
         Self {
             speaker,
             start: Instant::now(),
-            listeners: listeners.into_iter().map(std::sync::Arc::new).collect(),
+            guard: Guarded::new(listeners),
+            unguarded: BTreeMap::new(),
             connections: HashMap::new(),
             next_connection: 0,
             connecting: HashMap::new(),
-            keys: HashSet::new(),
             control,
             control_receiver: Some(control_receiver),
             received,
@@ -152,9 +142,10 @@ impl<P: Policy + Send + 'static> Driver<P> {
         else {
             return;
         };
-        let accepting: Vec<_> = self.listeners.iter().map(|listener| self.accept(listener.clone())).collect();
-        self.renew_keys();
+        let accepting: Vec<_> =
+            self.guard.listeners().iter().map(|listener| self.accept(listener.clone())).collect();
         let mut backlog: VecDeque<Event> = VecDeque::new();
+        self.guard_peers(&mut backlog);
         // Whether anybody still reads events.
         let mut heard = true;
         loop {
@@ -170,7 +161,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
                 command = commands.recv() => match command {
                     Some(command) => {
                         command(&mut self.speaker, self.start.elapsed());
-                        self.renew_keys();
+                        self.guard_peers(&mut backlog);
                     }
                     None => break,
                 },
@@ -251,9 +242,9 @@ impl<P: Policy + Send + 'static> Driver<P> {
                 Ok(Ok(stream)) => Control::Connected(peer, attempt, stream),
                 Ok(Err(error)) => {
                     debug!("cannot connect to BGP peer {address}: {error}");
-                    Control::ConnectFailed(peer, attempt)
+                    Control::ConnectFailed(peer, attempt, error.to_string())
                 }
-                Err(_) => Control::ConnectFailed(peer, attempt),
+                Err(_) => Control::ConnectFailed(peer, attempt, "the peer does not answer".to_owned()),
             };
             // The driver may have ended.
             let _ = control.send(result);
@@ -264,7 +255,10 @@ impl<P: Policy + Send + 'static> Driver<P> {
         let now = self.start.elapsed();
         match control {
             Control::Accepted(stream, from) => match self.speaker.peer_of(from) {
-                Some(peer) => self.opened(peer, stream, false),
+                Some(peer) => match self.guard.admit(from, &stream) {
+                    Ok(()) => self.opened(peer, stream, false),
+                    Err(reason) => warn!("a BGP connection from {from} was refused: {reason}"),
+                },
                 None => debug!("a BGP connection from {from} was refused: there is no such peer"),
             },
             Control::Connected(peer, attempt, stream) => {
@@ -273,10 +267,10 @@ impl<P: Policy + Send + 'static> Driver<P> {
                     self.opened(peer, stream, true);
                 }
             }
-            Control::ConnectFailed(peer, attempt) => {
+            Control::ConnectFailed(peer, attempt, reason) => {
                 if self.connecting.get(&peer) == Some(&attempt) {
                     self.connecting.remove(&peer);
-                    self.speaker.handle(now, peer, Input::ConnectFailed);
+                    self.speaker.handle(now, peer, Input::ConnectFailed { reason: &reason });
                 }
             }
             Control::Sent(connection, bytes) => {
@@ -290,9 +284,10 @@ impl<P: Policy + Send + 'static> Driver<P> {
     fn opened(&mut self, peer: PeerId, stream: TcpStream, outgoing: bool) {
         let transport = self.speaker.peer_config(peer).map(|config| config.transport.clone());
         if let Err(error) = socket::prepare(&stream, &transport.unwrap_or_default()) {
-            warn!("cannot set the options of a BGP connection: {error}");
+            let reason = format!("the options of a connection cannot be set: {error}");
+            warn!("a BGP connection was refused: {reason}");
             if outgoing {
-                self.speaker.handle(self.start.elapsed(), peer, Input::ConnectFailed);
+                self.speaker.handle(self.start.elapsed(), peer, Input::ConnectFailed { reason: &reason });
             }
             return;
         }
@@ -316,28 +311,26 @@ impl<P: Policy + Send + 'static> Driver<P> {
         }
     }
 
-    /// Tells the listeners the MD5 keys of the peers.
-    fn renew_keys(&mut self) {
-        let key = |peer: PeerId| {
+    /// Listeners ask of connections what the peers demand now. Who cannot be guarded
+    /// is told of.
+    fn guard_peers(&mut self, backlog: &mut VecDeque<Event>) {
+        let demand = |peer: PeerId| {
             let config = self.speaker.peer_config(peer)?;
-            Some((config.session.address, config.transport.md5.clone()?))
+            Some((config.session.address, Demand::of(&config.transport)))
         };
-        let wanted: HashSet<_> = self.speaker.peers().filter_map(key).collect();
-        if wanted == self.keys {
-            return;
+        self.guard.set(self.speaker.peers().filter_map(demand).collect());
+        let failure = |peer: PeerId| {
+            let address = self.speaker.peer_config(peer)?.session.address;
+            Some((peer, self.guard.failure(address)?.to_owned()))
+        };
+        let now: BTreeMap<PeerId, String> = self.speaker.peers().filter_map(failure).collect();
+        for (peer, reason) in now.iter().filter(|(peer, reason)| self.unguarded.get(peer) != Some(reason)) {
+            backlog.push_back(Event::Guard { peer: *peer, failure: Some(reason.clone()) });
         }
-        let gone = self.keys.difference(&wanted).map(|(address, _)| (*address, ""));
-        let new = wanted.difference(&self.keys).map(|(address, key)| (*address, key.as_str()));
-        for (address, key) in gone.chain(new) {
-            for listener in &self.listeners {
-                let same_family =
-                    listener.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
-                if same_family && let Err(error) = socket::set_md5(listener.as_raw_fd(), address, key) {
-                    warn!("cannot set the MD5 key of BGP peer {address} on a listener: {error}");
-                }
-            }
+        for peer in self.unguarded.keys().filter(|peer| !now.contains_key(peer)) {
+            backlog.push_back(Event::Guard { peer: *peer, failure: None });
         }
-        self.keys = wanted;
+        self.unguarded = now;
     }
 }
 
@@ -346,20 +339,6 @@ async fn sleep(wait: Option<Duration>) {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether a key or a distance of a peer's transport can be used.
-///
-/// # Errors
-/// In words, what is wrong with it.
-pub fn check_transport(transport: &Transport) -> Result<(), &'static str> {
-    if transport.md5.as_ref().is_some_and(|key| key.is_empty() || key.len() > socket::MD5_KEY_LIMIT) {
-        return Err("an MD5 key has 1 to 80 bytes");
-    }
-    if transport.ttl_security == Some(0) {
-        return Err("a peer is at least one hop away");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,10 +9,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::speaker::Transport;
-
-/// Longest key of MD5 signatures, in bytes.
-pub(super) const MD5_KEY_LIMIT: usize = 80;
+use super::guard;
+use crate::speaker::{MD5_KEY_LIMIT, Transport};
 
 /// `struct tcp_md5sig` of `linux/tcp.h`.
 #[repr(C)]
@@ -24,6 +22,9 @@ struct Md5Signature {
     interface: libc::c_int,
     key: [u8; MD5_KEY_LIMIT],
 }
+
+/// Most instructions of a filter (`BPF_MAXINSNS` of `linux/bpf_common.h`).
+const FILTER_LIMIT: usize = 4096;
 
 /// `TCP_MD5SIG` of `linux/tcp.h`.
 const TCP_MD5SIG: libc::c_int = 14;
@@ -70,6 +71,38 @@ pub(super) fn set_md5(fd: RawFd, peer: IpAddr, key: &str) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, TCP_MD5SIG, &signature)
 }
 
+/// Makes a filter look at every segment that comes, and each new connection inherit it.
+pub(super) fn set_filter(fd: RawFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is too long"))?;
+    // The kernel only reads it.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// The filter of a socket; empty where it has none.
+pub(super) fn filter_of(fd: RawFd) -> io::Result<Vec<libc::sock_filter>> {
+    let mut program = vec![libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; FILTER_LIMIT];
+    // This option alone counts instructions, not bytes.
+    let mut length = libc::socklen_t::try_from(program.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes at most `length` instructions to the pointer, which
+    // has room for as many, and says in `length` how many.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_GET_FILTER,
+            program.as_mut_ptr().cast(),
+            std::ptr::from_mut(&mut length),
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    program.truncate(usize::try_from(length).map_err(io::Error::other)?);
+    Ok(program)
+}
+
 /// Sends with the highest TTL, so that a peer with TTL security takes it.
 fn set_full_ttl(fd: RawFd, ipv4: bool) -> io::Result<()> {
     let full: libc::c_int = 255;
@@ -83,7 +116,7 @@ fn set_full_ttl(fd: RawFd, ipv4: bool) -> io::Result<()> {
 /// Drops what comes from further than `hops` away (RFC 5082 section 3).
 fn set_ttl_security(fd: RawFd, ipv4: bool, hops: u8) -> io::Result<()> {
     set_full_ttl(fd, ipv4)?;
-    let least = 256 - libc::c_int::from(hops.max(1));
+    let least = libc::c_int::from(guard::least_ttl(hops));
     if ipv4 {
         set_option(fd, libc::IPPROTO_IP, libc::IP_MINTTL, &least)
     } else {
@@ -109,10 +142,13 @@ pub(super) fn listener(address: SocketAddr) -> io::Result<TcpListener> {
 pub(super) fn outgoing(peer: SocketAddr, transport: &Transport) -> io::Result<TcpSocket> {
     let socket = if peer.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(key) = &transport.md5 {
-        set_md5(socket.as_raw_fd(), peer.ip(), key)?;
+        set_md5(socket.as_raw_fd(), peer.ip(), key)
+            .map_err(|error| io::Error::new(error.kind(), guard::md5_failure(&error)))?;
     }
     if let Some(hops) = transport.ttl_security {
-        set_ttl_security(socket.as_raw_fd(), peer.is_ipv4(), hops)?;
+        set_ttl_security(socket.as_raw_fd(), peer.is_ipv4(), hops).map_err(|error| {
+            io::Error::new(error.kind(), format!("TTL security (RFC 5082) cannot be set: {error}"))
+        })?;
     }
     Ok(socket)
 }

@@ -168,9 +168,9 @@ impl Session {
                 }
             }
             Input::Opened { connection, outgoing } => self.opened(now, connection, outgoing),
-            Input::ConnectFailed => {
+            Input::ConnectFailed { reason } => {
                 if std::mem::take(&mut self.connecting) {
-                    self.outputs.push_back(Output::Failed("the peer cannot be reached".into()));
+                    self.outputs.push_back(Output::Failed(reason.to_owned()));
                     self.wait_to_retry(now);
                 }
             }

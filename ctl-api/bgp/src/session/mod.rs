@@ -57,7 +57,10 @@ pub enum Input<'a> {
         outgoing: bool,
     },
     /// The connection that was asked for cannot be had.
-    ConnectFailed,
+    ConnectFailed {
+        /// Why.
+        reason: &'a str,
+    },
     /// Bytes came.
     Bytes {
         /// Where.

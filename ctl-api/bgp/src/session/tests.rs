@@ -64,7 +64,9 @@ impl Pair {
     fn act(&mut self, side: usize, output: Output) {
         let (other, now) = (1 - side, self.now);
         match output {
-            Output::Connect if self.cut => self.sides[side].handle(now, Input::ConnectFailed),
+            Output::Connect if self.cut => {
+                self.sides[side].handle(now, Input::ConnectFailed { reason: "cut" });
+            }
             Output::Connect => {
                 let connection = ConnectionId(self.next);
                 self.next += 1;
@@ -316,7 +318,7 @@ proptest! {
                     open.push(connection);
                     one.handle(now, Input::Opened { connection, outgoing });
                 }
-                Step::ConnectFailed => one.handle(now, Input::ConnectFailed),
+                Step::ConnectFailed => one.handle(now, Input::ConnectFailed { reason: "cut" }),
                 Step::Message(kind, index) => {
                     if let Some(connection) = pick(index, &open) {
                         one.handle(now, Input::Bytes { connection, bytes: &message(kind) });

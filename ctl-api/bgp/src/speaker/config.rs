@@ -1,5 +1,6 @@
 //! What the speaker and its peers are told.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -64,18 +65,67 @@ impl PrefixLimit {
     pub const DEFAULT: Self = Self { limit: 1_000_000, warn: 900_000, again: Some(Duration::from_secs(300)) };
 }
 
-/// What the sockets of a peer need. The speaker passes it through.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Longest key of TCP MD5 signatures, in bytes: Linux takes no longer one.
+pub const MD5_KEY_LIMIT: usize = 80;
+
+/// What the sockets of a peer need. The speaker checks it and passes it through.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Transport {
     /// TCP port of the peer.
     pub port: u16,
     /// Address to connect from.
     pub local_address: Option<IpAddr>,
-    /// Key of TCP MD5 signatures (RFC 2385), at most 80 bytes.
+    /// Key of TCP MD5 signatures (RFC 2385), 1 to [`MD5_KEY_LIMIT`] bytes. It is in no
+    /// debug output.
     pub md5: Option<String>,
     /// The peer is at most this many hops away, and packets from further are
     /// dropped (RFC 5082); 1 is a direct neighbour.
     pub ttl_security: Option<u8>,
+}
+
+/// Why a transport cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadTransport {
+    /// The kernel takes no such key.
+    #[error("a TCP MD5 key has 1 to {MD5_KEY_LIMIT} bytes, and this one has {0}")]
+    KeyLength(usize),
+    /// Nobody is there.
+    #[error("a peer is at least one hop away: a direct neighbour is at 1")]
+    NoDistance,
+    /// A socket of one family that speaks the other: what protects the one does not
+    /// hold for the other.
+    #[error("{0} stands for an IPv4 address: write {1}")]
+    Mapped(IpAddr, IpAddr),
+}
+
+impl Transport {
+    /// Whether sockets to and from a peer at `address` can be protected as it says.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, address: IpAddr) -> Result<(), BadTransport> {
+        if address.to_canonical() != address {
+            return Err(BadTransport::Mapped(address, address.to_canonical()));
+        }
+        match &self.md5 {
+            Some(key) if key.is_empty() || key.len() > MD5_KEY_LIMIT => {
+                return Err(BadTransport::KeyLength(key.len()));
+            }
+            _ => {}
+        }
+        if self.ttl_security == Some(0) { Err(BadTransport::NoDistance) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("port", &self.port)
+            .field("local_address", &self.local_address)
+            .field("md5", &self.md5.as_ref().map(|_| "(hidden)"))
+            .field("ttl_security", &self.ttl_security)
+            .finish()
+    }
 }
 
 impl Default for Transport {

@@ -35,7 +35,7 @@ use crate::wire::{
     Attributes, Family, FamilySet, Membership, Nlri, Notification, Payload, Route, RouteTarget,
 };
 
-pub use config::{PeerConfig, PrefixLimit, SpeakerConfig, Transport};
+pub use config::{BadTransport, MD5_KEY_LIMIT, PeerConfig, PrefixLimit, SpeakerConfig, Transport};
 use peer::Peer;
 pub use peer::{Objected, PeerStatus};
 
@@ -89,6 +89,14 @@ pub enum Event {
         peer: PeerId,
         /// Why.
         reason: String,
+    },
+    /// The driver does not take connections of a peer any more, because what has to
+    /// protect them cannot be set; or it takes them again.
+    Guard {
+        /// Whose.
+        peer: PeerId,
+        /// Why they are not taken; none: they are.
+        failure: Option<String>,
     },
     /// A path is new or other than before, and not hidden.
     Path {
@@ -229,11 +237,12 @@ impl<P: Policy> Speaker<P> {
     ///
     /// # Errors
     /// Where there is a peer with that address already.
-    pub fn add_peer(&mut self, now: Duration, config: PeerConfig) -> Result<PeerId, DuplicatePeer> {
+    pub fn add_peer(&mut self, now: Duration, config: PeerConfig) -> Result<PeerId, BadPeer> {
         let address = config.session.address;
         if self.peer_of(address).is_some() {
-            return Err(DuplicatePeer(address));
+            return Err(BadPeer::Duplicate(address));
         }
+        config.transport.check(address)?;
         let index = self.peers.iter().position(Option::is_none).unwrap_or_else(|| {
             self.peers.push(None);
             self.peers.len() - 1
@@ -478,7 +487,13 @@ impl<P: Policy> Speaker<P> {
     }
 }
 
-/// There is a peer with that address already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is a peer with the address {0} already; an address names one peer")]
-pub struct DuplicatePeer(pub IpAddr);
+/// Why a peer is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPeer {
+    /// There is one with that address already.
+    #[error("there is a peer with the address {0} already; an address names one peer")]
+    Duplicate(IpAddr),
+    /// Its sockets cannot be as it says.
+    #[error(transparent)]
+    Transport(#[from] BadTransport),
+}

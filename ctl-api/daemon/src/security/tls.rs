@@ -71,7 +71,8 @@ impl Loaded {
         let chain: Vec<CertificateDer<'static>> = all("certificate", &settings.certificate)?;
         let unusable = bad("certificate", &settings.certificate);
         let facts = CertificateFacts::read(&chain[0]).map_err(unusable)?;
-        let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(pem("key", &settings.key))?;
+        let secret = tieline_private::read(&settings.key).map_err(bad("key", &settings.key))?;
+        let key = PrivateKeyDer::from_pem_slice(&secret).map_err(pem("key", &settings.key))?;
         let provider = Arc::new(ring::default_provider());
         let verifier = verifier(settings, &provider)?;
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -318,6 +319,12 @@ mod tests {
 
         fn write(&self, name: &str, text: &str) {
             std::fs::write(self.0.join(name), text).expect("a file");
+            self.set_mode(name, 0o600);
+        }
+
+        fn set_mode(&self, name: &str, mode: u32) {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(self.0.join(name), mode).expect("its mode");
         }
     }
 
@@ -388,6 +395,14 @@ mod tests {
             assert!(problem.contains(word) && problem.contains(file), "{problem}");
             place.write(file, &before);
         }
+        for mode in [0o644, 0o620, 0o602] {
+            place.set_mode("key.pem", mode);
+            tls.look(true, now());
+            assert_eq!(names(&tls), "two.example");
+            let problem = tls.state().problem.clone().expect("it is said").to_string();
+            assert!(problem.contains("api.tls.key") && problem.contains("chmod 0600"), "{mode:o}: {problem}");
+        }
+        place.set_mode("key.pem", 0o600);
         put(&place, &issue(&ca, "old.example", 2001, 3));
         tls.look(true, now());
         assert_eq!(names(&tls), "two.example", "an expired one does not replace a good one");

@@ -18,9 +18,25 @@ const TARGET: &str = "64512:1";
 
 #[test]
 fn a_full_disk_is_an_event_and_everything_is_stored_when_there_is_space() {
+    on_a_file_system(
+        "full_disk::a_full_disk_is_an_event_and_everything_is_stored_when_there_is_space",
+        on_a_small_disk,
+    );
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_read_and_nothing_is_called_stored() {
+    on_a_file_system(
+        "full_disk::a_store_that_cannot_be_written_is_read_and_nothing_is_called_stored",
+        on_a_read_only_disk,
+    );
+}
+
+/// Runs a test, of this name, in a mount namespace with a file system of its own.
+fn on_a_file_system(name: &str, test: impl AsyncFn(&Path)) {
     if let Some(mounted) = std::env::var_os(MOUNTED) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        return runtime.expect("a runtime").block_on(on_a_small_disk(Path::new(&mounted)));
+        return runtime.expect("a runtime").block_on(test(Path::new(&mounted)));
     }
     let allowed =
         Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|out| out.status.success());
@@ -36,15 +52,11 @@ fn a_full_disk_is_an_event_and_everything_is_stored_when_there_is_space() {
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(&mounted)
         .arg(std::env::current_exe().expect("this program"))
-        .args([
-            "--exact",
-            "full_disk::a_full_disk_is_an_event_and_everything_is_stored_when_there_is_space",
-            "--nocapture",
-        ])
+        .args(["--exact", name, "--nocapture"])
         .env(MOUNTED, &mounted)
         .status()
         .expect("unshare runs");
-    assert!(status.success(), "on the small disk: {status}");
+    assert!(status.success(), "on a file system of its own: {status}");
 }
 
 /// Takes all the space that is left.
@@ -144,4 +156,38 @@ async fn on_a_small_disk(mounted: &Path) {
     let daemon = Daemon::start(&place);
     assert!(all.contains(&number), "what found no room at first too");
     assert!(declared(&daemon).await == all, "all of it");
+}
+
+/// Mounts the file system again, to be written or not.
+fn remount(mounted: &Path, how: &str) {
+    let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(mounted).status();
+    assert!(status.expect("mount runs").success());
+}
+
+async fn on_a_read_only_disk(mounted: &Path) {
+    let place = Place::new();
+    place.configure(&format!("[store]\npath = \"{}\"\n", mounted.join("state").display()));
+    let daemon = Daemon::start(&place);
+    let mut session = daemon.program().await;
+    session.apply(vrf("red", TARGET)).await;
+    session.apply(discard("nowhere")).await;
+    for number in 0..100 {
+        assert!(declare(&mut session, number).await);
+    }
+    let before = declared(&daemon).await;
+    daemon.kill();
+    remount(mounted, "ro");
+    let daemon = Daemon::start(&place);
+    assert_eq!(declared(&daemon).await, before, "the last state is in force");
+    daemon.until_problems(&[v1::ProblemKind::Store]).await;
+    let mut session = daemon.program().await;
+    let why = session.apply_unstored(route("10.9.9.0/24", TARGET, "nowhere")).await;
+    assert!(!why.is_empty(), "it cannot be stored");
+    let all = declared(&daemon).await;
+    assert_eq!(all.len(), before.len() + 1);
+    remount(mounted, "rw");
+    daemon.until_problems(&[]).await;
+    daemon.kill();
+    let daemon = Daemon::start(&place);
+    assert_eq!(declared(&daemon).await, all, "everything was written when that worked");
 }

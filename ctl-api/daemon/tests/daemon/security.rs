@@ -60,6 +60,8 @@ impl Secure {
     fn put(&self, name: &str, text: &str) {
         let (new, path) = (self.place.path("new"), self.place.path(name));
         std::fs::write(&new, text).expect("a file");
+        std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("its mode");
         std::fs::rename(new, path).expect("a file");
     }
 

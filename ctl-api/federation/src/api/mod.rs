@@ -129,7 +129,7 @@ impl From<StoreError> for tonic::Status {
         let message = error.to_string();
         match error {
             StoreError::Conflict { .. } => Self::aborted(message),
-            StoreError::Fenced { .. } => Self::failed_precondition(message),
+            StoreError::Fenced { .. } | StoreError::Exposed { .. } => Self::failed_precondition(message),
             StoreError::Unavailable { .. } | StoreError::InUse { .. } => Self::unavailable(message),
             StoreError::Unknown { .. } => Self::deadline_exceeded(message),
             StoreError::TooLarge { .. } => Self::resource_exhausted(message),

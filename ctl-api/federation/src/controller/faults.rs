@@ -19,6 +19,7 @@ pub fn faults(status: &GetStatusReply) -> Vec<Fault> {
     if !status.intent_problem.is_empty() {
         all.push(fault("intent", &status.intent_problem));
     }
+    all.extend(status.store_problems.iter().map(|problem| fault("store", problem)));
     if !status.awaited_peers.is_empty() {
         let message = "gateways keep what they hold from before until these peers have told all their routes, or for a minute";
         all.push(fault("start", format!("{message}: {}", status.awaited_peers.join(", "))));
@@ -93,6 +94,12 @@ fn of_peer(peer: &PeerStatus) -> Vec<Fault> {
         all.push(of(
             "agrees on no address family with us: compare spec.families with its configuration".to_owned()
         ));
+    }
+    if !peer.unguarded.is_empty() {
+        all.push(of(format!(
+            "connections from it are refused, as they would not be protected: {}",
+            peer.unguarded
+        )));
     }
     for canary in peer.canaries.iter().filter(|canary| canary.state() == CanaryState::Missing) {
         all.push(of(format!("does not announce its canary {}: {}", canary.prefix, canary.message)));

@@ -52,6 +52,19 @@ impl Controller {
                     Some(news) => warn!(peer = self.peers.name(peer), "no BGP session: {news}"),
                     None => debug!(peer = self.peers.name(peer), "no BGP session: {reason}"),
                 },
+                Event::Guard { peer, failure } => {
+                    let message = match &failure {
+                        Some(reason) => format!("connections from it are refused: {reason}"),
+                        None => "connections from it are taken again".to_owned(),
+                    };
+                    let name = self.peers.name(peer).to_owned();
+                    match failure {
+                        Some(_) => error!(peer = name, "{message}"),
+                        None => info!(peer = name, "{message}"),
+                    }
+                    self.peers.guarded(peer, failure);
+                    self.note(EventKind::PeerUnguarded, name, message);
+                }
                 // Peers may send any number: all are counted, the last are kept.
                 Event::Refused { peer, nlri, reason } => {
                     debug!(peer = self.peers.name(peer), %nlri, "refused: {reason}");

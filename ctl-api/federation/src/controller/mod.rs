@@ -80,6 +80,8 @@ use questions::Questions;
 const PEERS_LIMIT: Duration = Duration::from_secs(60);
 /// The same for the end of the RIB, which waits for gateways that do not come.
 const GATEWAYS_LIMIT: Duration = Duration::from_secs(60);
+/// How often files with passwords are looked at.
+const PASSWORDS: Duration = Duration::from_secs(10);
 /// Batches of events of BGP that wait for us. A batch is up to a megabyte.
 const BGP_BATCHES: usize = 2;
 
@@ -127,8 +129,9 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ControllerError> {
     tokio::pin!(stop);
+    let say = questions.waiting();
     let identity = tokio::select! {
-        identity = identify(&settings, &*store) => identity?,
+        identity = identify(&settings, &*store, say) => identity?,
         () = questions.turn_away() => return Ok(()),
         () = &mut stop => return Ok(()),
     };
@@ -170,20 +173,39 @@ impl Identity {
 }
 
 /// Waits until the intent says who this controller is.
-async fn identify(settings: &Settings, store: &dyn Store) -> Result<Identity, StoreError> {
-    let mut told = false;
+async fn identify(
+    settings: &Settings,
+    store: &dyn Store,
+    say: impl Fn(String),
+) -> Result<Identity, StoreError> {
+    let mut told = String::new();
     loop {
-        let state = state::read(store).await?;
-        if let Some(identity) = Identity::find(settings, &state.intent) {
-            return Ok(identity);
+        let (reason, revision) = match state::read(store).await {
+            Ok(state) => match Identity::find(settings, &state.intent) {
+                Some(identity) => {
+                    say(String::new());
+                    return Ok(identity);
+                }
+                None => {
+                    let (cluster, controller) = (&settings.cluster, &settings.controller);
+                    let reason = format!(
+                        "the intent has no cluster {cluster} with a controller {controller}; apply one"
+                    );
+                    (reason, state.revision)
+                }
+            },
+            // Somebody may put it right, and gateways keep what they have until then.
+            Err(error @ StoreError::Damaged { .. }) => (error.to_string(), store.read().await?.revision),
+            Err(error) => return Err(error),
+        };
+        let problems = store.problems().into_iter().map(|problem| format!("; the store: {problem}"));
+        let reason = reason + &problems.collect::<String>();
+        if reason != told {
+            warn!("waiting: {reason}");
+            say(reason.clone());
+            told = reason;
         }
-        if !std::mem::replace(&mut told, true) {
-            warn!(
-                "waiting: the intent has no cluster {} with a controller {}; apply one",
-                settings.cluster, settings.controller
-            );
-        }
-        let mut watch = store.watch(state.revision).await?;
+        let mut watch = store.watch(revision).await?;
         if watch.next().await.is_none() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -287,6 +309,7 @@ impl Controller {
         self.reconcile(&state).await?;
         let peers_limit = tokio::time::sleep_until(Instant::now() + PEERS_LIMIT);
         tokio::pin!(peers_limit);
+        let mut passwords = tokio::time::interval(PASSWORDS);
         loop {
             let patience = self.canaries.deadline().map(|deadline| self.start + deadline);
             tokio::select! {
@@ -308,6 +331,11 @@ impl Controller {
                 Some((gateway, event)) = self.gateways.next() => self.heard(&gateway, event).await?,
                 Some(batch) = bgp.recv() => self.learned(batch).await?,
                 Some(question) = questions.next() => self.answer(question).await?,
+                _ = passwords.tick() => {
+                    if self.peers.passwords_have_changed() && let Ok(state) = state::read(&*self.store).await {
+                        self.reconcile(&state).await?;
+                    }
+                }
                 () = &mut peers_limit, if self.unlearned.is_some() => {
                     warn!("not every peer has told all its routes: gateways are synchronised without them");
                     self.all_learned();

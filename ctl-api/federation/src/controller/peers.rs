@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const RESTART_TIME: Duration = Duration::from_secs(120);
 /// And after that, as a last resort (RFC 9494): gateways forward without us.
 const LONG_LIVED_TIME: Duration = Duration::from_secs(24 * 3600);
 
+/// What begins the reason of a peer that is left out for its file.
+const PASSWORD_FILE: &str = "passwordFile: ";
+
 /// The peers of the intent.
 #[derive(Debug, Default)]
 pub struct Peers {
@@ -34,6 +38,8 @@ pub struct Peers {
 pub struct Present {
     /// As the intent has it.
     pub peer: Peer,
+    /// The password of its session, wherever it is from.
+    password: Option<String>,
     /// Who it is to the cluster.
     pub party: Arc<Party>,
     /// What the speaker calls it.
@@ -43,6 +49,8 @@ pub struct Present {
     pub last_error: Option<(String, u64)>,
     /// Why the latest try for a session failed, since there was one.
     failure: Option<String>,
+    /// Why connections from it are not taken: what has to protect them cannot be set.
+    pub unguarded: Option<String>,
     /// Families of which it has told all routes in this session.
     pub complete: FamilySet,
     /// Routes outside its contract in this session, by reason.
@@ -59,10 +67,15 @@ pub struct Difference {
 }
 
 impl Peers {
-    /// What makes them those that are wanted. One that is different is removed
-    /// and added: its session begins anew.
+    /// What makes them those that are wanted. One that is different, or whose file has
+    /// another password, is removed and added: its session begins anew.
     pub fn difference(&mut self, wanted: &BTreeMap<String, Peer>) -> Difference {
-        let is_gone = |(name, present): &(&String, &Present)| wanted.get(*name) != Some(&present.peer);
+        let has_other_password = |present: &Present| {
+            present.peer.password_file.is_some() && password(&present.peer).as_ref() != Ok(&present.password)
+        };
+        let is_gone = |(name, present): &(&String, &Present)| {
+            wanted.get(*name) != Some(&present.peer) || has_other_password(present)
+        };
         let gone: Vec<(String, PeerId)> =
             self.present.iter().filter(is_gone).map(|(name, present)| (name.clone(), present.id)).collect();
         for (name, _) in &gone {
@@ -74,13 +87,15 @@ impl Peers {
     }
 
     /// The speaker has it.
-    pub fn added(&mut self, name: &str, peer: Peer, party: Arc<Party>, id: PeerId) {
+    pub fn added(&mut self, name: &str, peer: Peer, password: Option<String>, party: Arc<Party>, id: PeerId) {
         let present = Present {
             peer,
+            password,
             party,
             id,
             last_error: None,
             failure: None,
+            unguarded: None,
             complete: FamilySet::EMPTY,
             violations: BTreeMap::new(),
         };
@@ -90,6 +105,18 @@ impl Peers {
     /// The speaker has not taken it.
     pub fn left_out(&mut self, name: &str, peer: Peer, reason: String) {
         self.left_out.insert(name.to_owned(), (peer, reason));
+    }
+
+    /// Whether a file has another password than the session, or one at last.
+    pub fn passwords_have_changed(&self) -> bool {
+        // A session that stands does not end because a file cannot be read just now.
+        let is_other = |present: &Present| {
+            let found = present.peer.password_file.as_ref().map(|_| password(&present.peer));
+            matches!(found, Some(Ok(password)) if password != present.password)
+        };
+        let is_back =
+            |(peer, reason): &(Peer, String)| reason.starts_with(PASSWORD_FILE) && password(peer).is_ok();
+        self.present.values().any(is_other) || self.left_out.values().any(is_back)
     }
 
     /// What the intent says that decides about paths is this now. Returns how each
@@ -150,12 +177,19 @@ impl Peers {
         }
     }
 
+    /// Connections from it are not taken, for a reason; or are again.
+    pub fn guarded(&mut self, id: PeerId, failure: Option<String>) {
+        if let Some(present) = self.get_mut(id) {
+            present.unguarded = failure;
+        }
+    }
+
     /// A try for a session has failed. Returns what the operator should hear,
     /// where it is not what failed the time before.
     pub fn failed(&mut self, id: PeerId, reason: &str, at: u64) -> Option<String> {
         let present = self.get_mut(id)?;
         // The kernel drops what is signed with another key, and tells nobody.
-        let hint = if present.peer.password.is_some() { " (or does it have another password?)" } else { "" };
+        let hint = if present.password.is_some() { " (or does it have another password?)" } else { "" };
         let text = format!("{reason}{hint}");
         present.last_error = Some((text.clone(), at));
         let before = present.failure.replace(reason.to_owned());
@@ -188,8 +222,30 @@ pub fn wanted(intent: &Intent, cluster: &Name, controller: &Name) -> BTreeMap<St
     all.map(|(key, peer)| (key.gateway_name(), peer.clone())).collect()
 }
 
+/// The password of a peer, where it has one.
+///
+/// # Errors
+/// It has one, and it cannot be had. Without it there must be no session.
+pub fn password(peer: &Peer) -> Result<Option<String>, String> {
+    if let Some(path) = &peer.password_file {
+        let bytes =
+            tieline_private::read(Path::new(path)).map_err(|exposed| format!("{PASSWORD_FILE}{exposed}"))?;
+        let text = String::from_utf8(bytes).map_err(|_| format!("{PASSWORD_FILE}{path} is not UTF-8"))?;
+        // Editors end a file with a line's end.
+        return Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_owned()));
+    }
+    match &peer.password {
+        Some(password) if password.is_sealed() => Err(
+            "its password is sealed with another key than the store's: put that key back and restart, or apply \
+             the Peer with its password again"
+                .to_owned(),
+        ),
+        password => Ok(password.as_ref().map(|password| password.reveal().to_owned())),
+    }
+}
+
 /// How the speaker is told of a peer. `own` is this controller's address.
-pub fn config(peer: &Peer, own: IpAddr) -> PeerConfig {
+pub fn config(peer: &Peer, own: IpAddr, password: Option<String>) -> PeerConfig {
     let families: FamilySet = peer.families.iter().map(|family| bgp_family(*family)).collect();
     let session = SessionConfig {
         passive: peer.passive,
@@ -202,7 +258,7 @@ pub fn config(peer: &Peer, own: IpAddr) -> PeerConfig {
         transport: Transport {
             port: peer.port,
             local_address: (own.is_ipv4() == peer.address.is_ipv4()).then_some(own),
-            md5: peer.password.as_ref().map(|password| password.reveal().to_owned()),
+            md5: password,
             ttl_security: peer.max_hops,
         },
         prefix_limits: prefix_limits(peer.contract.as_ref()),
@@ -271,6 +327,39 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
     }
 
     #[test]
+    fn a_password_comes_from_a_private_file_and_a_new_one_is_seen() {
+        let directory = std::env::temp_dir().join(format!("tieline-federation-peers-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let file = directory.join("west.password");
+        let write = |text: &str, mode: u32| {
+            std::fs::write(&file, text).expect("a file");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&file, mode).expect("its mode");
+        };
+        let in_a_file = format!("passwordFile: {}", file.display());
+        let intent = intent(&format!("{CLUSTERS}{}", PEERS.replace("password: secret", &in_a_file)));
+        let all = wanted(&intent, &name("east"), &name("c1"));
+        let (name, west) = all.iter().find(|(_, peer)| peer.password_file.is_some()).expect("it");
+        assert!(password(west).expect_err("no file").starts_with("passwordFile: "));
+        write("secret\n", 0o644);
+        let refusal = password(west).expect_err("everybody can read it");
+        assert!(refusal.contains("west.password") && refusal.contains("chmod 0600"), "{refusal}");
+        let mut peers = Peers::default();
+        peers.left_out(name, west.clone(), refusal);
+        assert!(!peers.passwords_have_changed());
+        write("secret\n", 0o600);
+        assert!(peers.passwords_have_changed(), "it is private at last");
+        assert_eq!(password(west), Ok(Some("secret".to_owned())));
+        peers.difference(&all);
+        peers.added(name, west.clone(), Some("secret".to_owned()), party(west), PeerId(1));
+        assert!(!peers.passwords_have_changed());
+        write("another", 0o600);
+        assert!(peers.passwords_have_changed());
+        assert_eq!(peers.difference(&all).gone, [(name.clone(), PeerId(1))]);
+        std::fs::remove_dir_all(directory).expect("removed");
+    }
+
+    #[test]
     fn only_what_is_different_begins_anew() {
         let intent = intent(&format!("{CLUSTERS}{PEERS}"));
         let mut all = wanted(&intent, &name("east"), &name("c1"));
@@ -278,7 +367,13 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let first = peers.difference(&all);
         assert_eq!((first.gone.len(), first.new.len()), (0, 2));
         for (number, (name, peer)) in first.new.into_iter().enumerate() {
-            peers.added(&name, peer.clone(), party(&peer), PeerId(number as u32));
+            peers.added(
+                &name,
+                peer.clone(),
+                password(&peer).expect("it is there"),
+                party(&peer),
+                PeerId(number as u32),
+            );
         }
         let same = peers.difference(&all);
         assert!(same.gone.is_empty() && same.new.is_empty());
@@ -294,7 +389,13 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let intent = intent(&format!("{CLUSTERS}{PEERS}"));
         let mut peers = Peers::default();
         for (number, (name, peer)) in wanted(&intent, &name("east"), &name("c1")).into_iter().enumerate() {
-            peers.added(&name, peer.clone(), party(&peer), PeerId(number as u32));
+            peers.added(
+                &name,
+                peer.clone(),
+                password(&peer).expect("it is there"),
+                party(&peer),
+                PeerId(number as u32),
+            );
         }
         let violation = "a prefix outside its contract";
         for reason in [violation, "own AS in the path", violation] {
@@ -316,7 +417,7 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         for (number, (name, peer)) in wanted(&intent, &name("east"), &name("c1")).into_iter().enumerate() {
             let id = PeerId(number as u32);
             ids.push((peer.password.is_some(), id));
-            peers.added(&name, peer.clone(), party(&peer), id);
+            peers.added(&name, peer.clone(), password(&peer).expect("it is there"), party(&peer), id);
         }
         for (protected, id) in ids {
             let said = peers.failed(id, "the peer does not answer", 1).expect("news");
@@ -334,14 +435,14 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let all = wanted(&intent, &name("east"), &name("c1"));
         let west = all.values().find(|peer| peer.password.is_some()).expect("it");
         let own = IpAddr::from([198, 18, 0, 11]);
-        let config = config(west, own);
+        let config = config(west, own, password(west).expect("it is there"));
         assert_eq!(config.transport.md5.as_deref(), Some("secret"));
         assert_eq!((config.transport.ttl_security, config.transport.local_address), (Some(1), Some(own)));
         assert!(config.session.families.contains(Family::Evpn));
         assert!(!config.session.families.contains(Family::Ipv4Unicast));
         assert!(config.enforce_first_as && !config.spare_gobgp);
         let other = all.values().find(|peer| peer.route_server).expect("it");
-        let config = super::config(other, own);
+        let config = super::config(other, own, None);
         assert!(!config.enforce_first_as && config.spare_gobgp);
     }
 }

@@ -3,6 +3,7 @@
 //! The controller owns all its state and answers between two other things that
 //! it does. Whoever asks gets a snapshot and holds nothing up.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -18,11 +19,18 @@ const WAITING: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// There is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "the controller does not answer: it waits for an intent that says who it is, is busy, or is stopping; its log says which"
-)]
-pub struct Unanswered;
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unanswered {
+    /// It does not know yet who it is.
+    #[error("the controller does not answer yet: {0}")]
+    Waiting(String),
+    /// Its task is elsewhere.
+    #[error("the controller does not answer: it is busy, or is stopping; its log says which")]
+    Busy,
+}
+
+/// Why the controller waits; empty when it does not.
+type Waiting = Arc<Mutex<String>>;
 
 /// A question, and where the answer goes.
 #[derive(Debug)]
@@ -39,18 +47,21 @@ pub(super) enum Question {
 #[derive(Debug, Clone)]
 pub struct Asker {
     questions: mpsc::Sender<Question>,
+    waiting: Waiting,
 }
 
 /// The controller's end.
 #[derive(Debug)]
 pub struct Questions {
     questions: mpsc::Receiver<Question>,
+    waiting: Waiting,
 }
 
 /// The two ends.
 pub fn channel() -> (Asker, Questions) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (Asker { questions: sender }, Questions { questions: receiver })
+    let waiting = Waiting::new(Mutex::new("it starts, and reads the intent".to_owned()));
+    (Asker { questions: sender, waiting: Arc::clone(&waiting) }, Questions { questions: receiver, waiting })
 }
 
 impl Asker {
@@ -81,10 +92,15 @@ impl Asker {
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Unanswered> {
         let (sender, answer) = oneshot::channel();
         let asking = async {
-            self.questions.send(question(sender)).await.map_err(|_| Unanswered)?;
-            answer.await.map_err(|_| Unanswered)
+            self.questions.send(question(sender)).await.map_err(|_| self.unanswered())?;
+            answer.await.map_err(|_| self.unanswered())
         };
-        tokio::time::timeout(PATIENCE, asking).await.map_err(|_| Unanswered)?
+        tokio::time::timeout(PATIENCE, asking).await.map_err(|_| self.unanswered())?
+    }
+
+    fn unanswered(&self) -> Unanswered {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_empty() { Unanswered::Busy } else { Unanswered::Waiting(waiting.clone()) }
     }
 }
 
@@ -99,6 +115,12 @@ impl Questions {
         while self.next().await.is_some() {}
         std::future::pending::<()>().await;
     }
+
+    /// What says why the controller waits; an empty text: it does not.
+    pub(super) fn waiting(&self) -> impl Fn(String) + use<> {
+        let waiting = Arc::clone(&self.waiting);
+        move |reason| *waiting.lock().unwrap_or_else(PoisonError::into_inner) = reason
+    }
 }
 
 #[cfg(test)]
@@ -108,12 +130,15 @@ mod tests {
     #[tokio::test]
     async fn who_is_not_answered_is_told_so() {
         let (asker, mut questions) = channel();
+        let say = questions.waiting();
+        say("no cluster".to_owned());
         tokio::select! {
-            answer = asker.status() => assert_eq!(answer, Err(Unanswered)),
+            answer = asker.status() => assert_eq!(answer, Err(Unanswered::Waiting("no cluster".to_owned()))),
             () = questions.turn_away() => panic!("it never ends"),
         }
+        say(String::new());
         drop(questions);
-        assert_eq!(asker.status().await, Err(Unanswered));
+        assert_eq!(asker.status().await, Err(Unanswered::Busy));
     }
 
     #[tokio::test]

@@ -120,7 +120,15 @@ impl Controller {
             info!(peer = name, "removed");
         }
         for (name, peer) in difference.new {
-            let config = peers::config(&peer, address);
+            let password = match peers::password(&peer) {
+                Ok(password) => password,
+                Err(error) => {
+                    error!(peer = name, "is left out: {error}");
+                    self.peers.left_out(&name, peer, error);
+                    continue;
+                }
+            };
+            let config = peers::config(&peer, address, password.clone());
             let party = Arc::new(Party::new(&self.facts, &peer));
             let same = Arc::clone(&party);
             let added = self
@@ -142,7 +150,7 @@ impl Controller {
                         unlearned.extend(families.map(|family| (id, family)));
                     }
                     self.canaries.watch(id, peer.canary.iter().map(|prefix| prefix.net()));
-                    self.peers.added(&name, peer, party, id);
+                    self.peers.added(&name, peer, password, party, id);
                 }
                 Err(error) => {
                     error!(peer = name, "is left out: {error}");

@@ -86,6 +86,7 @@ impl Controller {
             more_refused_exports,
             awaited_peers: self.awaited_peers(),
             awaited_gateways: self.awaited_gateways(),
+            store_problems: self.store.problems(),
         };
         status.faults = faults(&status);
         Ok(status)
@@ -240,6 +241,7 @@ fn peer_status(name: &str, present: &Present, status: PeerStatus, since: u64) ->
         faults: status.counters.faults,
         refused: status.refused.into_iter().map(reason_count).collect(),
         violations: present.violations.iter().map(|(reason, count)| reason_count((reason, *count))).collect(),
+        unguarded: present.unguarded.clone().unwrap_or_default(),
         relation: present.party.relation.to_string(),
         ..Default::default()
     }

@@ -71,7 +71,7 @@ impl Address {
                     .ca_certificate(Certificate::from_pem(read("ca", &tls.ca).await?))
                     .identity(Identity::from_pem(
                         read("certificate", &tls.certificate).await?,
-                        read("key", &tls.key).await?,
+                        secret("key", &tls.key)?,
                     ));
                 if let Some(name) = &tls.server_name {
                     config = config.domain_name(name);
@@ -102,6 +102,11 @@ impl fmt::Display for Address {
 
 async fn read(field: &str, path: &str) -> Result<Vec<u8>, String> {
     tokio::fs::read(Path::new(path)).await.map_err(|error| format!("cannot read tls.{field} {path}: {error}"))
+}
+
+/// A key. It is small, and on a local disk.
+fn secret(field: &str, path: &str) -> Result<Vec<u8>, String> {
+    tieline_private::read(Path::new(path)).map_err(|exposed| format!("tls.{field}: {exposed}"))
 }
 
 /// What is behind an error, down to the cause: the transport's own words are

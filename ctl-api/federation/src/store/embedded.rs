@@ -2,10 +2,15 @@
 //!
 //! The file is a redb database: what a commit has returned for is on disk, and
 //! a crash or a power loss leaves the state before or after a commit. The last
-//! changes are kept too, so that watchers can resume over a restart.
+//! changes are kept too, so that watchers can resume over a restart. Passwords are
+//! sealed, with a key in a file beside it; see [`super::seal`].
+//!
+//! - `files`: the files, which are private
+//! - `damage`: a file that cannot be right
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -14,10 +19,15 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, warn};
 
+use super::seal::{self, Seal};
 use super::{
     Change, Entries, Leadership, Revision, Snapshot, Store, StoreError, Term, Update, WATCH_QUEUE, Watch,
 };
+
+mod damage;
+mod files;
 
 const ENTRIES: TableDefinition<'_, &str, &str> = TableDefinition::new("entries");
 const CHANGES: TableDefinition<'_, u64, &str> = TableDefinition::new("changes");
@@ -37,8 +47,9 @@ pub struct EmbeddedStore {
 
 #[derive(Debug)]
 struct Inner {
-    path: String,
+    path: PathBuf,
     database: Database,
+    seal: Seal,
     revision: watch::Sender<Revision>,
     office: Arc<tokio::sync::Mutex<()>>,
     /// The term that lasts.
@@ -52,31 +63,59 @@ struct Kept {
     deletes: BTreeSet<String>,
 }
 
+/// All that is in the tables.
+#[derive(Default)]
+struct Rows {
+    entries: Entries,
+    changes: BTreeMap<u64, Kept>,
+    numbers: BTreeMap<String, u64>,
+}
+
 impl EmbeddedStore {
-    /// Opens the store, or makes it.
+    /// Opens the store, or makes it. All of it is read and checked.
     ///
     /// # Errors
-    /// Another process has it open, or it cannot be read.
+    /// Another process has it open, it is not private, or it cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let (file, repaired) = files::open(path)?;
+        for repaired in repaired {
+            warn!("{repaired}");
+        }
         let name = path.display().to_string();
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: name.clone() },
-            DatabaseError::Storage(redb::StorageError::Corrupted(reason)) => {
-                StoreError::Damaged { reason: format!("{name}: {reason}") }
+        let inner = damage::sound(|| {
+            let inner = Inner {
+                path: path.to_owned(),
+                database: open_database(file, &name)?,
+                seal: Seal::read_or_make(&files::key_of(path))?,
+                revision: watch::channel(Revision::default()).0,
+                office: Arc::default(),
+                leader: Mutex::new(None),
+            };
+            inner.make_tables()?;
+            let inner = inner.without_clear_passwords()?;
+            let revision = inner.snapshot()?.revision;
+            inner.revision.send_replace(revision);
+            Ok(inner)
+        });
+        let damaged = |reason| Err(StoreError::Damaged { reason: format!("{name}: {reason}") });
+        Ok(Self { inner: Arc::new(inner.unwrap_or_else(damaged)?) })
+    }
+
+    /// Opens the store as [`EmbeddedStore::open`] does. One that is damaged is set aside
+    /// under a new name, which [`Store::problems`] tells, and a new one begun: gateways
+    /// keep what they have until the intent is applied again.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`]; also where what is there was never a store.
+    pub fn open_or_set_aside(path: &Path) -> Result<Self, StoreError> {
+        match Self::open(path) {
+            Err(StoreError::Damaged { reason }) if damage::was_a_store(path) => {
+                let aside = damage::set_aside(path)?;
+                error!("the store was damaged and is now {}; a new one is begun: {reason}", aside.display());
+                Self::open(path)
             }
-            other => StoreError::Unavailable { reason: format!("cannot open {name}: {other}") },
-        })?;
-        let inner = Inner {
-            path: name,
-            database,
-            revision: watch::channel(Revision::default()).0,
-            office: Arc::default(),
-            leader: Mutex::new(None),
-        };
-        inner.make_tables()?;
-        let revision = inner.snapshot()?.revision;
-        inner.revision.send_replace(revision);
-        Ok(Self { inner: Arc::new(inner) })
+            other => other,
+        }
     }
 
     /// Runs what blocks, away from the threads that must not.
@@ -90,13 +129,35 @@ impl EmbeddedStore {
     }
 }
 
+fn open_database(file: File, name: &str) -> Result<Database, StoreError> {
+    let failed = |error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: name.to_owned() },
+        DatabaseError::Storage(redb::StorageError::Corrupted(reason)) => {
+            StoreError::Damaged { reason: format!("{name}: {reason}") }
+        }
+        DatabaseError::Storage(redb::StorageError::Io(error)) if damage::is_of_content(&error) => {
+            StoreError::Damaged { reason: format!("{name}: {error}") }
+        }
+        other => StoreError::Unavailable { reason: format!("cannot open {name}: {other}") },
+    };
+    let mut database = Database::builder().create_file(file).map_err(failed)?;
+    if !database.check_integrity().map_err(failed)? {
+        warn!("the store {name} was repaired: what was applied last may be missing; apply the intent again");
+    }
+    Ok(database)
+}
+
 impl Inner {
     fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
             redb::Error::Corrupted(reason) => {
-                StoreError::Damaged { reason: format!("{}: {reason}", self.path) }
+                StoreError::Damaged { reason: format!("{}: {reason}", self.path.display()) }
             }
-            error => StoreError::Unavailable { reason: format!("{}: {error}", self.path) },
+            // The tables of a store have always been these.
+            error @ redb::Error::TableTypeMismatch { .. } => {
+                StoreError::Damaged { reason: format!("{}: {error}", self.path.display()) }
+            }
+            error => StoreError::Unavailable { reason: format!("{}: {error}", self.path.display()) },
         }
     }
 
@@ -116,9 +177,75 @@ impl Inner {
         let mut entries = Entries::new();
         for entry in table.iter().map_err(|error| self.failed(error))? {
             let (key, value) = entry.map_err(|error| self.failed(error))?;
-            entries.insert(key.value().to_owned(), value.value().to_owned());
+            entries.insert(key.value().to_owned(), self.seal.open_text(key.value(), value.value()));
         }
         Ok(Snapshot { revision: Revision(revision), entries, stale: None })
+    }
+
+    /// The store with all passwords sealed. One of an earlier program is written anew:
+    /// passwords would still be in pages that are free, and in changes that are kept.
+    fn without_clear_passwords(self) -> Result<Self, StoreError> {
+        let rows = self.rows()?;
+        let is_clear = |puts: &Entries| puts.iter().any(|(key, text)| seal::is_clear(key, text));
+        if !is_clear(&rows.entries) && !rows.changes.values().any(|kept| is_clear(&kept.puts)) {
+            return Ok(self);
+        }
+        let (file, path) = files::replacement(&self.path)?;
+        let new = Self { database: open_database(file, &path.display().to_string())?, ..self };
+        new.write(&rows)?;
+        files::replace(&path, &new.path)?;
+        warn!(
+            "passwords of peers stood in {} as they are: they are sealed now. Copies of it still have them",
+            new.path.display()
+        );
+        Ok(new)
+    }
+
+    fn rows(&self) -> Result<Rows, StoreError> {
+        let reading = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let mut rows = Rows::default();
+        let entries = reading.open_table(ENTRIES).map_err(|error| self.failed(error))?;
+        for row in entries.iter().map_err(|error| self.failed(error))? {
+            let (key, text) = row.map_err(|error| self.failed(error))?;
+            rows.entries.insert(key.value().to_owned(), text.value().to_owned());
+        }
+        let changes = reading.open_table(CHANGES).map_err(|error| self.failed(error))?;
+        for row in changes.iter().map_err(|error| self.failed(error))? {
+            let (revision, text) = row.map_err(|error| self.failed(error))?;
+            // One that cannot be read is not told to watchers; they are told everything.
+            if let Ok(kept) = serde_json::from_str(text.value()) {
+                rows.changes.insert(revision.value(), kept);
+            }
+        }
+        let numbers = reading.open_table(NUMBERS).map_err(|error| self.failed(error))?;
+        for row in numbers.iter().map_err(|error| self.failed(error))? {
+            let (name, number) = row.map_err(|error| self.failed(error))?;
+            rows.numbers.insert(name.value().to_owned(), number.value());
+        }
+        Ok(rows)
+    }
+
+    fn write(&self, rows: &Rows) -> Result<(), StoreError> {
+        self.make_tables()?;
+        let writing = self.database.begin_write().map_err(|error| self.failed(error))?;
+        {
+            let mut entries = writing.open_table(ENTRIES).map_err(|error| self.failed(error))?;
+            for (key, text) in self.seal.seal(&rows.entries)? {
+                entries.insert(key.as_str(), text.as_str()).map_err(|error| self.failed(error))?;
+            }
+            let mut changes = writing.open_table(CHANGES).map_err(|error| self.failed(error))?;
+            for (revision, kept) in &rows.changes {
+                let kept = Kept { puts: self.seal.seal(&kept.puts)?, deletes: kept.deletes.clone() };
+                let text = serde_json::to_string(&kept)
+                    .map_err(|error| StoreError::Damaged { reason: error.to_string() })?;
+                changes.insert(revision, text.as_str()).map_err(|error| self.failed(error))?;
+            }
+            let mut numbers = writing.open_table(NUMBERS).map_err(|error| self.failed(error))?;
+            for (name, number) in &rows.numbers {
+                numbers.insert(name.as_str(), number).map_err(|error| self.failed(error))?;
+            }
+        }
+        writing.commit().map_err(|error| self.failed(error))
     }
 
     fn leader(&self) -> std::sync::MutexGuard<'_, Option<Term>> {
@@ -131,6 +258,7 @@ impl Inner {
         if let Some(term) = change.term.filter(|term| *leader != Some(*term)) {
             return Err(StoreError::Fenced { term });
         }
+        let puts = self.seal.seal(&change.puts)?;
         let writing = self.database.begin_write().map_err(|error| self.failed(error))?;
         let revision = {
             let mut numbers = writing.open_table(NUMBERS).map_err(|error| self.failed(error))?;
@@ -145,11 +273,11 @@ impl Inner {
             for key in &change.deletes {
                 entries.remove(key.as_str()).map_err(|error| self.failed(error))?;
             }
-            for (key, value) in &change.puts {
+            for (key, value) in &puts {
                 entries.insert(key.as_str(), value.as_str()).map_err(|error| self.failed(error))?;
             }
             numbers.insert(REVISION, found + 1).map_err(|error| self.failed(error))?;
-            let kept = Kept { puts: change.puts, deletes: change.deletes };
+            let kept = Kept { puts, deletes: change.deletes };
             let text = serde_json::to_string(&kept)
                 .map_err(|error| StoreError::Damaged { reason: error.to_string() })?;
             let mut changes = writing.open_table(CHANGES).map_err(|error| self.failed(error))?;
@@ -176,7 +304,9 @@ impl Inner {
         let next = Revision(revision.0.saturating_add(1));
         let kept = changes.get(next.0).map_err(|error| self.failed(error))?;
         match kept.and_then(|kept| serde_json::from_str::<Kept>(kept.value()).ok()) {
-            Some(Kept { puts, deletes }) => Ok(Some(Update::Changed { revision: next, puts, deletes })),
+            Some(Kept { puts, deletes }) => {
+                Ok(Some(Update::Changed { revision: next, puts: self.seal.open(puts), deletes }))
+            }
             None => Ok(Some(Update::Relisted(self.snapshot()?))),
         }
     }
@@ -197,6 +327,18 @@ impl Inner {
 
 #[async_trait]
 impl Store for EmbeddedStore {
+    fn problems(&self) -> Vec<String> {
+        let set_aside = damage::set_aside_before(&self.inner.path);
+        let problem = |path: PathBuf| {
+            let path = path.display();
+            format!(
+                "it was damaged, and is now {path}: apply the intent again, all of it. Numbers that were allocated \
+                 may be others now. Remove {path} when nobody wants to look at it any more"
+            )
+        };
+        set_aside.into_iter().map(problem).collect()
+    }
+
     async fn read(&self) -> Result<Snapshot, StoreError> {
         self.blocking(Inner::snapshot).await
     }

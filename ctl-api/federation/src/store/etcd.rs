@@ -19,7 +19,9 @@ use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, KvClient, TlsOptions, Txn,
     TxnOp, TxnOpResponse,
 };
+use tracing::warn;
 
+use super::seal::{self, Seal};
 use super::{Change, Entries, Leadership, Revision, Snapshot, Store, StoreError, Term, Watch, buckets};
 
 mod election;
@@ -47,13 +49,16 @@ pub struct EtcdOptions {
     pub tls: Option<TlsOptions>,
     /// How long a leader that is cut off keeps its office.
     pub lease: Duration,
+    /// Seals passwords; all who use the store have the same one. Without it no new
+    /// ones are taken.
+    pub seal: Option<Arc<Seal>>,
 }
 
 impl EtcdOptions {
     /// Members without passwords and TLS, and the usual prefix and lease.
     pub fn new(endpoints: Vec<String>) -> Self {
         let prefix = "tieline/federation".to_owned();
-        Self { endpoints, prefix, user: None, tls: None, lease: Duration::from_secs(3) }
+        Self { endpoints, prefix, user: None, tls: None, lease: Duration::from_secs(3), seal: None }
     }
 }
 
@@ -63,6 +68,7 @@ pub struct EtcdStore {
     client: Client,
     prefix: String,
     lease: Duration,
+    seal: Option<Arc<Seal>>,
     shared: Arc<Shared>,
 }
 
@@ -137,7 +143,53 @@ impl EtcdStore {
             let what = format!("connect to {}", options.endpoints.join(", "));
             StoreError::Unavailable { reason: failure.reason(&what) }
         })?;
-        Ok(Self { client, prefix: options.prefix, lease: options.lease, shared: Arc::default() })
+        let (prefix, lease, seal) = (options.prefix, options.lease, options.seal);
+        let store = Self { client, prefix, lease, seal, shared: Arc::default() };
+        store.seal_clear_passwords().await;
+        Ok(store)
+    }
+
+    /// Seals passwords that an earlier program has written.
+    async fn seal_clear_passwords(&self) {
+        let as_stored = Self { seal: None, shared: Arc::default(), ..self.clone() };
+        let Ok(Ok(found)) = as_stored.fetch(GetOptions::new()).await else { return };
+        let mut clear = found.entries;
+        clear.retain(|key, text| seal::is_clear(key, text));
+        if clear.is_empty() {
+            return;
+        }
+        if self.seal.is_none() {
+            warn!(
+                "passwords of {} peers stand in etcd as they are: give every controller the same --seal-key FILE, or use \
+                 passwordFile",
+                clear.len()
+            );
+            return;
+        }
+        let change = Change { base: found.revision, puts: clear, ..Change::default() };
+        match self.commit(change).await {
+            Ok(_) => warn!(
+                "passwords of peers stood in etcd as they are: they are sealed now. Its history has them until it is \
+                 compacted and defragmented, and copies of it keep them"
+            ),
+            Err(error) => warn!("passwords of peers are not sealed yet: {error}"),
+        }
+    }
+
+    fn decode(&self, bucket: &[u8]) -> Result<Entries, String> {
+        let entries = buckets::decode(bucket)?;
+        Ok(match &self.seal {
+            Some(seal) => seal.open(entries),
+            None => entries,
+        })
+    }
+
+    fn encode(&self, entries: &Entries) -> Result<Vec<u8>, StoreError> {
+        let encoded = match &self.seal {
+            Some(seal) => buckets::encode(&seal.seal(entries)?),
+            None => buckets::encode(entries),
+        };
+        encoded.map_err(|reason| StoreError::Damaged { reason })
     }
 
     fn key(&self, rest: &str) -> String {
@@ -169,7 +221,7 @@ impl EtcdStore {
                 snapshot.revision = Revision(unsigned(pair.mod_revision()));
             } else if rest.starts_with("bucket/") {
                 let damaged = |reason| StoreError::Damaged { reason: format!("etcd key {key}: {reason}") };
-                snapshot.entries.extend(buckets::decode(pair.value()).map_err(damaged)?);
+                snapshot.entries.extend(self.decode(pair.value()).map_err(damaged)?);
             }
         }
         Ok(snapshot)
@@ -220,7 +272,7 @@ impl EtcdStore {
                 operations.push(TxnOp::delete(self.bucket_key(bucket), None));
                 continue;
             }
-            let value = buckets::encode(entries).map_err(|reason| StoreError::Damaged { reason })?;
+            let value = self.encode(entries)?;
             bytes += value.len();
             operations.push(TxnOp::put(self.bucket_key(bucket), value, None));
         }
@@ -270,6 +322,17 @@ impl Store for EtcdStore {
     }
 
     async fn commit(&self, change: Change) -> Result<Revision, StoreError> {
+        if self.seal.is_none()
+            && let Some((key, _)) = change.puts.iter().find(|(key, text)| seal::is_clear(key, text))
+        {
+            return Err(StoreError::Exposed {
+                reason: format!(
+                    "{} has a password, which would stand in etcd as it is: give every controller the same \
+                     --seal-key FILE, or write passwordFile",
+                    key.trim_start_matches("object/")
+                ),
+            });
+        }
         let base = self.base_of(&change).await?;
         let office = match change.term {
             Some(term) => Some((term, self.office(term).ok_or(StoreError::Fenced { term })?)),

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 mod buckets;
 pub mod embedded;
 pub mod etcd;
+pub mod seal;
 pub mod state;
 
 /// A state of the store; each change makes the next one. 0 is the empty store.
@@ -201,6 +202,12 @@ pub enum StoreError {
         /// The largest that is taken, in bytes.
         most: usize,
     },
+    /// Others can get at what has to be private, or it cannot be kept private.
+    #[error("{reason}")]
+    Exposed {
+        /// What, and what to do.
+        reason: String,
+    },
     /// What is in it cannot be right.
     #[error(
         "the store holds what cannot be right: {reason}; restore it from a copy, or remove it and apply the intent again"
@@ -211,9 +218,20 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    fn exposed(exposed: tieline_private::Exposed) -> Self {
+        Self::Exposed { reason: exposed.to_string() }
+    }
+}
+
 /// The shared store.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// What is wrong with the store itself, in sentences.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// All entries. When the store cannot be asked, what was known last, which
     /// is then marked as stale.
     ///

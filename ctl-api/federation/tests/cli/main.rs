@@ -1,6 +1,7 @@
 //! The real `tieline-federation`, on files, on stores, and through a server.
 
 mod crash;
+mod damage;
 mod server;
 
 use std::path::{Path, PathBuf};

@@ -37,9 +37,13 @@ spec: {network: red, gateway: east-1, interface: {port: h1}, mac: '02:00:00:00:0
 #[tokio::test]
 async fn before_it_knows_who_it_is_it_says_that() {
     let place = Place::start().await;
-    let early = place.client().await.get_status(v1::GetStatusRequest {}).await.expect_err("no intent");
-    assert_eq!(early.code(), tonic::Code::Unavailable);
-    assert!(early.message().contains("waits for an intent"), "{early}");
+    let why = "does not answer yet: the intent has no cluster east with a controller c1";
+    eventually(why, async || {
+        let early = place.client().await.get_status(v1::GetStatusRequest {}).await.expect_err("no intent");
+        assert_eq!(early.code(), tonic::Code::Unavailable);
+        early.message().contains(why).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ fn files(directory: &Path, by: &Authority, trusts: &Authority) -> Tls {
     let write = |name: &str, text: String| {
         let path = directory.join(name);
         std::fs::write(&path, text).expect("a file");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("its mode");
         path.display().to_string()
     };
     Tls {
@@ -48,6 +50,17 @@ fn client(port: u16, tls: &Tls) -> Owner {
     let (gateway, events) = Gateway::start(address, settings());
     gateway.lead(Some(0));
     Owner { gateway, events }
+}
+
+#[tokio::test]
+async fn a_key_that_others_can_read_is_refused_by_name() {
+    let place = Place::new();
+    let tls = files(place.path(), &authority(), &authority());
+    std::fs::set_permissions(&tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .expect("its mode");
+    let address = Address::new("https://127.0.0.1:1", Some(&tls)).expect("an address");
+    let refusal = address.connect().await.expect_err("everybody can read it");
+    assert!(refusal.contains("tls.key") && refusal.contains("chmod 0600"), "{refusal}");
 }
 
 #[tokio::test]

@@ -103,7 +103,8 @@ fn what_was_acknowledged_survives_kill_9() {
         let Ok((store, opened)) = Store::open(&path, small()) else {
             panic!("round {round}: it cannot be opened");
         };
-        let restored = matches!(opened, Opened::Restored { complete: true, migrated_from: None });
+        let restored =
+            matches!(opened, Opened::Restored { complete: true, migrated_from: None, salvaged: None });
         assert!(restored || (done == 0 && opened == Opened::Fresh), "round {round}: {opened:?}");
         let found = state_of(&store).expect("whole");
         if found != state {

@@ -116,7 +116,7 @@ fn on_a_small_disk(at: &Path) {
     assert!(store.health().lost.is_some(), "not everything is stored");
     drop(store);
     let (store, opened) = Store::open(&path, options()).expect("there is space");
-    assert_eq!(opened, Opened::Restored { complete: false, migrated_from: None });
+    assert_eq!(opened, Opened::Restored { complete: false, migrated_from: None, salvaged: None });
     assert!(state_of(&store).expect("whole") == state, "what was acknowledged");
 
     // Everything written anew: complete again.

@@ -69,7 +69,11 @@ fn a_power_loss_takes_only_the_end_of_what_was_not_on_disk() {
         }
         set_position(&path, 2 * EACH as u64, EACH as u64);
         let (store, opened) = Store::open(&path, options()).expect("it can be opened");
-        assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None }, "lost from {lost_from}");
+        assert_eq!(
+            opened,
+            Opened::Restored { complete: true, migrated_from: None, salvaged: None },
+            "lost from {lost_from}"
+        );
         let found = state_of(&store).expect("whole");
         let number = store.health().written as usize;
         assert!(number >= EACH, "{number} changes, {EACH} were on disk");
@@ -87,6 +91,9 @@ fn a_power_loss_takes_only_the_end_of_what_was_not_on_disk() {
     journal.set_len(on_disk / 2).expect("it can be cut");
     set_position(&path, 2 * EACH as u64, EACH as u64);
     let (_, opened) = Store::open(&path, options()).expect("the daemon starts");
-    let Opened::SetAside { reason, .. } = opened else { panic!("{opened:?}") };
-    assert!(reason.contains("were stored and are gone"), "{reason}");
+    let Opened::Restored { complete: false, salvaged: Some(salvaged), .. } = opened else {
+        panic!("{opened:?}")
+    };
+    assert!(salvaged.reason.contains("were stored and are gone"), "{salvaged:?}");
+    assert!(salvaged.missing.contains("changes"), "{salvaged:?}");
 }

@@ -40,31 +40,34 @@ pub type State = BTreeMap<String, Vec<u8>>;
 /// What a store holds.
 pub fn state_of(store: &Store) -> Result<State, StoreError> {
     let mut state = State::new();
-    store.load(&mut |record| {
-        let (name, value) = match record {
-            Record::Meta { name, value } => (format!("meta {name}"), value.to_vec()),
-            Record::Controller { number, value } => (format!("controller {number}"), value.to_vec()),
-            Record::Label { vrf, label } => (format!("label {vrf}"), label.to_be_bytes().to_vec()),
-            Record::Declaration { controller, key, value } => {
-                (format!("declaration {controller} {}", key.escape_ascii()), value.to_vec())
-            }
-            Record::Attributes { number, value } => (format!("attributes {number}"), value.to_vec()),
-            Record::Route { attributes, prefix, value } => {
-                (format!("route {attributes} {prefix}"), value.to_vec())
-            }
-        };
-        match state.insert(name, value) {
-            None => Ok(()),
-            Some(_) => Err("twice".into()),
-        }
-    })?;
+    store.load(&mut |record| insert(&mut state, record))?;
     Ok(state)
+}
+
+/// Adds a record to a state.
+pub fn insert(state: &mut State, record: Record<'_>) -> Result<(), String> {
+    let (name, value) = match record {
+        Record::Meta { name, value } => (format!("meta {name}"), value.to_vec()),
+        Record::Controller { number, value } => (format!("controller {number}"), value.to_vec()),
+        Record::Label { vrf, label } => (format!("label {vrf}"), label.to_be_bytes().to_vec()),
+        Record::Declaration { controller, key, value } => {
+            (format!("declaration {controller} {}", key.escape_ascii()), value.to_vec())
+        }
+        Record::Attributes { number, value } => (format!("attributes {number}"), value.to_vec()),
+        Record::Route { attributes, prefix, value } => {
+            (format!("route {attributes} {prefix}"), value.to_vec())
+        }
+    };
+    match state.insert(name, value) {
+        None => Ok(()),
+        Some(_) => Err("twice".into()),
+    }
 }
 
 /// Opens a store that must be there, whole.
 pub fn reopen(path: &Path, options: Options) -> Store {
     let (store, opened) = Store::open(path, options).expect("it can be opened");
-    assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None });
+    assert_eq!(opened, Opened::Restored { complete: true, migrated_from: None, salvaged: None });
     store
 }
 

@@ -52,7 +52,10 @@ impl Daemon {
     }
 
     fn put(&self, name: &str, text: &str) {
-        std::fs::write(self.dir.path().join(name), text).expect("a file of the test");
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("a file of the test");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("its mode");
     }
 
     fn put_identity(&self, (certificate, key): &(String, String)) {
@@ -106,6 +109,12 @@ fn what_is_wrong_with_certificates_is_said() {
     daemon.fails("version", 3, "does not trust the CA of the certificate in --cert");
     daemon.put("key.pem", &issue(&other, "reader.example", 2050).1);
     daemon.fails("version", 2, "cannot be used");
+    daemon.put_identity(&issue(&ca, "reader.example", 2050));
+    for mode in [0o644, 0o602] {
+        let key = daemon.dir.path().join("key.pem");
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("its mode");
+        daemon.fails("version", 2, "chmod 0600");
+    }
     daemon.put_identity(&issue(&ca, "reader.example", 2050));
     daemon.put("ca.pem", &other.pem());
     daemon.fails("version", 3, "its certificate is not from the CA in --ca");

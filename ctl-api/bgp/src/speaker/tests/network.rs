@@ -192,10 +192,10 @@ impl<P: Policy> Network<P> {
         let other = (0..self.speakers.len()).find(|index| address(*index) == to);
         let back = other.and_then(|other| self.speakers[other].peer_of(address(at)));
         let (Some(other), Some(back)) = (other, back) else {
-            return self.speakers[at].handle(self.now, peer, Input::ConnectFailed);
+            return self.speakers[at].handle(self.now, peer, Input::ConnectFailed { reason: "cut" });
         };
         if self.is_cut(at, other) {
-            return self.speakers[at].handle(self.now, peer, Input::ConnectFailed);
+            return self.speakers[at].handle(self.now, peer, Input::ConnectFailed { reason: "cut" });
         }
         let connection = ConnectionId(self.next);
         self.next += 1;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::intent::addresses::Prefix;
 use crate::intent::names::Name;
 use crate::numbers::{Asn, RouteTarget};
+use crate::store::seal::SEALED;
 
 /// The port of BGP (RFC 4271).
 pub const BGP_PORT: u16 = 179;
@@ -34,9 +35,15 @@ pub struct Peer {
     /// Names of the cluster's controllers that speak with it; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controllers: Vec<Name>,
-    /// Password of TCP MD5 (RFC 2385). It is kept in the store and never shown.
+    /// Password of TCP MD5 (RFC 2385), at most 80 bytes. It is sealed in the store and
+    /// never shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
+    /// In place of the password: absolute path of a file with it, at every controller,
+    /// that nobody else may read. A controller sees within seconds when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub password_file: Option<String>,
     /// Wait for it to connect instead of connecting.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passive: bool,
@@ -146,6 +153,11 @@ pub struct Secret(#[schemars(length(min = 1, max = 80))] String);
 impl Secret {
     /// What stands for it where it would be shown.
     pub const HIDDEN: &str = "(hidden)";
+
+    /// Whether it is as in the store, sealed with a key that is not at hand.
+    pub fn is_sealed(&self) -> bool {
+        self.0.starts_with(SEALED)
+    }
 
     /// The text itself, for the one who needs it.
     pub fn reveal(&self) -> &str {

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use tieline_bgp::speaker::{BadTransport, Transport};
+
 use super::{Report, connected};
 use crate::exchange::contracts::{bgp_family, carries};
 use crate::intent::kinds::peer::{BGP_PORT, Secret};
@@ -128,11 +130,45 @@ fn peers(intent: &Intent, report: &mut Report) {
                 reflector(key, peer, cluster, report);
             }
         }
+        transport(key, peer, report);
+        password_file(key, peer, report);
         if peer.password.as_ref().is_some_and(|password| password.reveal() == Secret::HIDDEN) {
             let reason = format!("{} stands for a password that is not shown", Secret::HIDDEN);
             report.add(key, "spec.password", Rule::Field, reason, "write the password itself");
         }
     }
+}
+
+/// A password is in one place, and every controller knows where.
+fn password_file(key: &ObjectKey, peer: &Peer, report: &mut Report) {
+    let Some(path) = &peer.password_file else { return };
+    if peer.password.is_some() {
+        report.add(
+            key,
+            "spec.passwordFile",
+            Rule::Field,
+            "there is a password too",
+            "leave out one of the two",
+        );
+    } else if !path.starts_with('/') {
+        let reason = format!("{path} is no absolute path");
+        report.add(key, "spec.passwordFile", Rule::Field, reason, "write where it is at the controllers");
+    }
+}
+
+/// What protects its session can be set on a socket.
+fn transport(key: &ObjectKey, peer: &Peer, report: &mut Report) {
+    // One that is sealed stays as it is in the store.
+    let readable = peer.password.as_ref().filter(|password| !password.is_sealed());
+    let md5 = readable.map(|password| password.reveal().to_owned());
+    let wanted = Transport { md5, ttl_security: peer.max_hops, ..Transport::default() };
+    let Err(wrong) = wanted.check(peer.address) else { return };
+    let (field, remedy) = match wrong {
+        BadTransport::KeyLength(_) => ("spec.password", "agree on another one, with both sides"),
+        BadTransport::NoDistance => ("spec.maxHops", "write 1, or leave it out"),
+        BadTransport::Mapped(..) => ("spec.address", "the options of its sockets are those of IPv4"),
+    };
+    report.add(key, field, Rule::Field, wrong.to_string(), remedy);
 }
 
 /// A reflector is believed about who said what: it has to be the cluster's own.

@@ -112,6 +112,22 @@ fn x7_s3_no_contract_lets_a_peer_say_what_only_the_cluster_can() {
 }
 
 #[test]
+fn a_peer_whose_sockets_cannot_be_protected_is_refused() {
+    let with = |address: &str, more: &str| {
+        let peer = format!("{{cluster: east, address: '{address}', asn: 64513, families: [vpnv4], {more}}}");
+        problems(&document("Peer", "x", &peer))
+    };
+    let password = |password: &str| with("198.18.0.9", &format!("password: '{password}'"));
+    assert_eq!(password(&"x".repeat(80)), NOTHING);
+    assert_eq!(password(&"\u{e9}".repeat(41)), ["Peer/x spec.password field"], "82 bytes");
+    assert_eq!(with("198.18.0.9", "passwordFile: /etc/tieline/x"), NOTHING);
+    assert_eq!(with("198.18.0.9", "passwordFile: x"), ["Peer/x spec.passwordFile field"]);
+    let both = "password: y, passwordFile: /etc/tieline/x";
+    assert_eq!(with("198.18.0.9", both), ["Peer/x spec.passwordFile field"]);
+    assert_eq!(with("::ffff:198.18.0.9", "maxHops: 1"), ["Peer/x spec.address field"]);
+}
+
+#[test]
 fn c5_route_targets_of_the_own_reserved_range_are_refused() {
     let with = |target: &str| problems(&network("red", &format!("routeTargets: {{both: [{target:?}]}}")));
     assert_eq!(

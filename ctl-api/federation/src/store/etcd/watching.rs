@@ -126,7 +126,7 @@ fn commits(store: &EtcdStore, answer: &WatchResponse) -> BTreeMap<Revision, Touc
         } else if let Some(Ok(bucket)) = rest.strip_prefix("bucket/").map(str::parse) {
             let entries = match event.event_type() {
                 EventType::Delete => Ok(Entries::new()),
-                EventType::Put => buckets::decode(pair.value()),
+                EventType::Put => store.decode(pair.value()),
             };
             let commit = touched.entry(revision).or_insert_with(|| Ok(BTreeMap::new()));
             match (commit.as_mut(), entries) {

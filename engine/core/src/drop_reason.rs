@@ -83,8 +83,9 @@ drop_reasons! {
     // Policy and sessions.
     SgDeniedIngress = "sg_denied_ingress", "No security group rule allows it into the destination's interface.";
     SgDeniedEgress = "sg_denied_egress", "No security group rule allows it out of the source's interface.";
-    SessionTableFull = "session_table_full", "The worker's session table is full.";
+    SessionTableFull = "session_table_full", "The worker's session table is full, and its VRF has its share of it.";
     SessionQuota = "session_quota", "The VRF has used up its quota of sessions.";
+    SessionRate = "session_rate", "The VRF begins sessions faster than its rate allows.";
     SessionConflict = "session_conflict", "Its replies could not be told from those of another session.";
     TcpInvalidState = "tcp_invalid_state", "TCP segment that belongs to no session and opens none.";
     IcmpNoSession = "icmp_no_session", "ICMP error or reply that belongs to no session.";

@@ -128,7 +128,7 @@ impl Words<'_> {
     fn vrfs(&self, all: &mut BTreeMap<String, String>) {
         for (id, vrf) in self.tables.vrfs.iter() {
             let name = self.vrf(VrfId(id as u16));
-            let text = format!("{} {} {}", vrf.stateful, vrf.session_quota, vrf.router_mac);
+            let text = format!("{} {:?} {}", vrf.stateful, vrf.sessions, vrf.router_mac);
             all.insert(format!("vrf {name}"), text);
             for (prefix, length, entry) in vrf.fib4.iter() {
                 let prefix = IpAddr::from(prefix.to_be_bytes());

@@ -94,14 +94,15 @@ fn tenant_interface() -> impl Strategy<Value = Kind> {
 
 fn vrf() -> impl Strategy<Value = Kind> {
     let targets = subsequence(vec!["1:1", "1:2", "1:3"], 0..=2);
-    (select(VRFS.to_vec()), targets, label(), 0u32..4, 0u32..2).prop_map(
-        |(name, import, label, vni, quota)| {
+    (select(VRFS.to_vec()), targets, label(), 0u32..4, (0u32..2, 0u32..2)).prop_map(
+        |(name, import, label, vni, (quota, rate))| {
             Kind::Vrf(v1::Vrf {
                 name: name.into(),
                 import_route_targets: strings(import),
                 label,
                 vni,
                 session_quota: quota,
+                session_rate: rate,
                 ..Default::default()
             })
         },

@@ -275,6 +275,7 @@ fn vrf() -> impl Strategy<Value = object::Kind> {
                 label,
                 vni,
                 session_quota: label ^ vni,
+                session_rate: label.wrapping_add(vni),
             })
         },
     )

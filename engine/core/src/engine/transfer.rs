@@ -278,6 +278,7 @@ mod tests {
     use crate::engine::EngineConfig;
     use crate::io::memory::{MemoryIo, MemoryPool};
     use crate::packet::flow_key::FlowKey;
+    use crate::session::Allowance;
     use crate::session::State;
     use crate::tables::vrf::Vrf;
     use crate::testbed::topology;
@@ -291,7 +292,7 @@ mod tests {
         let config = EngineConfig { cores: vec![None; workers], sessions, ..EngineConfig::default() };
         let engine = Engine::start(config, MemoryPool::new(16)).expect("threads");
         let (_, version) = engine.update(|tables| {
-            tables.vrfs.insert(1, Vrf { session_quota: quota, ..Vrf::default() });
+            tables.vrfs.insert(1, Vrf { sessions: Allowance { quota, ..Allowance::ALL }, ..Vrf::default() });
         });
         assert!(engine.wait_programmed(version, TIMEOUT));
         engine

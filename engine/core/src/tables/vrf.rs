@@ -1,5 +1,6 @@
 //! VRFs: a tenant's routing table and its limits.
 
+use crate::session::Allowance;
 use crate::tables::fib::Fib;
 use crate::types::{MacAddr, NextHopId, SgSetId};
 
@@ -26,8 +27,8 @@ pub struct Vrf {
     /// Whether its packets are looked up among sessions: some interface that
     /// they can reach has a policy.
     pub stateful: bool,
-    /// Most sessions on each worker.
-    pub session_quota: u32,
+    /// What it may have of each worker's sessions.
+    pub sessions: Allowance,
     /// Our inner MAC for layer 3 over VXLAN.
     pub router_mac: MacAddr,
 }
@@ -39,7 +40,7 @@ impl Default for Vrf {
             fib6: Fib::default(),
             generation: 0,
             stateful: false,
-            session_quota: u32::MAX,
+            sessions: Allowance::ALL,
             router_mac: MacAddr::default(),
         }
     }

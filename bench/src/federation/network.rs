@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tieline_bench::random::Random;
-use tieline_bgp::rib::PeerId;
-use tieline_bgp::rib::policy::{Candidate, Policy, Verdict};
+use tieline_bgp::rib::policy::Policy;
+use tieline_bgp::rib::{Path, PeerId};
 use tieline_bgp::session::{ConnectionId, Input, SessionConfig};
 use tieline_bgp::speaker::{Action, PeerConfig, Speaker, SpeakerConfig};
-use tieline_bgp::wire::{Family, FamilySet};
+use tieline_bgp::wire::{Family, FamilySet, Nlri};
 
 /// A network without updates for so long has come to rest: longer than any
 /// link takes, and than speakers wait for each other's memberships.
@@ -31,12 +31,8 @@ pub struct Passing {
 }
 
 impl Policy for Passing {
-    fn export(&mut self, _: PeerId, route: Candidate<'_>) -> Verdict {
-        // The speaker's own AS is in the path already.
-        match self.own_only && route.attributes.as_path.hops() > 1 {
-            true => Verdict::Reject("it is another cluster's"),
-            false => Verdict::Accept,
-        }
+    fn export(&mut self, _: PeerId, _: &Nlri, path: &Path) -> bool {
+        !self.own_only || path.peer == PeerId::LOCAL
     }
 }
 

@@ -142,6 +142,7 @@ fn show(event: &Event) {
         }
         Event::PathGone { nlri, .. } => println!("gone: {nlri}"),
         Event::Refused { nlri, reason, .. } => println!("refused: {nlri}: {reason}"),
+        Event::Objected { nlri, objection, .. } => println!("objected: {nlri}: {}", objection.reason),
         Event::Unsendable { nlri, reason, .. } => println!("unsendable: {nlri}: {reason}"),
         Event::Fault { fault, .. } => println!("fault: {fault:?}"),
         Event::EndOfRib { family, .. } => println!("end of rib: {family}"),

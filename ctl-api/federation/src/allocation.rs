@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::intent::kinds::cluster::VniRange;
 use crate::intent::kinds::site::{FIRST_LISTENER_PORT, FIRST_ROUTE_TARGET_NUMBER, ROUTE_TARGET_STEP};
-use crate::intent::kinds::{SecurityGroup, Site, VirtualNetwork, VirtualNetworkRouter};
+use crate::intent::kinds::{Connection, SecurityGroup, Site, VirtualNetwork, VirtualNetworkRouter};
 use crate::intent::problem::{Problem, Rule};
 use crate::intent::topology::{Part, Target, Topology, hosts};
 use crate::intent::{Intent, ObjectKey};
@@ -209,12 +209,14 @@ pub fn allocate(
     }
     let mut result = Allocations::default();
     let mut problems = Vec::new();
+    let users = user_targets(intent);
     let none = Pool::default();
     let ids: BTreeSet<PoolId> = allocations.pools.keys().chain(demands.keys()).copied().collect();
     for id in ids {
         let old = allocations.pools.get(&id).unwrap_or(&none);
         let wanted = demands.remove(&id).unwrap_or_default();
-        let pool = Pooling { id, old, new: Pool::default(), circumstances }.settle(&wanted, &mut problems);
+        let pool = Pooling { id, old, new: Pool::default(), circumstances, users: &users }
+            .settle(&wanted, &mut problems);
         if !pool.held.is_empty() || !pool.released.is_empty() {
             result.pools.insert(id, pool);
         }
@@ -228,6 +230,7 @@ struct Pooling<'a> {
     old: &'a Pool,
     new: Pool,
     circumstances: &'a Circumstances,
+    users: &'a BTreeMap<RouteTarget, ObjectKey>,
 }
 
 impl Pooling<'_> {
@@ -259,11 +262,30 @@ impl Pooling<'_> {
             }
         }
         self.fill(wanted, &mut used, problems);
+        let resting = self.new.released.iter().map(|(number, released)| (number, &released.holder));
+        for (number, holder) in used.iter().chain(resting.filter(|(number, _)| !used.contains_key(number))) {
+            if let Some((target, user)) = self.user_of(*number) {
+                let reason =
+                    format!("{target} is, or was a short time ago, that of everything from {holder}");
+                let remedy = "use another one, or give the site a routeTargetNumber of its own";
+                problems.push(Problem::new(user, "spec", Rule::Allocation, reason, remedy));
+            }
+        }
         for (number, holder) in used {
             self.new.released.remove(&number);
             self.new.held.insert(holder, number);
         }
         self.new
+    }
+
+    /// The user route target that a number would be, and who uses it: of a site it
+    /// must not be one, since what bears it counts as the cluster's own word.
+    fn user_of(&self, number: u32) -> Option<(RouteTarget, &ObjectKey)> {
+        if self.id.resource != Resource::SiteRouteTarget {
+            return None;
+        }
+        let target = self.id.asn.route_target(number)?;
+        Some((target, self.users.get(&target)?))
     }
 
     /// What was held and is not wanted begins to rest; what has rested is free.
@@ -312,6 +334,7 @@ impl Pooling<'_> {
                 !used.contains_key(number)
                     && !self.new.released.contains_key(number)
                     && !self.circumstances.referenced.contains(&(self.id, *number))
+                    && self.user_of(*number).is_none()
             });
             match free {
                 Some(number) => {
@@ -335,6 +358,16 @@ impl Pooling<'_> {
         let remedy = "remove what is not needed, or wait until released numbers have rested";
         Problem::new(&demand.object, "", Rule::Allocation, reason, remedy)
     }
+}
+
+/// User route targets that networks export, and who says so.
+fn user_targets(intent: &Intent) -> BTreeMap<RouteTarget, ObjectKey> {
+    let networks = intent.all::<VirtualNetwork>().flat_map(|(key, network)| {
+        let exported = network.route_targets.both.iter().chain(&network.route_targets.export);
+        exported.map(move |target| (*target, key.clone()))
+    });
+    let connections = intent.all::<Connection>().map(|(key, one)| (one.user_route_target, key.clone()));
+    networks.chain(connections).collect()
 }
 
 /// All numbers that an intent needs, by object.
@@ -433,6 +466,22 @@ impl Allocations {
     pub fn listener_port(&self, asn: Asn, site: &ObjectKey) -> Option<u16> {
         let number = self.number(asn, Resource::ListenerPort, &Holder::object(site))?;
         u16::try_from(number).ok()
+    }
+
+    /// All route targets of sites of an AS, those that rest too: routes with them
+    /// may still be about.
+    pub fn site_route_targets(&self, asn: Asn) -> impl Iterator<Item = RouteTarget> + '_ {
+        self.all(asn, Resource::SiteRouteTarget).filter_map(move |number| asn.route_target(number))
+    }
+
+    /// All route distinguishers of an AS, those that rest too.
+    pub fn distinguishers(&self, asn: Asn) -> impl Iterator<Item = RouteDistinguisher> + '_ {
+        self.all(asn, Resource::Distinguisher).filter_map(move |number| asn.distinguisher(number))
+    }
+
+    fn all(&self, asn: Asn, resource: Resource) -> impl Iterator<Item = u32> + '_ {
+        let pool = self.pools.get(&PoolId { asn, resource });
+        pool.into_iter().flat_map(|pool| pool.held.values().chain(pool.released.keys())).copied()
     }
 
     /// The route target that everything from a site carries.

@@ -15,7 +15,7 @@
 //! - [`controller`]: what runs: store, gateways and BGP together
 //! - [`audit`]: what is wanted compared with what is there
 //! - [`metrics`]: its numbers for Prometheus
-//! - [`contracts`]: what BGP peers may announce
+//! - [`exchange`]: who of its BGP peers a cluster believes about what, and what it tells them
 //! - [`routes`]: between BGP and the gateways
 //! - [`store`]: intent and allocations, kept and shared: a file or etcd
 //! - [`api`]: the APIs: the intent, over the store, and the view of what runs
@@ -25,9 +25,9 @@
 pub mod allocation;
 pub mod api;
 pub mod audit;
-pub mod contracts;
 pub mod controller;
 pub mod desired;
+pub mod exchange;
 pub mod gateway;
 pub mod intent;
 pub mod metrics;

@@ -1,5 +1,5 @@
-//! The numbers of BGP VPNs and their ranges: AS numbers, route targets, route
-//! distinguishers, security group IDs, VNIs.
+//! The numbers of BGP VPNs and their ranges: AS numbers, BGP identifiers, route
+//! targets, route distinguishers, security group IDs, VNIs.
 //!
 //! What a cluster allocates itself and what operators choose never meet:
 //!
@@ -12,12 +12,13 @@
 //! `ASN:7999999` is nobody's: EVPN's ES-import route targets are made from it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use tieline_bgp::wire;
 
 use crate::text::text_type;
 
@@ -118,6 +119,50 @@ impl JsonSchema for Asn {
         })
     }
 }
+
+/// A BGP identifier (RFC 6286): unique in its AS, not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouterId(Ipv4Addr);
+
+impl RouterId {
+    /// The identifier of a speaker that is given none: its IPv4 address, or the
+    /// last bytes of its IPv6 address, which differ within a network.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) if !v4.is_unspecified() => Self(v4),
+            IpAddr::V4(_) => Self(Ipv4Addr::new(1, 0, 0, 0)),
+            IpAddr::V6(v6) => {
+                let [.., a, b, c, d] = v6.octets();
+                // Never zero.
+                Self(Ipv4Addr::new(a | 1, b, c, d))
+            }
+        }
+    }
+
+    /// Its four bytes, in the form of an address.
+    pub const fn address(self) -> Ipv4Addr {
+        self.0
+    }
+}
+
+impl FromStr for RouterId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(id) if id != Ipv4Addr::UNSPECIFIED => Ok(Self(id)),
+            _ => Err(format!("{text:?} is not a BGP identifier: write one such as 198.18.0.11, not 0.0.0.0")),
+        }
+    }
+}
+
+impl fmt::Display for RouterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+text_type!(RouterId, "router-id", "BGP identifier (RFC 6286): four bytes, not zero", "198.18.0.11");
 
 /// A number under somebody's administration: what route targets (RFC 4360,
 /// 5668) and route distinguishers (RFC 4364) have in common.
@@ -265,6 +310,28 @@ impl RouteTarget {
     }
 }
 
+impl From<wire::RouteTarget> for RouteTarget {
+    fn from(target: wire::RouteTarget) -> Self {
+        let [kind, _, a, b, c, d, e, g] = target.community().0;
+        let last = u16::from_be_bytes([e, g]);
+        Self(match kind {
+            0 => Assigned::As2 { asn: u16::from_be_bytes([a, b]), number: u32::from_be_bytes([c, d, e, g]) },
+            1 => Assigned::Address { address: Ipv4Addr::new(a, b, c, d), number: last },
+            _ => Assigned::As4 { asn: u32::from_be_bytes([a, b, c, d]), number: last },
+        })
+    }
+}
+
+impl From<RouteTarget> for wire::RouteTarget {
+    fn from(target: RouteTarget) -> Self {
+        match target.0 {
+            Assigned::As2 { asn, number } => Self::as2(asn, number),
+            Assigned::As4 { asn, number } => Self::as4(asn, number),
+            Assigned::Address { address, number } => Self::ipv4(address, number),
+        }
+    }
+}
+
 impl FromStr for RouteTarget {
     type Err = String;
 
@@ -289,6 +356,16 @@ impl RouteDistinguisher {
     /// Its parts.
     pub fn assigned(self) -> Assigned {
         self.0
+    }
+}
+
+impl From<RouteDistinguisher> for wire::Rd {
+    fn from(rd: RouteDistinguisher) -> Self {
+        match rd.0 {
+            Assigned::As2 { asn, number } => Self::as2(asn, number),
+            Assigned::As4 { asn, number } => Self::as4(asn, number),
+            Assigned::Address { address, number } => Self::ipv4(address, number),
+        }
     }
 }
 
@@ -354,6 +431,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bgp_identifier_is_never_zero() {
+        for (address, id) in [
+            ("198.18.0.11", "198.18.0.11"),
+            ("0.0.0.0", "1.0.0.0"),
+            ("2001:db8::11", "1.0.0.17"),
+            ("2001:db8::c612:b", "199.18.0.11"),
+            ("::", "1.0.0.0"),
+        ] {
+            let id: RouterId = id.parse().expect("an identifier");
+            assert_eq!(RouterId::of(address.parse().expect("an address")), id, "{address}");
+        }
+        for wrong in ["0.0.0.0", "", "1", "2001:db8::1", "256.0.0.1"] {
+            assert!(wrong.parse::<RouterId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn reserved_as_numbers_are_refused() {
         for number in [0, 23456, 65535, u32::MAX] {
             assert!(Asn::try_from(number).is_err(), "{number}");
@@ -370,6 +464,11 @@ mod tests {
                 _ => Assigned::Address { address: asn.into(), number: number as u16 },
             };
             prop_assert_eq!(Assigned::parse(&assigned.to_string()), Ok(assigned));
+            let target = wire::RouteTarget::from(RouteTarget(assigned));
+            prop_assert_eq!(target.to_string(), assigned.to_string());
+            prop_assert_eq!(RouteTarget::from(target), RouteTarget(assigned));
+            let rd = wire::Rd::from(RouteDistinguisher(assigned));
+            prop_assert_eq!(rd.to_string(), assigned.to_string());
         }
 
         #[test]

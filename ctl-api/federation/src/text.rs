@@ -50,7 +50,7 @@ pub(crate) use text_type;
 use crate::intent::addresses::{InterfaceAddress, Mac, Prefix};
 use crate::intent::names::{LabelKey, LabelValue, Name, PortName, Reference};
 use crate::intent::traffic::{PortRange, Protocol};
-use crate::numbers::{Asn, RouteDistinguisher, RouteTarget};
+use crate::numbers::{Asn, RouteDistinguisher, RouteTarget, RouterId};
 
 /// Whether a text is of a format; none when the format is not one of ours.
 pub fn check_format(format: &str, text: &str) -> Option<Result<(), String>> {
@@ -71,6 +71,7 @@ pub fn check_format(format: &str, text: &str) -> Option<Result<(), String>> {
         "mac" => read::<Mac>(text),
         "ip" => read::<std::net::IpAddr>(text)
             .map_err(|_| format!("{text:?} is not an IP address: write 198.18.0.1 or 2001:db8::1")),
+        "router-id" => read::<RouterId>(text),
         "route-target" => read::<RouteTarget>(text),
         "route-distinguisher" => read::<RouteDistinguisher>(text),
         "port-range" => read::<PortRange>(text),

@@ -1,5 +1,9 @@
 //! The choice among the paths of a route (RFC 4271 section 9.1.2), with MAC
 //! mobility (RFC 7432 section 7.7) and long-lived stale paths last (RFC 9494).
+//!
+//! What the speaker itself announces comes first, whatever peers say of their
+//! paths: nobody takes its own routes from it by a high local preference or a
+//! sticky MAC address. Paths that the policy hides are no choice.
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,18 +25,18 @@ pub struct Source {
 /// The position of the best path, or `None` of none. `source` tells of a peer;
 /// routes of the speaker itself have none.
 pub fn choose(nlri: &Nlri, paths: &[Path], source: impl Fn(PeerId) -> Option<Source>) -> Option<usize> {
-    if paths.len() < 2 {
-        return paths.first().map(|_| 0);
+    if let [only] = paths {
+        return (!only.is_hidden()).then_some(0);
     }
-    let mut left: Vec<usize> = (0..paths.len()).collect();
+    let mut left: Vec<usize> = (0..paths.len()).filter(|index| !paths[*index].is_hidden()).collect();
     let attributes = |index: usize| &paths[index].attributes;
     let mobile = matches!(nlri, Nlri::Evpn(Evpn::MacIp { .. }));
+    keep_least(&mut left, |index| paths[index].peer != PeerId::LOCAL);
     keep_least(&mut left, |index| is_last_resort(&paths[index]));
     if mobile {
         keep_least(&mut left, |index| Reverse(attributes(index).mobility()));
     }
     keep_least(&mut left, |index| Reverse(attributes(index).local_pref.unwrap_or(100)));
-    keep_least(&mut left, |index| paths[index].peer != PeerId::LOCAL);
     keep_least(&mut left, |index| attributes(index).as_path.hops());
     keep_least(&mut left, |index| attributes(index).origin);
     // Section 9.1.2.2 c: only among routes of one neighbouring AS.
@@ -75,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rib::Staleness;
+    use crate::rib::{Objection, Staleness};
     use crate::wire::{AsPath, Attributes, ExtendedCommunity, Mac, Origin, Payload, Rd};
 
     fn source(peer: PeerId) -> Option<Source> {
@@ -96,6 +100,7 @@ mod tests {
             attributes: Arc::new(attributes),
             payload: Payload::default(),
             stale: Staleness::default(),
+            objection: None,
         }
     }
 
@@ -129,9 +134,32 @@ mod tests {
         assert_eq!(winner(&net, &paths), 2);
         // External over internal, whatever the identifiers.
         assert_eq!(winner(&net, &[path(0, |_| {}), path(3, |_| {})]), 0);
-        let mut own = path(0, |a| a.as_path = AsPath::sequence([1, 2, 3]));
-        own.peer = PeerId::LOCAL;
-        assert_eq!(winner(&net, &[own, path(2, |_| {})]), u32::MAX);
+    }
+
+    #[test]
+    fn s3_nobody_takes_the_speakers_own_routes_from_it() {
+        let own = |a: &mut Attributes| a.as_path = AsPath::sequence([1, 2, 3]);
+        let claim = |a: &mut Attributes| {
+            (a.local_pref, a.as_path) = (Some(u32::MAX), AsPath::default());
+            a.extended = vec![ExtendedCommunity::mac_mobility(true, u32::MAX)];
+        };
+        for nlri in [Nlri::Ipv4("10.0.0.0/8".parse().unwrap()), mac()] {
+            let paths = [path(1, claim), path(u32::MAX, own), path(2, claim)];
+            assert_eq!(winner(&nlri, &paths), u32::MAX);
+        }
+    }
+
+    #[test]
+    fn s3_a_hidden_path_is_no_choice() {
+        static HIDES: Objection = Objection { reason: "hidden", hides: true };
+        static COUNTS: Objection = Objection { reason: "counts", hides: false };
+        let net = Nlri::Ipv4("10.0.0.0/8".parse().unwrap());
+        let with = |peer, objection| Path { objection, ..path(peer, |a| a.local_pref = Some(200)) };
+        assert_eq!(winner(&net, &[with(0, Some(&HIDES)), path(2, |_| {})]), 2);
+        assert_eq!(winner(&net, &[with(0, Some(&COUNTS)), path(2, |_| {})]), 0);
+        for hidden in [vec![with(0, Some(&HIDES))], vec![with(0, Some(&HIDES)), with(1, Some(&HIDES))]] {
+            assert_eq!(choose(&net, &hidden, source), None);
+        }
     }
 
     #[test]

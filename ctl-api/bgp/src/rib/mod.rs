@@ -41,6 +41,18 @@ pub struct Staleness {
     pub refresh: bool,
 }
 
+/// What the policy has against a path that is kept all the same. There is one of
+/// each kind in a program, and paths point to it.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Objection {
+    /// What it is, in a few words.
+    pub reason: &'static str,
+    /// The path does not count: it is never best, and nobody is told of it. It is
+    /// kept, so that it is there when the policy changes its mind. Otherwise it
+    /// counts, and the user of the speaker leaves out what is objected to.
+    pub hides: bool,
+}
+
 /// A path: what one peer said about a route key.
 #[derive(Debug, Clone)]
 pub struct Path {
@@ -52,4 +64,13 @@ pub struct Path {
     pub payload: Payload,
     /// Whether it is fresh.
     pub stale: Staleness,
+    /// What the policy has against it.
+    pub objection: Option<&'static Objection>,
+}
+
+impl Path {
+    /// Whether it does not count.
+    pub fn is_hidden(&self) -> bool {
+        self.objection.is_some_and(|objection| objection.hides)
+    }
 }

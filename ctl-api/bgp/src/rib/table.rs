@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::best::{Source, choose};
-use super::{Path, PeerId, PeerSet};
+use super::{Objection, Path, PeerId, PeerSet};
 use crate::wire::{Family, Nlri};
 
 /// What is known of one route key.
@@ -40,6 +40,8 @@ pub(crate) struct Changed {
     pub(crate) count: bool,
     /// The best path is another one, or other than before.
     pub(crate) best: bool,
+    /// What the policy had against the path before.
+    pub(crate) objection: Option<&'static Objection>,
 }
 
 type Table = HashMap<Nlri, Entry, RandomState>;
@@ -62,7 +64,7 @@ impl Rib {
         self.tables[family.index()].is_empty()
     }
 
-    /// The paths of a route; the best one first.
+    /// The paths of a route, hidden ones too; the best one first.
     pub fn paths(&self, nlri: &Nlri) -> Vec<&Path> {
         let Some(entry) = self.entry(nlri) else { return Vec::new() };
         let mut paths: Vec<&Path> = entry.paths.iter().collect();
@@ -70,6 +72,18 @@ impl Rib {
             paths.swap(0, best as usize);
         }
         paths
+    }
+
+    /// What one peer says of a route, hidden or not.
+    pub fn path_of(&self, nlri: &Nlri, peer: PeerId) -> Option<&Path> {
+        self.entry(nlri)?.paths.iter().find(|path| path.peer == peer)
+    }
+
+    /// The routes of a family that a peer was told of and not that they are gone,
+    /// in no order.
+    pub fn told(&self, family: Family, peer: PeerId) -> impl Iterator<Item = &Nlri> {
+        let told = move |(_, entry): &(&Nlri, &Entry)| entry.told.contains(peer);
+        self.tables[family.index()].iter().filter(told).map(|(nlri, _)| nlri)
     }
 
     /// The best path of a route.
@@ -80,6 +94,11 @@ impl Rib {
     /// All routes of a family with their best paths, in no order.
     pub fn routes(&self, family: Family) -> impl Iterator<Item = (&Nlri, &Path)> {
         self.tables[family.index()].iter().filter_map(|(nlri, entry)| Some((nlri, entry.best()?)))
+    }
+
+    /// All route keys of a family, in no order.
+    pub(crate) fn keys(&self, family: Family) -> impl Iterator<Item = &Nlri> {
+        self.tables[family.index()].keys()
     }
 
     pub(crate) fn entry(&self, nlri: &Nlri) -> Option<&Entry> {
@@ -124,16 +143,19 @@ impl Rib {
                 let other_content = !same_content(known, &path);
                 let other_staleness = (known.stale.restart, known.stale.long_lived)
                     != (path.stale.restart, path.stale.long_lived);
-                if !other_content && !other_staleness {
+                let objection = known.objection;
+                let other_objection = objection != path.objection;
+                if !other_content && !other_staleness && !other_objection {
                     entry.paths[index].stale = path.stale;
-                    return Changed::default();
+                    return Changed { objection, ..Changed::default() };
                 }
                 let best_before = entry.best().map(|best| best.peer);
                 let was_best = best_before == Some(path.peer);
                 entry.paths[index] = path;
                 entry.choose(nlri, source);
                 let other = entry.best().map(|best| best.peer) != best_before;
-                Changed { path: true, count: false, best: other || (was_best && other_content) }
+                let best = other || (was_best && (other_content || other_objection));
+                Changed { path: true, count: false, best, objection }
             }
             None => {
                 // Most routes have one path: no room for more ahead of time.
@@ -142,7 +164,7 @@ impl Rib {
                 entry.paths.push(path);
                 entry.choose(nlri, source);
                 let best = entry.best().map(|best| best.peer) != best_before;
-                Changed { path: true, count: true, best }
+                Changed { path: true, count: true, best, objection: None }
             }
         }
     }
@@ -159,10 +181,10 @@ impl Rib {
             return Changed::default();
         };
         let best_peer = entry.best().map(|path| path.peer);
-        entry.paths.remove(index);
+        let objection = entry.paths.remove(index).objection;
         entry.choose(nlri, source);
-        let changed =
-            Changed { path: true, count: true, best: entry.best().map(|path| path.peer) != best_peer };
+        let best = entry.best().map(|path| path.peer) != best_peer;
+        let changed = Changed { path: true, count: true, best, objection };
         self.tidy(nlri);
         changed
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::peer::Peer;
 use super::{Event, Speaker};
-use crate::rib::policy::{Candidate, Policy, Verdict};
+use crate::rib::policy::Policy;
 use crate::rib::{Path, PeerId};
 use crate::session::Negotiated;
 use crate::wire::message::{Refresh, encode_refresh};
@@ -49,6 +49,20 @@ impl<P: Policy> Speaker<P> {
         for (nlri, entry) in self.rib.entries_mut(family) {
             if entry.queued.insert(id) {
                 peer.queues[family.index()].keys.push_back(nlri.clone());
+            }
+        }
+    }
+
+    /// Notes that a peer is to be told of the routes of a family that it should
+    /// know of and was not told, or the other way round.
+    pub(super) fn queue_untold(&mut self, id: PeerId, family: Family) {
+        let mut outgoing = Outgoing::new();
+        let keys: Vec<Nlri> = self.rib.keys(family).cloned().collect();
+        for nlri in keys {
+            let best = self.rib.best(&nlri).cloned();
+            let wanted = best.is_some_and(|path| self.outgoing(id, &nlri, &path, &mut outgoing).is_some());
+            if self.rib.entry(&nlri).is_some_and(|entry| entry.told.contains(id) != wanted) {
+                self.queue(id, &nlri);
             }
         }
     }
@@ -262,24 +276,17 @@ impl<P: Policy> Speaker<P> {
         if peer.config.spare_gobgp && *nlri == Nlri::RouteTarget(Membership::DEFAULT) {
             return None;
         }
-        let key = (Arc::as_ptr(&path.attributes), path.peer);
-        let (_, attributes) = match known.get(&key) {
-            Some(known) => known.clone(),
-            None => {
-                let made = self.transform(peer, nlri.family(), id, path);
-                let made = made.map(|attributes| self.interner.intern(attributes));
-                let pair = (Arc::clone(&path.attributes), made);
-                known.insert(key, pair.clone());
-                pair
-            }
-        };
-        let attributes = attributes?;
-        let candidate = Candidate { nlri, payload: &path.payload, attributes: &attributes };
-        match self.policy.export(id, candidate) {
-            Verdict::Accept => Some(attributes),
-            Verdict::Replace(other) => Some(self.interner.intern(other)),
-            Verdict::Reject(_) => None,
+        if !self.policy.export(id, nlri, path) {
+            return None;
         }
+        let key = (Arc::as_ptr(&path.attributes), path.peer);
+        if let Some((_, attributes)) = known.get(&key) {
+            return attributes.clone();
+        }
+        let made = self.transform(peer, nlri.family(), id, path);
+        let made = made.map(|attributes| self.interner.intern(attributes));
+        known.insert(key, (Arc::clone(&path.attributes), made.clone()));
+        made
     }
 
     /// The rules of BGP for sending a path on.
@@ -333,6 +340,7 @@ impl<P: Policy> Speaker<P> {
         if peer.config.spare_gobgp {
             out.extended.retain(|community| !matches!(community.0, [0x06, 0x05 | 0x09, ..]));
         }
+        self.policy.adapt(id, path, &mut out);
         Some(out)
     }
 }

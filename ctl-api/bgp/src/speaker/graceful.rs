@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Speaker;
 use crate::rib::policy::Policy;
-use crate::rib::{PeerId, Staleness};
+use crate::rib::{Path, PeerId, Staleness};
 use crate::session::Negotiated;
 use crate::wire::{Attributes, Community, Family, FamilySet};
 
@@ -120,14 +120,14 @@ impl<P: Policy> Speaker<P> {
                 continue;
             }
             let attributes = if path.attributes.has(Community::LLGR_STALE) {
-                path.attributes
+                Arc::clone(&path.attributes)
             } else {
                 let mut attributes = Attributes::clone(&path.attributes);
                 attributes.communities.push(Community::LLGR_STALE);
                 self.interner.intern(Arc::new(attributes))
             };
             let stale = Staleness { long_lived: true, ..path.stale };
-            self.put(id, nlri, attributes, path.payload, stale);
+            self.put(nlri, Path { attributes, stale, ..path });
         }
     }
 
@@ -140,7 +140,7 @@ impl<P: Policy> Speaker<P> {
                 marked.push((nlri.clone(), path.clone()));
             }
         }
-        for (nlri, path) in marked {
+        for (nlri, path) in marked.into_iter().filter(|(_, path)| !path.is_hidden()) {
             self.events.push_back(super::Event::Path {
                 peer: id,
                 nlri,

@@ -9,7 +9,7 @@ use crate::rib::{Path, PeerId, Staleness};
 use crate::wire::message::Refresh;
 use crate::wire::notification::cease;
 use crate::wire::update::{Announcement, Update};
-use crate::wire::{Attributes, Family, FamilySet, Nlri, Notification, Payload};
+use crate::wire::{Attributes, Family, FamilySet, Nlri, Notification};
 
 impl<P: Policy> Speaker<P> {
     pub(super) fn import(&mut self, now: Duration, id: PeerId, update: Update) {
@@ -52,16 +52,18 @@ impl<P: Policy> Speaker<P> {
         let attributes = self.interner.intern(group.attributes);
         for route in group.routes {
             let candidate = Candidate { nlri: &route.nlri, payload: &route.payload, attributes: &attributes };
-            let taken = match self.policy.import(id, candidate) {
-                Verdict::Accept => Arc::clone(&attributes),
-                Verdict::Replace(other) => self.interner.intern(other),
+            let objection = match self.policy.import(id, candidate) {
+                Verdict::Accept => None,
+                Verdict::Object(objection) => Some(objection),
                 Verdict::Reject(reason) => {
                     self.refuse(id, route.nlri, reason);
                     continue;
                 }
             };
             let family = route.nlri.family();
-            self.put(id, route.nlri, taken, route.payload, Staleness::default());
+            let (attributes, stale) = (Arc::clone(&attributes), Staleness::default());
+            let path = Path { peer: id, attributes, payload: route.payload, stale, objection };
+            self.put(route.nlri, path);
             if !self.within_limit(now, id, family) {
                 return false;
             }
@@ -129,32 +131,85 @@ impl<P: Policy> Speaker<P> {
         !over
     }
 
-    /// Puts a path into the table and says what changed.
-    pub(super) fn put(
-        &mut self,
-        id: PeerId,
-        nlri: Nlri,
-        attributes: Arc<Attributes>,
-        payload: Payload,
-        stale: Staleness,
-    ) {
-        let path = Path { peer: id, attributes: Arc::clone(&attributes), payload, stale };
+    /// Looks at all that peers have said again: after the policy for what comes in
+    /// has changed. What it has rejected before was not kept; a peer that should
+    /// say that again has to be asked ([`Speaker::refresh`]).
+    pub fn import_again(&mut self) {
+        for family in Family::ALL {
+            let mut different: Vec<(Nlri, PeerId, Verdict)> = Vec::new();
+            for (nlri, entry) in self.rib.entries_mut(family) {
+                for path in entry.paths.iter().filter(|path| path.peer != PeerId::LOCAL) {
+                    let candidate = Candidate { nlri, payload: &path.payload, attributes: &path.attributes };
+                    let verdict = self.policy.import(path.peer, candidate);
+                    let objection = match verdict {
+                        Verdict::Accept => None,
+                        Verdict::Object(objection) => Some(objection),
+                        Verdict::Reject(_) => {
+                            different.push((nlri.clone(), path.peer, verdict));
+                            continue;
+                        }
+                    };
+                    if objection != path.objection {
+                        different.push((nlri.clone(), path.peer, verdict));
+                    } else if let Some(objection) = objection
+                        && let Some(Some(peer)) = self.peers.get_mut(path.peer.0 as usize)
+                    {
+                        // Those that were examples may be among what is different.
+                        peer.example(nlri, objection);
+                    }
+                }
+            }
+            for (nlri, peer, verdict) in different {
+                let objection = match verdict {
+                    Verdict::Accept => None,
+                    Verdict::Object(objection) => Some(objection),
+                    Verdict::Reject(reason) => {
+                        self.refuse(peer, nlri, reason);
+                        continue;
+                    }
+                };
+                if let Some(path) = self.rib.path_of(&nlri, peer).cloned() {
+                    self.put(nlri, Path { objection, ..path });
+                }
+            }
+        }
+    }
+
+    /// Puts a path into the table and says what changed. What a hidden membership
+    /// asks for still counts: it limits what its peer is sent.
+    pub(super) fn put(&mut self, nlri: Nlri, path: Path) {
+        let Path { peer: id, payload, stale, objection, .. } = path;
+        let (attributes, hidden) = (Arc::clone(&path.attributes), path.is_hidden());
         let peers = &self.peers;
         let changed = self.rib.insert(&nlri, path, |peer| Self::source_of(peers, peer));
         let family = nlri.family();
-        if changed.count
-            && let Some(peer) = self.peer_mut(id)
-        {
-            peer.counts[family.index()] += 1;
+        if let Some(peer) = self.peer_mut(id) {
+            peer.counts[family.index()] += u32::from(changed.count);
+            if changed.path {
+                peer.objected(&nlri, changed.objection, objection);
+                if let Nlri::RouteTarget(membership) = &nlri {
+                    peer.add_membership(*membership);
+                }
+            }
         }
         if changed.path {
-            if let Nlri::RouteTarget(membership) = &nlri
-                && let Some(peer) = self.peer_mut(id)
-            {
-                peer.add_membership(*membership);
+            let was_hidden = changed.objection.is_some_and(|objection| objection.hides);
+            if !hidden {
+                let attributes = Arc::clone(&attributes);
+                let path = Event::Path { peer: id, nlri: nlri.clone(), attributes, payload, stale };
+                self.events.push_back(path);
+            } else if !changed.count && !was_hidden {
+                self.events.push_back(Event::PathGone { peer: id, nlri: nlri.clone() });
             }
-            let path = Event::Path { peer: id, nlri: nlri.clone(), attributes, payload, stale };
-            self.events.push_back(path);
+            // That it is stale by now is no news of it.
+            if let Some(objection) = objection.filter(|_| !stale.restart || changed.objection != objection) {
+                self.events.push_back(Event::Objected {
+                    peer: id,
+                    nlri: nlri.clone(),
+                    attributes,
+                    objection,
+                });
+            }
         }
         if changed.best {
             self.best_changed(nlri);
@@ -171,11 +226,14 @@ impl<P: Policy> Speaker<P> {
         let family = nlri.family();
         if let Some(peer) = self.peer_mut(id) {
             peer.counts[family.index()] = peer.counts[family.index()].saturating_sub(1);
+            peer.objected(nlri, changed.objection, None);
             if let Nlri::RouteTarget(membership) = nlri {
                 peer.remove_membership(*membership);
             }
         }
-        self.events.push_back(Event::PathGone { peer: id, nlri: nlri.clone() });
+        if !changed.objection.is_some_and(|objection| objection.hides) {
+            self.events.push_back(Event::PathGone { peer: id, nlri: nlri.clone() });
+        }
         if changed.best {
             self.best_changed(nlri.clone());
         }

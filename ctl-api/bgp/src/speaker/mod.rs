@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::rib::best::Source;
 use crate::rib::interner::Interner;
 use crate::rib::policy::{AcceptAll, Policy};
-use crate::rib::{PeerId, Rib, Staleness};
+use crate::rib::{Objection, Path, PeerId, Rib, Staleness};
 use crate::session::{ConnectionId, Down, Input, Negotiated, Output, Session, State};
 use crate::wire::message::{Refresh, encode_refresh};
 use crate::wire::notification::cease;
@@ -37,7 +37,7 @@ use crate::wire::{
 
 pub use config::{PeerConfig, PrefixLimit, SpeakerConfig, Transport};
 use peer::Peer;
-pub use peer::PeerStatus;
+pub use peer::{Objected, PeerStatus};
 
 /// What the caller is to do.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A path is new or other than before.
+    /// A path is new or other than before, and not hidden.
     Path {
         /// Whose; [`PeerId::LOCAL`] is the speaker itself.
         peer: PeerId,
@@ -103,7 +103,7 @@ pub enum Event {
         /// Whether it is fresh.
         stale: Staleness,
     },
-    /// A path is gone.
+    /// A path is gone, or hidden now.
     PathGone {
         /// Whose.
         peer: PeerId,
@@ -126,6 +126,17 @@ pub enum Event {
         nlri: Nlri,
         /// Why.
         reason: &'static str,
+    },
+    /// The policy has something against a path that is kept.
+    Objected {
+        /// Whose.
+        peer: PeerId,
+        /// Of what.
+        nlri: Nlri,
+        /// Its attributes.
+        attributes: Arc<Attributes>,
+        /// What.
+        objection: &'static Objection,
     },
     /// A route could not be sent.
     Unsendable {
@@ -353,7 +364,9 @@ impl<P: Policy> Speaker<P> {
         let attributes = self.interner.intern(attributes);
         for route in routes {
             let Route { nlri, payload } = route;
-            self.put(PeerId::LOCAL, nlri.canonical(), Arc::clone(&attributes), payload, Staleness::default());
+            let (attributes, stale) = (Arc::clone(&attributes), Staleness::default());
+            let path = Path { peer: PeerId::LOCAL, attributes, payload, stale, objection: None };
+            self.put(nlri.canonical(), path);
         }
     }
 
@@ -377,12 +390,21 @@ impl<P: Policy> Speaker<P> {
         self.wanted = targets;
     }
 
-    /// Looks at all routes for a peer again: after the policy for what it gets
-    /// has changed.
+    /// Sends a peer all its routes again: after the policy says other things of
+    /// them ([`Policy::adapt`]).
     pub fn export_again(&mut self, id: PeerId) {
         let families = self.peer(id).and_then(|peer| peer.session.negotiated()).map(|agreed| agreed.families);
         for family in families.unwrap_or_default().iter() {
             self.queue_all(id, family);
+        }
+    }
+
+    /// Looks at which routes a peer is told of: after the policy for that has
+    /// changed ([`Policy::export`]). What it was told and may know is not sent again.
+    pub fn tell_again(&mut self, id: PeerId) {
+        let families = self.peer(id).and_then(|peer| peer.session.negotiated()).map(|agreed| agreed.families);
+        for family in families.unwrap_or_default().iter() {
+            self.queue_untold(id, family);
         }
     }
 

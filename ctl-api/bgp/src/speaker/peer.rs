@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::config::PeerConfig;
+use crate::rib::Objection;
 use crate::rib::best::Source;
 use crate::session::{Counters, Negotiated, Session, State};
 use crate::wire::open::GracefulRestart;
@@ -15,6 +16,9 @@ const MEMBERSHIP_WAIT: Duration = Duration::from_secs(60);
 /// The same for a peer without graceful restart, which may never say that it
 /// has sent them all.
 const MEMBERSHIP_SHORT_WAIT: Duration = Duration::from_secs(5);
+
+/// Routes that are remembered as examples of what the policy objects to.
+const EXAMPLES: usize = 3;
 
 /// What waits to be sent of one family.
 #[derive(Debug, Default)]
@@ -62,9 +66,22 @@ pub(super) struct Peer {
     pub(super) last_restart: Option<GracefulRestart>,
     /// Routes not taken, by reason.
     pub(super) refused: BTreeMap<&'static str, u64>,
+    /// Paths that the policy has something against.
+    pub(super) objections: BTreeMap<&'static Objection, Objected>,
+    /// Those of them that are hidden, by family.
+    pub(super) hidden: [u32; Family::ALL.len()],
     /// Routes sent, and taken back.
     pub(super) announced: u64,
     pub(super) withdrawn: u64,
+}
+
+/// The paths of a peer that the policy has one thing against.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Objected {
+    /// How many.
+    pub count: u64,
+    /// Some of them.
+    pub examples: Vec<Nlri>,
 }
 
 /// How a peer is doing.
@@ -78,8 +95,10 @@ pub struct PeerStatus {
     pub negotiated: Option<Negotiated>,
     /// Counters of the session.
     pub counters: Counters,
-    /// Paths of it in the RIB, by [`Family::index`].
+    /// Paths of it in the RIB that are not hidden, by [`Family::index`].
     pub paths: [u32; Family::ALL.len()],
+    /// Paths of it that the policy has something against.
+    pub objections: BTreeMap<&'static Objection, Objected>,
     /// Route keys that wait to be sent to it.
     pub waiting: usize,
     /// Routes that were sent to it, again ones included.
@@ -110,6 +129,8 @@ impl Peer {
             long_lived_time: Default::default(),
             last_restart: None,
             refused: BTreeMap::new(),
+            objections: BTreeMap::new(),
+            hidden: Default::default(),
             announced: 0,
             withdrawn: 0,
         }
@@ -135,6 +156,45 @@ impl Peer {
     pub(super) fn go_down(&mut self) {
         self.queues = Default::default();
         self.membership_wait = None;
+    }
+
+    /// The policy has had one thing against a path and has another now.
+    pub(super) fn objected(
+        &mut self,
+        nlri: &Nlri,
+        before: Option<&'static Objection>,
+        now: Option<&'static Objection>,
+    ) {
+        if before == now {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(objected) = self.objections.get_mut(before)
+        {
+            objected.count = objected.count.saturating_sub(1);
+            objected.examples.retain(|example| example != nlri);
+            if objected.count == 0 {
+                self.objections.remove(before);
+            }
+        }
+        if let Some(now) = now {
+            self.objections.entry(now).or_default().count += 1;
+            self.example(nlri, now);
+        }
+        let hides = |objection: Option<&Objection>| u32::from(objection.is_some_and(|one| one.hides));
+        let hidden = &mut self.hidden[nlri.family().index()];
+        *hidden = (*hidden + hides(now)).saturating_sub(hides(before));
+    }
+
+    /// A path that the policy has something against is remembered as an example of
+    /// that, if there is room.
+    pub(super) fn example(&mut self, nlri: &Nlri, objection: &'static Objection) {
+        if let Some(objected) = self.objections.get_mut(objection)
+            && objected.examples.len() < EXAMPLES
+            && !objected.examples.contains(nlri)
+        {
+            objected.examples.push(nlri.clone());
+        }
     }
 
     /// The peer wants a route target.
@@ -197,7 +257,8 @@ impl Peer {
             since: self.session.since(),
             negotiated: self.session.negotiated().cloned(),
             counters: self.session.counters(),
-            paths: self.counts,
+            paths: std::array::from_fn(|index| self.counts[index].saturating_sub(self.hidden[index])),
+            objections: self.objections.clone(),
             waiting: self.queues.iter().map(|queue| queue.keys.len()).sum(),
             announced: self.announced,
             withdrawn: self.withdrawn,

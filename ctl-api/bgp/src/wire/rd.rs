@@ -82,6 +82,13 @@ impl Rd {
         let [e, g] = number.to_be_bytes();
         Self([0, 1, a, b, c, d, e, g])
     }
+
+    /// A 4-byte AS number and a number that it assigns.
+    pub fn as4(asn: u32, number: u16) -> Self {
+        let [a, b, c, d] = asn.to_be_bytes();
+        let [e, g] = number.to_be_bytes();
+        Self([0, 2, a, b, c, d, e, g])
+    }
 }
 
 impl fmt::Display for Rd {
@@ -134,6 +141,13 @@ impl RouteTarget {
         let [a, b, c, d] = asn.to_be_bytes();
         let [e, g] = number.to_be_bytes();
         Self([2, 2, a, b, c, d, e, g])
+    }
+
+    /// An IPv4 address and a number that its owner assigns.
+    pub fn ipv4(address: Ipv4Addr, number: u16) -> Self {
+        let mut bytes = Rd::ipv4(address, number).0;
+        (bytes[0], bytes[1]) = (1, 2);
+        Self(bytes)
     }
 
     /// The extended community of it.

@@ -192,6 +192,24 @@ fn each_error_has_the_decision_of_rfc_7606() {
 }
 
 #[test]
+fn s3_nobody_outside_says_what_is_for_internal_sessions() {
+    let claims = [
+        &HOP[..],
+        &[0x40, code::LOCAL_PREF, 4, 0xff, 0xff, 0xff, 0xff],
+        &[0x80, code::ORIGINATOR_ID, 4, 198, 18, 0, 11],
+        &[0x80, code::CLUSTER_LIST, 4, 198, 18, 0, 13],
+    ];
+    let body = with_attributes(&claims.concat());
+    let of = |update: Update| {
+        let attributes = update.announced.into_iter().next().unwrap().attributes;
+        (attributes.local_pref, attributes.originator_id, attributes.cluster_list)
+    };
+    assert_eq!(of(external(&body)), (None, None, Vec::new()));
+    let (id, reflector) = ([198, 18, 0, 11].into(), [198, 18, 0, 13].into());
+    assert_eq!(of(decode(&body, &CONTEXT).unwrap()), (Some(u32::MAX), Some(id), vec![reflector]));
+}
+
+#[test]
 fn as_zero_and_confederations_from_outside_are_withdrawn() {
     for (kind, asn, internal, withdrawn) in
         [(2, 0, true, 1), (3, 9, false, 1), (3, 9, true, 0), (2, 9, false, 0)]

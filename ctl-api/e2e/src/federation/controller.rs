@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::command::{Background, binary, finish};
 use crate::net::{Namespace, Net};
@@ -13,6 +14,9 @@ use crate::scenario::keep_log;
 
 /// Longer than any start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// Longer than a session takes to come up again, and a route to come, on a busy
+/// machine.
+const PROBLEM_LIMIT: Duration = Duration::from_secs(90);
 /// Lines of a log that a failure shows.
 const LOG_LINES: usize = 200;
 
@@ -136,6 +140,42 @@ impl Controller {
     /// How many lines of its log contain `text`.
     pub fn count_logged(&self, text: &str) -> Result<usize> {
         Ok(self.log()?.lines().filter(|line| line.contains(text)).count())
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Result<Value> {
+        let said = self.ask(&["status", "-o", "json"], "")?;
+        serde_json::from_str(&said).with_context(|| format!("no JSON: {said}"))
+    }
+
+    /// Its status must come to name a problem whose subject and message contain all
+    /// of `words`.
+    pub fn names_problem(&self, words: &[&str]) -> Result<()> {
+        crate::eventually(PROBLEM_LIMIT, || {
+            let problems = self.problems()?;
+            let named = problems.iter().any(|problem| words.iter().all(|word| problem.contains(word)));
+            ensure!(named, "{} names no problem with {words:?}: {problems:#?}", self.config.cluster);
+            Ok(())
+        })
+    }
+
+    /// Its status must come to name no problem whose subject or message contains
+    /// this.
+    pub fn names_no_problem(&self, text: &str) -> Result<()> {
+        crate::eventually(PROBLEM_LIMIT, || {
+            let problems = self.problems()?;
+            let found = problems.iter().find(|problem| problem.contains(text));
+            ensure!(found.is_none(), "{} has a problem: {found:?}", self.config.cluster);
+            Ok(())
+        })
+    }
+
+    /// The problems of its status, as "subject: message".
+    fn problems(&self) -> Result<Vec<String>> {
+        let status = self.status()?;
+        let faults = status["faults"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(faults.iter().map(|one| format!("{}: {}", text(&one["subject"]), text(&one["message"]))).collect())
     }
 
     /// Runs a command of `tieline-federation` at this controller, which must

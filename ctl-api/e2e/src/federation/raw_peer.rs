@@ -29,8 +29,13 @@ pub struct RawPeer {
 impl RawPeer {
     /// Connects and sends messages once the session stands.
     pub fn start(namespace: &Namespace, messages: &[Vec<u8>]) -> Result<Self> {
+        Self::start_as(MIDDLE_ASN, namespace, messages)
+    }
+
+    /// As [`RawPeer::start`], as a speaker of another AS.
+    pub fn start_as(asn: u32, namespace: &Namespace, messages: &[Vec<u8>]) -> Result<Self> {
         let mut command = namespace.command(binary("tieline-e2e-bgp")?);
-        command.args([&format!("{}:179", SPEAKERS[0]), &MIDDLE_ASN.to_string(), MIDDLE]);
+        command.args([&format!("{}:179", SPEAKERS[0]), &asn.to_string(), MIDDLE]);
         command.args(messages.iter().map(|message| hexadecimal(message)));
         let mut process = Background::start(&mut command, Stdio::inherit())?;
         process.wait_for("sent", LIMIT)?;
@@ -57,6 +62,8 @@ pub struct VpnRoute {
     pub prefix: (Ipv4Addr, u8),
     /// Three bytes: label, traffic class, bottom of stack (RFC 8277).
     pub label: [u8; 3],
+    /// The AS and the number of its route distinguisher.
+    pub distinguisher: (u16, u32),
     /// Where it leads.
     pub next_hop: Ipv4Addr,
     /// ASes on the way.
@@ -74,6 +81,7 @@ impl VpnRoute {
             origin: 0,
             prefix: (prefix.into(), length),
             label: label(777),
+            distinguisher: (MIDDLE_ASN as u16, 1),
             next_hop: [198, 18, 0, 9].into(),
             path: vec![MIDDLE_ASN],
             communities: vec![route_target(MIDDLE_ASN as u16, 7)],
@@ -81,9 +89,23 @@ impl VpnRoute {
         }
     }
 
+    /// As a speaker of the same AS says it: with an empty AS path and a local
+    /// preference. A reflector names its originator (RFC 4456).
+    pub fn internal(self, originator: Option<Ipv4Addr>) -> Self {
+        let mut more = attribute(WELL_KNOWN, 5, &200_u32.to_be_bytes());
+        if let Some(originator) = originator {
+            more.extend(attribute(OPTIONAL, 9, &originator.octets()));
+            more.extend(attribute(OPTIONAL, 10, &[198, 18, 9, 3]));
+        }
+        Self { path: Vec::new(), more, ..self }
+    }
+
     /// Its attributes.
     pub fn attributes(&self) -> Vec<u8> {
-        let mut path = vec![2, self.path.len() as u8];
+        let mut path = Vec::new();
+        if !self.path.is_empty() {
+            path.extend([2, self.path.len() as u8]);
+        }
         path.extend(self.path.iter().flat_map(|asn| asn.to_be_bytes()));
         let mut all = attribute(WELL_KNOWN, 1, &[self.origin]);
         all.extend(attribute(WELL_KNOWN, 2, &path));
@@ -93,7 +115,7 @@ impl VpnRoute {
         all
     }
 
-    /// The value of MP_REACH_NLRI (RFC 4760) with the RD 64999:1.
+    /// The value of MP_REACH_NLRI (RFC 4760).
     fn reach(&self) -> Vec<u8> {
         let (prefix, length) = self.prefix;
         let mut value = vec![0, 1, 128, 12];
@@ -103,8 +125,9 @@ impl VpnRoute {
         value.push(88 + length);
         value.extend(self.label);
         value.extend([0, 0]);
-        value.extend((MIDDLE_ASN as u16).to_be_bytes());
-        value.extend(1u32.to_be_bytes());
+        let (asn, number) = self.distinguisher;
+        value.extend(asn.to_be_bytes());
+        value.extend(number.to_be_bytes());
         value.extend(&prefix.octets()[..usize::from(length.div_ceil(8))]);
         value
     }
@@ -125,6 +148,12 @@ pub const fn label(number: u32) -> [u8; 3] {
 pub fn route_target(asn: u16, number: u32) -> [u8; 8] {
     let ([a, b], [c, d, e, f]) = (asn.to_be_bytes(), number.to_be_bytes());
     [0, 2, a, b, c, d, e, f]
+}
+
+/// A security group of a two-byte AS.
+pub fn security_group(asn: u16, id: u32) -> [u8; 8] {
+    let ([a, b], [c, d, e, f]) = (asn.to_be_bytes(), id.to_be_bytes());
+    [0x80, 4, a, b, c, d, e, f]
 }
 
 /// An attribute shorter than 256 bytes.

@@ -118,7 +118,42 @@ impl Frr {
             }
             writeln!(config, " exit-address-family")?;
         }
-        let file = write(net, "bgpd.conf", &config)?;
+        Self::run(net, namespace, &config)
+    }
+
+    /// Starts it as a route reflector of the first cluster: all its neighbours are
+    /// speakers of that AS, and its clients.
+    pub fn start_reflector(
+        net: &Net,
+        namespace: &Namespace,
+        families: &[&str],
+        clients: &[&str],
+    ) -> Result<Option<Self>> {
+        if !is_installed(BGPD, "frr") {
+            return Ok(None);
+        }
+        let asn = ASNS[0];
+        let mut config = format!(
+            "router bgp {asn}\n bgp router-id {MIDDLE}\n no bgp default ipv4-unicast\n \
+             bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n \
+             bgp graceful-restart select-defer-time 0\n"
+        );
+        for client in clients {
+            writeln!(config, " neighbor {client} remote-as {asn}")?;
+        }
+        for family in families {
+            writeln!(config, " address-family {family}")?;
+            for client in clients {
+                writeln!(config, "  neighbor {client} activate")?;
+                writeln!(config, "  neighbor {client} route-reflector-client")?;
+            }
+            writeln!(config, " exit-address-family")?;
+        }
+        Self::run(net, namespace, &config)
+    }
+
+    fn run(net: &Net, namespace: &Namespace, config: &str) -> Result<Option<Self>> {
+        let file = write(net, "bgpd.conf", config)?;
         let mut command = namespace.command(BGPD);
         // No zebra: nothing is installed in any kernel.
         command.args(["-n", "-Z", "-S", "-p", "179", "-P", "0", "-f"]).arg(&file);

@@ -130,6 +130,37 @@ fn n3_sites_get_ports_by_one_and_numbers_by_a_hundred() {
     assert_eq!(number("b").as_deref(), Some("64512:7799"));
 }
 
+#[test]
+fn n3_s3_a_site_is_given_no_target_that_somebody_uses_and_nobody_takes_a_sites() {
+    let site = "---\napiVersion: tieline.io/v1\nkind: Site\nmetadata: {name: far}\n\
+                spec: {cluster: east, gateways: [east-1]}\n";
+    let network = |member: &str| {
+        format!(
+            "---\napiVersion: tieline.io/v1\nkind: VirtualNetwork\nmetadata: {{name: red}}\n\
+             spec: {{cluster: east, routeTargets: {{{member}: ['64512:7699']}}}}\n"
+        )
+    };
+    let asn = Asn::try_from(64512).expect("valid");
+    let key = ObjectKey::parse("Site/far").expect("a key");
+    let number =
+        |allocations: &Allocations| allocations.site_route_target(asn, &key).map(|target| target.to_string());
+    let none = Allocations::default();
+    for (member, given) in [("both", "64512:7799"), ("export", "64512:7799"), ("import", "64512:7699")] {
+        let with = intent(&format!("{CLUSTERS}{}{site}", network(member)));
+        let allocations = allocate(&none, &with, &at(0)).expect("room");
+        assert_eq!(number(&allocations).as_deref(), Some(given), "{member}");
+    }
+    let before = allocate(&none, &intent(&format!("{CLUSTERS}{site}")), &at(0)).expect("room");
+    let told = |intent: Intent, now| {
+        let problems = allocate(&before, &intent, &at(now)).expect_err("it is the site's");
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let problem = "VirtualNetwork/default/red: spec: 64512:7699 is, or was a short time ago, that of everything \
+                   from Site/far: use another one, or give the site a routeTargetNumber of its own [allocation]";
+    assert_eq!(told(intent(&format!("{CLUSTERS}{}{site}", network("both"))), 1), [problem]);
+    assert_eq!(told(intent(&format!("{CLUSTERS}{}", network("both"))), 1), [problem], "it rests");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

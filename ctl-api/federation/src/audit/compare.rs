@@ -66,6 +66,17 @@ pub fn gateway(
     all
 }
 
+/// A path of a peer that should be kept away is taken.
+pub fn believed(nlri: &Nlri, peer: &str, reason: &str) -> Difference {
+    difference("BGP", format!("{nlri} of peer {peer}"), format!("kept away: {reason}"), "it is taken")
+}
+
+/// A route that a peer should not know was told to it.
+pub fn leaked(nlri: &Nlri, peer: &str) -> Difference {
+    let expected = "not announced: nothing connects it with the peer";
+    difference("BGP", format!("{nlri} to peer {peer}"), expected, "it is announced")
+}
+
 fn difference(
     place: &str,
     what: impl Into<String>,
@@ -394,6 +405,7 @@ mod tests {
             attributes: Arc::new(attributes(host)),
             payload,
             stale: Staleness::default(),
+            objection: None,
         };
         let wanted: BTreeMap<_, _> =
             (1..=3).map(|n| (nlri(n), (attributes(1), Route { nlri: nlri(n), payload }))).collect();

@@ -1,6 +1,6 @@
 //! Compares what is wanted with what is there (X6): the intent and the routes of
-//! BGP with what gateways hold and forward by, and what gateways export with
-//! what is announced.
+//! BGP with what gateways hold and forward by, what gateways export with what is
+//! announced, and what peers say and are told with what they may (S3).
 //!
 //! Everything is read again: the intent from the store, routes from the
 //! speaker, objects, routes and forwarding entries from the gateways. What the
@@ -15,24 +15,30 @@
 mod compare;
 mod gateway;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tieline_bgp::net::{Ended, Handle};
+use tieline_bgp::rib::policy::{Candidate, Policy as _, Verdict};
 use tieline_bgp::rib::{Path, PeerId};
+use tieline_bgp::speaker::Speaker;
 use tieline_bgp::wire::{Attributes, Family, Nlri, Route};
 use tieline_proto::federation::v1;
 use tieline_proto::v1::Export;
 
-use crate::contracts::Contracts;
+use crate::controller::peers::wanted;
 use crate::controller::plan::{Plan, member};
 use crate::desired::NotAllocated;
+use crate::exchange::{Facts, Origin, Party, Rules};
 use crate::gateway::Address;
+use crate::intent::Intent;
 use crate::intent::names::Name;
 use crate::numbers::Asn;
 use crate::programs;
-use crate::routes::distribution::Distribution;
+use crate::routes::distribution::{Distribution, Said};
 use crate::routes::outward;
 use crate::store::{Store, StoreError, state};
 use gateway::Holds;
@@ -51,12 +57,14 @@ pub struct Audit {
     pub cluster: Name,
     /// Its AS number.
     pub asn: Asn,
-    /// The name in which this controller declares at gateways.
+    /// This controller, in its cluster.
+    pub own: Name,
+    /// The name in which it declares at gateways.
     pub controller: String,
     /// Where the intent is.
     pub store: std::sync::Arc<dyn Store>,
     /// The BGP speaker.
-    pub speaker: Handle<Contracts>,
+    pub speaker: Handle<Rules>,
 }
 
 impl std::fmt::Debug for Audit {
@@ -105,8 +113,13 @@ struct Look {
 /// What BGP says.
 #[derive(Debug, Default)]
 struct Bgp {
-    best: Vec<(Nlri, Path)>,
+    /// Best paths, each with whose word it is.
+    best: Vec<(Nlri, Path, Origin)>,
     own: BTreeMap<Nlri, Path>,
+    /// Paths that are taken and should not be, with the peer and why.
+    believed: Vec<(Nlri, PeerId, &'static str)>,
+    /// Routes that a peer was told of and should not know.
+    leaked: Vec<(Nlri, PeerId)>,
 }
 
 impl Audit {
@@ -150,16 +163,25 @@ impl Audit {
         let state = state::read(&*self.store).await?;
         let plan = Plan::of(&state, &self.cluster)?;
         let plan = plan.ok_or_else(|| AuditError::NoCluster(self.cluster.clone()))?;
-        let bgp = self.bgp().await?;
+        let (rules, peers) = self.rules(&state.intent, plan.facts.clone()).await?;
+        let bgp = self.bgp(&rules).await?;
         let mut look = Look { revision: state.revision.0, ..Look::default() };
         // The routes of each gateway, worked out from nothing.
         let mut distribution = Distribution::new(self.asn);
         for (name, (gateway, desired)) in &plan.gateways {
             distribution.set_gateway(name, member(gateway, desired));
         }
-        for (nlri, path) in &bgp.best {
+        for (nlri, path, origin) in &bgp.best {
+            let said = Said { origin: *origin, attributes: &path.attributes, payload: &path.payload };
             // What gateways cannot use is told by the status.
-            let _ = distribution.best(nlri, Some((&path.attributes, &path.payload)));
+            let _ = distribution.best(nlri, Some(said));
+        }
+        let name = |peer: &PeerId| peers.get(peer).map_or("(removed)", String::as_str);
+        for (nlri, peer, reason) in &bgp.believed {
+            look.differences.insert(compare::believed(nlri, name(peer), reason));
+        }
+        for (nlri, peer) in &bgp.leaked {
+            look.differences.insert(compare::leaked(nlri, name(peer)));
         }
         let mut routes = distribution.take_changes();
         let networks = plan.networks();
@@ -211,24 +233,81 @@ impl Audit {
         outward::routes(self.asn, network, export).unwrap_or_default()
     }
 
-    /// All best routes of VPNs, and this cluster's own, family by family: the
-    /// speaker does other things in between.
-    async fn bgp(&self) -> Result<Bgp, Ended> {
-        let mut bgp = Bgp::default();
-        for family in Family::ALL.into_iter().filter(|family| family.has_route_targets()) {
-            let routes = self.speaker.with(move |speaker, _| {
-                let rib = speaker.rib();
-                let both = |(nlri, best): (&Nlri, &Path)| {
-                    let own = rib.paths(nlri).into_iter().find(|path| path.peer == PeerId::LOCAL).cloned();
-                    (nlri.clone(), best.clone(), own)
-                };
-                rib.routes(family).map(both).collect::<Vec<_>>()
-            });
-            for (nlri, best, own) in routes.await? {
-                bgp.own.extend(own.map(|own| (nlri.clone(), own)));
-                bgp.best.push((nlri, best));
+    /// The rules for peers, out of the intent, and the peers' names.
+    async fn rules(
+        &self,
+        intent: &Intent,
+        mut facts: Facts,
+    ) -> Result<(Rules, HashMap<PeerId, String>), Ended> {
+        let reading = self.speaker.with(|speaker, _| {
+            let address = |id| Some((speaker.peer_config(id)?.session.address, id));
+            let ids: HashMap<IpAddr, PeerId> = speaker.peers().filter_map(address).collect();
+            let families = Family::ALL.into_iter().filter(|family| family.has_route_targets());
+            let routes = families.flat_map(|family| speaker.rib().routes(family));
+            let own = routes.filter(|(_, path)| path.peer == PeerId::LOCAL);
+            let endpoints: BTreeSet<IpAddr> =
+                own.map(|(_, path)| path.attributes.next_hop.address()).collect();
+            (ids, endpoints)
+        });
+        let (ids, endpoints) = reading.await?;
+        // Of which gateway each is matters to nobody here.
+        endpoints.into_iter().for_each(|endpoint| facts.add_endpoint(&self.cluster, endpoint));
+        let facts = Arc::new(facts);
+        let mut rules = Rules::new(Arc::clone(&facts));
+        let mut names = HashMap::new();
+        for (name, peer) in wanted(intent, &self.cluster, &self.own) {
+            if let Some(id) = ids.get(&peer.address) {
+                rules.add(*id, Arc::new(Party::new(&facts, &peer)));
+                names.insert(*id, name);
             }
         }
+        Ok((rules, names))
+    }
+
+    /// All best routes of VPNs, this cluster's own, and what is wrong with them and
+    /// with what peers were told; family by family, since the speaker does other
+    /// things in between.
+    async fn bgp(&self, rules: &Rules) -> Result<Bgp, Ended> {
+        let mut bgp = Bgp::default();
+        for family in Family::ALL {
+            let rules = rules.clone();
+            let part = self.speaker.with(move |speaker, _| Bgp::look(speaker, family, rules)).await?;
+            bgp.best.extend(part.best);
+            bgp.own.extend(part.own);
+            bgp.believed.extend(part.believed);
+            bgp.leaked.extend(part.leaked);
+        }
         Ok(bgp)
+    }
+}
+
+impl Bgp {
+    fn look(speaker: &Speaker<Rules>, family: Family, mut rules: Rules) -> Self {
+        let mut bgp = Self::default();
+        let rib = speaker.rib();
+        let of_vpns = family.has_route_targets();
+        for (nlri, best) in rib.routes(family).filter(|_| of_vpns) {
+            let own = rib.path_of(nlri, PeerId::LOCAL).cloned();
+            bgp.own.extend(own.map(|own| (nlri.clone(), own)));
+            if best.peer != PeerId::LOCAL {
+                let candidate = Candidate { nlri, payload: &best.payload, attributes: &best.attributes };
+                let refused = match rules.import(best.peer, candidate) {
+                    Verdict::Object(objection) => objection.hides.then_some(objection.reason),
+                    Verdict::Reject(reason) => Some(reason),
+                    Verdict::Accept => None,
+                };
+                bgp.believed.extend(refused.map(|reason| (nlri.clone(), best.peer, reason)));
+            }
+            if let Some(origin) = rules.origin(best.peer, &best.attributes) {
+                bgp.best.push((nlri.clone(), best.clone(), origin));
+            }
+        }
+        for peer in speaker.peers() {
+            let told = rib.told(family, peer);
+            let best = told.filter_map(|nlri| Some((nlri, rib.best(nlri)?)));
+            let leaked = best.filter(|(nlri, path)| !rules.export(peer, nlri, path));
+            bgp.leaked.extend(leaked.map(|(nlri, _)| (nlri.clone(), peer)));
+        }
+        bgp
     }
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::wire::{Family, FamilySet, Nlri};
 
-use crate::contracts::{carries, prefix_of};
+use crate::exchange::contracts::{carries, prefix_of};
 
 /// A peer that has not told within this time that it has told everything is
 /// taken to have done so: not everybody sends the end of the RIB.

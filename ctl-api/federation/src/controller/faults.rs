@@ -1,7 +1,8 @@
 //! What is wrong, out of how everything is: the most urgent first.
 
+use crate::exchange::party::UNDECLARED;
 use tieline_proto::federation::v1::{
-    AllocationStatus, CanaryState, Fault, GatewayStatus, GetStatusReply, PeerStatus, ReasonCount,
+    AllocationStatus, CanaryState, Disbelief, Fault, GatewayStatus, GetStatusReply, PeerStatus, ReasonCount,
 };
 
 /// Most faults in an answer.
@@ -74,6 +75,14 @@ fn of_peer(peer: &PeerStatus) -> Vec<Fault> {
         return vec![of(format!("is not spoken with: {}", peer.left_out))];
     }
     let mut all = Vec::new();
+    if peer.relation == UNDECLARED {
+        all.push(of(
+            "is of this cluster's AS, and not declared: it is believed about nothing that only the cluster can \
+             say, and told of no network that nothing connects; add it to the controllers of the Cluster, or \
+             say reflector: true if it is the cluster's route reflector, false if it is a stranger"
+                .to_owned(),
+        ));
+    }
     if peer.state != ESTABLISHED {
         let why = match peer.last_error.as_str() {
             "" => "nothing has failed yet",
@@ -87,6 +96,12 @@ fn of_peer(peer: &PeerStatus) -> Vec<Fault> {
     }
     for canary in peer.canaries.iter().filter(|canary| canary.state() == CanaryState::Missing) {
         all.push(of(format!("does not announce its canary {}: {}", canary.prefix, canary.message)));
+    }
+    for Disbelief { reason, routes, taken, examples, remedy } in &peer.disbeliefs {
+        let what =
+            if *taken { "which is not believed; they are taken without" } else { "and they are kept away" };
+        let example = examples.first().map(|one| format!(" ({one})")).unwrap_or_default();
+        all.push(of(format!("announces {routes} routes with {reason}, {what}{example}: {remedy}")));
     }
     for ReasonCount { reason, count } in &peer.violations {
         all.push(of(format!("broke its contract in {count} routes, which are kept away: {reason}")));
@@ -107,6 +122,7 @@ fn of_allocation(pool: &AllocationStatus) -> Option<Fault> {
 
 #[cfg(test)]
 mod tests {
+    use crate::exchange::party::UNDECLARED;
     use tieline_proto::federation::v1::{CanaryStatus, DuplicateAddress, RefusedExport};
 
     use super::*;
@@ -139,6 +155,14 @@ mod tests {
     #[test]
     fn each_fault_is_named_with_what_it_is_about() {
         let violations = vec![ReasonCount { reason: "a prefix outside its contract".into(), count: 3 }];
+        let disbelief = |reason: &str, taken| Disbelief {
+            reason: reason.into(),
+            routes: 2,
+            taken,
+            examples: vec!["64513:1:10.1.0.0/24 with 64512:8000000".into(), "another".into()],
+            remedy: "do something".into(),
+        };
+        let disbeliefs = vec![disbelief("a foreign target", false), disbelief("a foreign group", true)];
         let canary = |prefix: &str, state: CanaryState| CanaryStatus {
             prefix: prefix.into(),
             state: state.into(),
@@ -151,8 +175,10 @@ mod tests {
         ];
         let peers = vec![
             PeerStatus { state: "Active".into(), last_error: "connection refused".into(), ..peer() },
-            PeerStatus { violations, canaries, ..peer() },
+            PeerStatus { violations, canaries, disbeliefs, ..peer() },
             PeerStatus { families: Vec::new(), ..peer() },
+            PeerStatus { relation: UNDECLARED.into(), ..peer() },
+            PeerStatus { relation: "stranger".into(), ..peer() },
             PeerStatus { left_out: "its address is another's".into(), state: String::new(), ..peer() },
         ];
         let gateways = vec![
@@ -195,8 +221,11 @@ mod tests {
                 "gateway east-1: is not synchronised yet: what it holds from before stays",
                 "peer west: has no session (Active): connection refused",
                 "peer west: does not announce its canary 1.0.0.2/32: it was withdrawn",
+                "peer west: announces 2 routes with a foreign target, and they are kept away (64513:1:10.1.0.0/24 with 64512:8000000): do something",
+                "peer west: announces 2 routes with a foreign group, which is not believed; they are taken without (64513:1:10.1.0.0/24 with 64512:8000000): do something",
                 "peer west: broke its contract in 3 routes, which are kept away: a prefix outside its contract",
                 "peer west: agrees on no address family with us: compare spec.families with its configuration",
+                "peer west: is of this cluster's AS, and not declared: it is believed about nothing that only the cluster can say, and told of no network that nothing connects; add it to the controllers of the Cluster, or say reflector: true if it is the cluster's route reflector, false if it is a stranger",
                 "peer west: is not spoken with: its address is another's",
                 "address 10.0.0.1/32: is claimed twice: 64512:1 at 198.18.0.1, 64513:1 at 198.18.1.1",
                 "gateway east-1: red 0.0.0.0/0 is not announced: it is a default route",

@@ -293,8 +293,9 @@ mod tests {
     use tieline_bgp::wire::{Attributes, Label, Nlri, Payload, Rd, RouteTarget};
 
     use super::*;
+    use crate::exchange::Origin;
     use crate::numbers::Asn;
-    use crate::routes::distribution::{Distribution, Member};
+    use crate::routes::distribution::{Distribution, Member, Said};
 
     #[test]
     fn routes_that_share_everything_are_one_change() {
@@ -304,12 +305,13 @@ mod tests {
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 9]));
         attributes.extended.push(target.community());
         let payload = Payload::labelled(Label::mpls(1000));
+        let said = Said { origin: Origin::Ours, attributes: &attributes, payload: &payload };
         let nlri = |n: u8| {
             let prefix = format!("10.0.{n}.0/24").parse().expect("a prefix");
             Nlri::Vpnv4(Rd::as2(64513, 1), prefix)
         };
         for n in 0..3 {
-            all.best(&nlri(n), Some((&attributes, &payload))).expect("usable");
+            all.best(&nlri(n), Some(said)).expect("usable");
         }
         let changes = all.take_changes().remove("a").expect("changes");
         let words = in_words(&changes);

@@ -1,5 +1,8 @@
 //! What gateways say.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use tieline_proto::federation::v1::EventKind;
 use tracing::{debug, error, info, warn};
 
@@ -44,6 +47,7 @@ impl Controller {
             }
             Event::Programmed { revision } => debug!(gateway, ?revision, "programmed"),
             Event::Export(export) => {
+                self.endpoints_of(gateway, &export.endpoints).await?;
                 let routes =
                     outward::routes(self.identity.asn, self.announced.network(gateway, &export.vrf), &export);
                 let (gone, routes) = match routes {
@@ -79,5 +83,16 @@ impl Controller {
             }
         }
         Ok(())
+    }
+
+    /// A gateway says where it is: nobody else leads there.
+    async fn endpoints_of(&mut self, gateway: &str, endpoints: &[String]) -> Result<(), ControllerError> {
+        let Ok(name) = gateway.parse() else { return Ok(()) };
+        let said: BTreeSet<IpAddr> = endpoints.iter().filter_map(|text| text.parse().ok()).collect();
+        if self.endpoints.get(&name) == Some(&said) {
+            return Ok(());
+        }
+        self.endpoints.insert(name, said);
+        self.reconcile_facts().await
     }
 }

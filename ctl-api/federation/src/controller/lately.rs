@@ -16,7 +16,7 @@ pub struct Kept {
     /// The route.
     pub nlri: Nlri,
     /// Why.
-    pub reason: &'static str,
+    pub reason: String,
     /// When, in seconds since 1970.
     pub at: u64,
 }
@@ -56,7 +56,12 @@ mod tests {
         let mut lately = Lately::default();
         for number in 0..250_u32 {
             let nlri = Nlri::Vpnv4(Rd::as2(64512, number), "10.0.0.0/24".parse().expect("a prefix"));
-            lately.note(Kept { peer: PeerId(number % 2), nlri, reason: "a reason", at: number.into() });
+            lately.note(Kept {
+                peer: PeerId(number % 2),
+                nlri,
+                reason: "a reason".to_owned(),
+                at: number.into(),
+            });
         }
         let times: Vec<u64> = lately.iter().map(|kept| kept.at).collect();
         assert_eq!(times, (150..250).rev().collect::<Vec<u64>>());

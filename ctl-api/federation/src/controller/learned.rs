@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use tieline_bgp::rib::PeerId;
+use tieline_bgp::rib::{Objection, PeerId};
 use tieline_bgp::speaker::Event;
-use tieline_bgp::wire::Nlri;
+use tieline_bgp::wire::{Attributes, Nlri};
 use tieline_proto::federation::v1::EventKind;
 use tracing::{debug, error, info, warn};
 
 use super::canary::Turn;
 use super::lately::Kept;
 use super::{Controller, ControllerError, now};
-use crate::contracts::is_violation;
+use crate::exchange::Origin;
+use crate::exchange::believe::remedy;
+use crate::exchange::contracts::is_violation;
+use crate::routes::distribution::Said;
 use crate::routes::duplicates::Finding;
 
 impl Controller {
@@ -60,7 +63,10 @@ impl Controller {
                     };
                     let (time, name) = (self.time(), self.peers.name(peer));
                     self.journal.note_often(time, kind, name, reason, || format!("{nlri}: {reason}"));
-                    self.kept_away.note(Kept { peer, nlri, reason, at: now() });
+                    self.kept_away.note(Kept { peer, nlri, reason: reason.to_owned(), at: now() });
+                }
+                Event::Objected { peer, nlri, attributes, objection } => {
+                    self.doubted(peer, nlri, &attributes, objection);
                 }
                 Event::Unsendable { peer, nlri, reason } => {
                     warn!(peer = self.peers.name(peer), %nlri, "cannot be sent: {reason}");
@@ -99,11 +105,14 @@ impl Controller {
                 .await?;
             for (nlri, path) in paths {
                 let peer = path.as_ref().map(|path| path.peer);
-                let path = path.as_ref().map(|path| (&*path.attributes, &path.payload));
-                if let Err(reason) = self.distribution.best(&nlri, path) {
+                let said = path.as_ref().and_then(|path| {
+                    let origin = self.origin(path.peer, &path.attributes)?;
+                    Some(Said { origin, attributes: &path.attributes, payload: &path.payload })
+                });
+                if let Err(reason) = self.distribution.best(&nlri, said) {
                     debug!(%nlri, "not for gateways: {reason}");
                     let peer = peer.unwrap_or(PeerId::LOCAL);
-                    self.kept_away.note(Kept { peer, nlri, reason, at: now() });
+                    self.kept_away.note(Kept { peer, nlri, reason: reason.to_owned(), at: now() });
                 }
             }
             self.look_for_duplicates();
@@ -113,6 +122,38 @@ impl Controller {
             self.all_learned();
         }
         Ok(())
+    }
+
+    /// Whose word a path is; none where its peer has gone meanwhile.
+    fn origin(&self, peer: PeerId, attributes: &Attributes) -> Option<Origin> {
+        if peer == PeerId::LOCAL {
+            return Some(Origin::Ours);
+        }
+        Some(self.facts.origin(self.peers.party(peer)?, attributes))
+    }
+
+    /// A peer says what it is not believed about. Peers may send any number: the
+    /// status counts those that are there, and the last are kept.
+    fn doubted(&mut self, peer: PeerId, nlri: Nlri, attributes: &Attributes, objection: &'static Objection) {
+        let claim = self.peers.party(peer).and_then(|party| self.facts.doubt(party, &nlri, attributes));
+        let reason = match claim {
+            Some(claim) => format!("{} ({claim})", objection.reason),
+            None => objection.reason.to_owned(),
+        };
+        debug!(peer = self.peers.name(peer), %nlri, "not believed: {reason}");
+        let (time, name) = (self.time(), self.peers.name(peer));
+        let message = || {
+            let remedy = remedy(objection);
+            match objection.hides {
+                true => format!("{nlri} is kept away: it bears {reason}: {remedy}"),
+                false => format!("{nlri} is taken without {reason}: {remedy}"),
+            }
+        };
+        self.journal.note_often(time, EventKind::NotBelieved, name, objection.reason, message);
+        if objection.hides {
+            self.canaries.refused(peer, &nlri, objection.reason);
+            self.kept_away.note(Kept { peer, nlri, reason: format!("it bears {reason}"), at: now() });
+        }
     }
 
     /// Says which prefixes that a peer must announce are missing, and which are

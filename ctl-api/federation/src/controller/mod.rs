@@ -23,7 +23,7 @@
 //! - `heard`, `learned`: what gateways say, what BGP brings
 //! - `announced`: what was announced for gateways' exports
 //! - `gateways`: clients of gateways, and what each was told
-//! - `peers`: BGP peers of the intent
+//! - [`peers`]: BGP peers of the intent
 //! - `lately`: routes that were kept away
 //! - `canary`: prefixes that peers must announce
 //! - [`journal`]: what has happened
@@ -38,7 +38,7 @@ mod heard;
 pub mod journal;
 mod lately;
 mod learned;
-mod peers;
+pub mod peers;
 pub mod plan;
 pub mod questions;
 mod reconcile;
@@ -46,8 +46,8 @@ mod status;
 
 pub use faults::ESTABLISHED;
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -61,10 +61,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::contracts::Contracts;
+use crate::exchange::{Facts, Rules};
 use crate::intent::Intent;
 use crate::intent::names::Name;
-use crate::numbers::Asn;
+use crate::numbers::{Asn, RouterId};
 use crate::routes::distribution::Distribution;
 use crate::store::{Revision, Store, StoreError, state};
 use announced::Announced;
@@ -138,9 +138,9 @@ pub async fn run(
         own_addresses: vec![identity.address],
         restart_deferral: GATEWAYS_LIMIT,
         seed: seed(),
-        ..SpeakerConfig::new(identity.asn.into(), identity.router_id)
+        ..SpeakerConfig::new(identity.asn.into(), identity.router_id.address())
     };
-    let speaker = Speaker::new(config, Contracts::default(), Duration::ZERO);
+    let speaker = Speaker::new(config, Rules::new(Facts::none(identity.asn).into()), Duration::ZERO);
     let (events, bgp_events) = mpsc::channel(BGP_BATCHES);
     let (speaker, driver) = net::run(speaker, listeners, events);
     let driver = tokio::spawn(driver);
@@ -154,27 +154,18 @@ pub async fn run(
 }
 
 /// Who the controller is in its cluster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     asn: Asn,
     address: IpAddr,
-    router_id: Ipv4Addr,
+    router_id: RouterId,
 }
 
 impl Identity {
     fn find(settings: &Settings, intent: &Intent) -> Option<Self> {
         let cluster = intent.cluster(&settings.cluster)?;
         let own = cluster.controllers.iter().find(|own| own.name == settings.controller)?;
-        let router_id = match own.address {
-            IpAddr::V4(v4) => v4,
-            // RFC 6286: any number that is unique in the AS. The last bytes of
-            // addresses of one network differ.
-            IpAddr::V6(v6) => {
-                let [.., a, b, c, d] = v6.octets();
-                Ipv4Addr::new(a | 1, b, c, d)
-            }
-        };
-        Some(Self { asn: cluster.asn, address: own.address, router_id })
+        Some(Self { asn: cluster.asn, address: own.address, router_id: own.router_id() })
     }
 }
 
@@ -214,7 +205,13 @@ struct Controller {
     settings: Settings,
     identity: Identity,
     store: Arc<dyn Store>,
-    speaker: Handle<Contracts>,
+    speaker: Handle<Rules>,
+    /// What decides about paths; the speaker has the same.
+    facts: Arc<Facts>,
+    /// As far as the intent says it.
+    intent_facts: Facts,
+    /// Where gateways say that they are, beside what the intent says.
+    endpoints: BTreeMap<Name, BTreeSet<IpAddr>>,
     peers: Peers,
     gateways: Gateways,
     distribution: Distribution,
@@ -242,16 +239,14 @@ struct Controller {
 }
 
 impl Controller {
-    fn new(
-        settings: Settings,
-        identity: Identity,
-        speaker: Handle<Contracts>,
-        store: Arc<dyn Store>,
-    ) -> Self {
+    fn new(settings: Settings, identity: Identity, speaker: Handle<Rules>, store: Arc<dyn Store>) -> Self {
         Self {
             identity,
             store,
             speaker,
+            facts: Arc::new(Facts::none(identity.asn)),
+            intent_facts: Facts::none(identity.asn),
+            endpoints: BTreeMap::new(),
             peers: Peers::default(),
             gateways: Gateways::new(&settings.name_at_gateways()),
             distribution: Distribution::new(identity.asn),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tieline_bgp::rib::PeerId;
@@ -9,11 +10,11 @@ use tieline_bgp::session::SessionConfig;
 use tieline_bgp::speaker::{PeerConfig, Transport};
 use tieline_bgp::wire::{Family, FamilySet};
 
-use crate::contracts::{bgp_family, is_violation, prefix_limits};
+use crate::exchange::contracts::{bgp_family, is_violation, prefix_limits};
+use crate::exchange::{Facts, Party};
 use crate::intent::Intent;
-use crate::intent::kinds::peer::{Peer, Software};
+use crate::intent::kinds::peer::{BGP_PORT, Peer, Software};
 use crate::intent::names::Name;
-use crate::numbers::Asn;
 
 /// How long peers keep our routes while this controller restarts (RFC 4724).
 const RESTART_TIME: Duration = Duration::from_secs(120);
@@ -33,6 +34,8 @@ pub struct Peers {
 pub struct Present {
     /// As the intent has it.
     pub peer: Peer,
+    /// Who it is to the cluster.
+    pub party: Arc<Party>,
     /// What the speaker calls it.
     pub id: PeerId,
     /// Why its last session ended or did not come about, and when, in seconds
@@ -71,9 +74,10 @@ impl Peers {
     }
 
     /// The speaker has it.
-    pub fn added(&mut self, name: &str, peer: Peer, id: PeerId) {
+    pub fn added(&mut self, name: &str, peer: Peer, party: Arc<Party>, id: PeerId) {
         let present = Present {
             peer,
+            party,
             id,
             last_error: None,
             failure: None,
@@ -86,6 +90,21 @@ impl Peers {
     /// The speaker has not taken it.
     pub fn left_out(&mut self, name: &str, peer: Peer, reason: String) {
         self.left_out.insert(name.to_owned(), (peer, reason));
+    }
+
+    /// What the intent says that decides about paths is this now. Returns how each
+    /// peer was seen before and is now.
+    pub fn see(&mut self, facts: &Facts) -> Vec<(PeerId, Arc<Party>, Arc<Party>)> {
+        let see = |present: &mut Present| {
+            let now = Arc::new(Party::new(facts, &present.peer));
+            (present.id, std::mem::replace(&mut present.party, Arc::clone(&now)), now)
+        };
+        self.present.values_mut().map(see).collect()
+    }
+
+    /// Who a peer is to the cluster.
+    pub fn party(&self, id: PeerId) -> Option<&Arc<Party>> {
+        self.present.values().find(|present| present.id == id).map(|present| &present.party)
     }
 
     /// Those that the speaker has, by name.
@@ -153,16 +172,17 @@ impl Peers {
     }
 }
 
-/// The longest AS path that a peer is sent: that of the cluster's own routes,
-/// with its AS in front for an external peer, unless the cluster is transit.
-pub fn longest_path(peer: &Peer, local: Asn) -> Option<usize> {
-    (!peer.transit).then_some(usize::from(peer.asn != local))
-}
-
-/// The peers of one controller of a cluster.
+/// The peers of one controller of a cluster. It is none of its own, so that one
+/// Peer for each controller meshes them all.
 pub fn wanted(intent: &Intent, cluster: &Name, controller: &Name) -> BTreeMap<String, Peer> {
+    let own = intent.cluster(cluster).and_then(|cluster| {
+        let own = cluster.controllers.iter().find(|one| one.name == *controller)?;
+        Some((own.address, cluster.asn, BGP_PORT))
+    });
     let is_ours = |peer: &Peer| {
-        peer.cluster == *cluster && (peer.controllers.is_empty() || peer.controllers.contains(controller))
+        peer.cluster == *cluster
+            && (peer.controllers.is_empty() || peer.controllers.contains(controller))
+            && own != Some((peer.address, peer.asn, peer.port))
     };
     let all = intent.all::<Peer>().filter(|(_, peer)| is_ours(peer));
     all.map(|(key, peer)| (key.gateway_name(), peer.clone())).collect()
@@ -210,6 +230,10 @@ metadata: {name: other}
 spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], controllers: [c1], routeServer: true, software: gobgp, transit: true}
 ";
 
+    fn party(peer: &Peer) -> Arc<Party> {
+        Arc::new(Party::new(&Facts::none(peer.asn), peer))
+    }
+
     fn name(text: &str) -> Name {
         text.parse().expect("a name")
     }
@@ -226,6 +250,27 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
     }
 
     #[test]
+    fn a_controller_is_no_peer_of_its_own() {
+        let more = CLUSTERS.replace(
+            "[{name: c1, address: 198.18.0.11}]",
+            "[{name: c1, address: 198.18.0.11}, {name: c2, address: 198.18.0.12}]",
+        );
+        let peers: String = ["11", "12"]
+            .map(|host| {
+                format!(
+                    "---\napiVersion: tieline.io/v1\nkind: Peer\nmetadata: {{name: c{host}}}\n\
+                     spec: {{cluster: east, address: 198.18.0.{host}, asn: 64512, families: [vpnv4]}}\n"
+                )
+            })
+            .concat();
+        let intent = intent(&format!("{more}{peers}"));
+        let names = |controller: &str| -> Vec<String> {
+            wanted(&intent, &name("east"), &name(controller)).into_keys().collect()
+        };
+        assert_eq!((names("c1"), names("c2")), (vec!["c12".to_owned()], vec!["c11".to_owned()]));
+    }
+
+    #[test]
     fn only_what_is_different_begins_anew() {
         let intent = intent(&format!("{CLUSTERS}{PEERS}"));
         let mut all = wanted(&intent, &name("east"), &name("c1"));
@@ -233,7 +278,7 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let first = peers.difference(&all);
         assert_eq!((first.gone.len(), first.new.len()), (0, 2));
         for (number, (name, peer)) in first.new.into_iter().enumerate() {
-            peers.added(&name, peer, PeerId(number as u32));
+            peers.added(&name, peer.clone(), party(&peer), PeerId(number as u32));
         }
         let same = peers.difference(&all);
         assert!(same.gone.is_empty() && same.new.is_empty());
@@ -249,7 +294,7 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let intent = intent(&format!("{CLUSTERS}{PEERS}"));
         let mut peers = Peers::default();
         for (number, (name, peer)) in wanted(&intent, &name("east"), &name("c1")).into_iter().enumerate() {
-            peers.added(&name, peer, PeerId(number as u32));
+            peers.added(&name, peer.clone(), party(&peer), PeerId(number as u32));
         }
         let violation = "a prefix outside its contract";
         for reason in [violation, "own AS in the path", violation] {
@@ -271,7 +316,7 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         for (number, (name, peer)) in wanted(&intent, &name("east"), &name("c1")).into_iter().enumerate() {
             let id = PeerId(number as u32);
             ids.push((peer.password.is_some(), id));
-            peers.added(&name, peer, id);
+            peers.added(&name, peer.clone(), party(&peer), id);
         }
         for (protected, id) in ids {
             let said = peers.failed(id, "the peer does not answer", 1).expect("news");
@@ -298,8 +343,5 @@ spec: {cluster: east, address: 198.18.1.12, asn: 64513, families: [vpnv4], contr
         let other = all.values().find(|peer| peer.route_server).expect("it");
         let config = super::config(other, own);
         assert!(!config.enforce_first_as && config.spare_gobgp);
-        let asn = |number: u32| Asn::try_from(number).expect("an AS number");
-        assert_eq!((longest_path(west, asn(64512)), longest_path(west, west.asn)), (Some(1), Some(0)));
-        assert_eq!(longest_path(other, asn(64512)), None);
     }
 }

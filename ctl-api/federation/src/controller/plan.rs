@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tieline_bgp::wire::Rd;
 
 use crate::desired::{DesiredGateway, NotAllocated, desired};
+use crate::exchange::Facts;
 use crate::intent::ObjectKey;
 use crate::intent::kinds::NetworkPolicy;
 use crate::intent::kinds::cluster::Gateway;
@@ -19,6 +20,8 @@ pub struct Plan {
     pub gateways: BTreeMap<String, (Gateway, DesiredGateway)>,
     /// Policies that are not in force: gateways have none between networks yet.
     pub left_out: Vec<ObjectKey>,
+    /// What decides about paths of peers, by the same intent.
+    pub facts: Facts,
 }
 
 impl Plan {
@@ -37,12 +40,13 @@ impl Plan {
         for key in &left_out {
             intent.remove(key);
         }
+        let Some(facts) = Facts::of(&intent, &state.allocations, cluster) else { return Ok(None) };
         let mut all = desired(&intent, &state.allocations)?;
         let gateways = gateways.into_iter().filter_map(|gateway| {
             let desired = all.remove(&gateway.name)?;
             Some((gateway.name.to_string(), (gateway, desired)))
         });
-        Ok(Some(Self { gateways: gateways.collect(), left_out }))
+        Ok(Some(Self { gateways: gateways.collect(), left_out, facts }))
     }
 
     /// Numbers of the networks of VRFs, by gateway and VRF.
@@ -56,9 +60,9 @@ impl Plan {
 
 /// What a gateway imports, and where it is.
 pub fn member(gateway: &Gateway, desired: &DesiredGateway) -> Member {
-    let vrfs = desired.vrfs.iter().filter_map(|(name, vrf)| {
-        let imports = vrf.imports.iter().filter_map(|target| target.to_string().parse().ok()).collect();
-        Some((vrf.rd.to_string().parse().ok()?, LocalVrf { name: name.clone(), imports }))
+    let vrfs = desired.vrfs.iter().map(|(name, vrf)| {
+        let imports = vrf.imports.iter().map(|target| (*target).into()).collect();
+        (vrf.rd.into(), LocalVrf { name: name.clone(), imports })
     });
     let vrfs: BTreeMap<Rd, LocalVrf> = vrfs.collect();
     Member {

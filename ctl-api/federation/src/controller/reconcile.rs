@@ -1,6 +1,7 @@
 //! The controller does what the intent says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tieline_bgp::rib::PeerId;
 use tieline_proto::federation::v1::{self, EventKind};
@@ -8,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::plan::{Plan, member};
 use super::{Controller, ControllerError, Identity, peers};
+use crate::exchange::Party;
 use crate::intent::Intent;
 use crate::intent::kinds::Cluster;
 use crate::store::state::State;
@@ -15,8 +17,9 @@ use crate::store::state::State;
 impl Controller {
     /// The intent is this now.
     pub(super) async fn reconcile(&mut self, state: &State) -> Result<(), ControllerError> {
-        if Identity::find(&self.settings, &state.intent).is_none_or(|now| now.asn != self.identity.asn) {
-            let reason = "the AS number has changed, or this controller is not in it any more: restart it";
+        if Identity::find(&self.settings, &state.intent) != Some(self.identity) {
+            let reason = "the AS number, or this controller's address or BGP identifier, has changed, \
+                          or this controller is not in it any more: restart it";
             self.not_in_force(reason.to_owned());
             return Ok(());
         }
@@ -64,12 +67,46 @@ impl Controller {
             self.distribution.set_gateway(name, member(gateway, desired));
         }
         self.announced.set_networks(plan.networks());
+        self.endpoints.retain(|name, _| plan.gateways.contains_key(name.as_str()));
+        self.intent_facts = plan.facts;
+        self.reconcile_facts().await?;
         self.reconcile_peers(&state.intent).await?;
         self.want().await?;
         self.tell_gateways();
         if self.unheard.as_ref().is_some_and(BTreeSet::is_empty) {
             self.all_heard().await?;
         }
+        Ok(())
+    }
+
+    /// What decides about paths is this now: the speaker looks at all of them again,
+    /// and at what peers were told.
+    pub(super) async fn reconcile_facts(&mut self) -> Result<(), ControllerError> {
+        let mut facts = self.intent_facts.clone();
+        for (gateway, endpoints) in &self.endpoints {
+            endpoints.iter().for_each(|endpoint| facts.add_endpoint(gateway, *endpoint));
+        }
+        if facts == *self.facts {
+            return Ok(());
+        }
+        let facts = Arc::new(facts);
+        self.facts = Arc::clone(&facts);
+        let peers = self.peers.see(&facts);
+        self.speaker
+            .with(move |speaker, _| {
+                let parties = peers.iter().map(|(id, _, now)| (*id, Arc::clone(now)));
+                speaker.policy_mut().set(facts, parties);
+                speaker.import_again();
+                for (id, before, now) in peers {
+                    if before.relation != now.relation {
+                        // What it is told has another form too.
+                        speaker.export_again(id);
+                    } else if !before.is_told_as(&now) {
+                        speaker.tell_again(id);
+                    }
+                }
+            })
+            .await?;
         Ok(())
     }
 
@@ -84,25 +121,28 @@ impl Controller {
         }
         for (name, peer) in difference.new {
             let config = peers::config(&peer, address);
-            let (contract, longest) = (peer.contract.clone(), peers::longest_path(&peer, self.identity.asn));
+            let party = Arc::new(Party::new(&self.facts, &peer));
+            let same = Arc::clone(&party);
             let added = self
                 .speaker
                 .with(move |speaker, now| {
                     let id = speaker.add_peer(now, config).map_err(|error| error.to_string())?;
-                    speaker.policy_mut().set(id, contract.as_ref(), longest);
+                    speaker.policy_mut().add(id, same);
                     Ok::<_, String>(id)
                 })
                 .await?;
             match added {
                 Ok(id) => {
                     if let Some(unlearned) = &mut self.unlearned {
-                        let families =
-                            peer.families.iter().map(|family| crate::contracts::bgp_family(*family));
+                        let families = peer
+                            .families
+                            .iter()
+                            .map(|family| crate::exchange::contracts::bgp_family(*family));
                         let families = families.filter(|family| family.has_route_targets());
                         unlearned.extend(families.map(|family| (id, family)));
                     }
                     self.canaries.watch(id, peer.canary.iter().map(|prefix| prefix.net()));
-                    self.peers.added(&name, peer, id);
+                    self.peers.added(&name, peer, party, id);
                 }
                 Err(error) => {
                     error!(peer = name, "is left out: {error}");

@@ -1,11 +1,12 @@
 //! How everything is: one answer, put together from what the controller knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::session::State;
 use tieline_bgp::speaker::PeerStatus;
-use tieline_bgp::wire::Family;
+use tieline_bgp::wire::{Attributes, Family, Nlri};
 use tieline_proto::federation::v1;
 
 use super::faults::{ESTABLISHED, faults};
@@ -13,9 +14,13 @@ use super::peers::Present;
 use super::questions::Question;
 use super::{Controller, ControllerError, GATEWAYS_LIMIT, canary, now};
 use crate::audit::Audit;
+use crate::exchange::believe::remedy;
+use crate::intent::ObjectKey;
 
 /// Most entries of a list that may be long.
 const MOST: usize = 1000;
+/// Most names of networks that a peer is not told of.
+const KEPT: usize = 20;
 
 impl Controller {
     /// Answers a question. Who asked may have gone.
@@ -31,8 +36,9 @@ impl Controller {
                 let _ = answer.send(Audit {
                     cluster: self.settings.cluster.clone(),
                     asn: self.identity.asn,
+                    own: self.settings.controller.clone(),
                     controller: self.settings.name_at_gateways(),
-                    store: std::sync::Arc::clone(&self.store),
+                    store: Arc::clone(&self.store),
                     speaker: self.speaker.clone(),
                 });
             }
@@ -116,7 +122,7 @@ impl Controller {
         kept.map(|kept| v1::RefusedRoute {
             peer: name(kept.peer).to_owned(),
             route: kept.nlri.to_string(),
-            reason: kept.reason.to_owned(),
+            reason: kept.reason.clone(),
             at: kept.at,
         })
         .collect()
@@ -127,7 +133,17 @@ impl Controller {
         let statuses = self
             .speaker
             .with(move |speaker, at| {
-                let one = |id: PeerId| speaker.status(id).map(|status| (status, at));
+                let one = |id: PeerId| {
+                    let status = speaker.status(id)?;
+                    // What is said in them tells what is not believed.
+                    let examples = status.objections.values().flat_map(|objected| &objected.examples);
+                    let said = |nlri: &Nlri| {
+                        let path = speaker.rib().path_of(nlri, id)?;
+                        Some((nlri.clone(), Arc::clone(&path.attributes)))
+                    };
+                    let examples: HashMap<Nlri, Arc<Attributes>> = examples.filter_map(said).collect();
+                    Some((status, examples, at))
+                };
                 ids.into_iter().map(one).collect::<Vec<_>>()
             })
             .await?;
@@ -137,11 +153,22 @@ impl Controller {
             .present()
             .zip(statuses)
             .filter_map(|((name, present), status)| {
-                let (status, at) = status?;
+                let (status, examples, at) = status?;
                 let since = status.since.map(|since| now - at.saturating_sub(since).as_secs().min(now));
                 let canaries = self.canaries.states(present.id).map(canary).collect();
+                let disbeliefs = self.disbeliefs(present, &status, &examples);
+                let kept: Vec<String> =
+                    present.party.kept(&self.facts).map(ObjectKey::gateway_name).collect();
+                let networks = self.facts.networks().count();
                 let status = peer_status(name, present, status, since.unwrap_or_default());
-                Some(v1::PeerStatus { canaries, ..status })
+                Some(v1::PeerStatus {
+                    canaries,
+                    disbeliefs,
+                    networks_told: networks.saturating_sub(kept.len()) as u64,
+                    networks_kept: kept.len() as u64,
+                    kept_networks: kept.into_iter().take(KEPT).collect(),
+                    ..status
+                })
             })
             .collect();
         all.extend(self.peers.not_present().map(|(name, peer, reason)| v1::PeerStatus {
@@ -153,6 +180,31 @@ impl Controller {
         }));
         all.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(all)
+    }
+}
+
+impl Controller {
+    /// What a peer says now and is not believed about.
+    fn disbeliefs(
+        &self,
+        present: &Present,
+        status: &PeerStatus,
+        examples: &HashMap<Nlri, Arc<Attributes>>,
+    ) -> Vec<v1::Disbelief> {
+        let claim = |nlri: &Nlri| {
+            let claim = self.facts.doubt(&present.party, nlri, examples.get(nlri)?)?;
+            Some(format!("{nlri} with {claim}"))
+        };
+        let objections = status.objections.iter();
+        objections
+            .map(|(objection, objected)| v1::Disbelief {
+                reason: objection.reason.to_owned(),
+                routes: objected.count,
+                taken: !objection.hides,
+                examples: objected.examples.iter().filter_map(claim).collect(),
+                remedy: remedy(objection).to_owned(),
+            })
+            .collect()
     }
 }
 
@@ -188,8 +240,8 @@ fn peer_status(name: &str, present: &Present, status: PeerStatus, since: u64) ->
         faults: status.counters.faults,
         refused: status.refused.into_iter().map(reason_count).collect(),
         violations: present.violations.iter().map(|(reason, count)| reason_count((reason, *count))).collect(),
-        left_out: String::new(),
-        canaries: Vec::new(),
+        relation: present.party.relation.to_string(),
+        ..Default::default()
     }
 }
 

@@ -61,6 +61,10 @@ pub enum Rule {
     SiteNumber,
     /// A peer can announce what it must.
     Canary,
+    /// BGP identifiers of a cluster's controllers are theirs alone.
+    RouterId,
+    /// A route reflector of a cluster is an internal peer, and no controller.
+    Reflector,
     /// A site declares endpoints at its gateways and nothing else.
     SiteAuthority,
     /// Names fit the gateways' own limits.

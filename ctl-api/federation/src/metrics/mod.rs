@@ -126,6 +126,22 @@ impl Metrics {
         self.counters("peer_refused_routes", "Routes that were not taken", by_reason(|peer| &peer.refused));
         let help = "Routes outside the peer's contract since its session came up";
         self.gauges("peer_contract_violations", help, by_reason(|peer| &peer.violations));
+        let disbeliefs = peers.iter().flat_map(|peer| {
+            let labels =
+                |one: &v1::Disbelief| vec![("peer", peer.name.clone()), ("reason", one.reason.clone())];
+            peer.disbeliefs.iter().map(move |one| (labels(one), one.routes))
+        });
+        self.gauges("peer_disbelieved_routes", "Routes with what the peer is not believed about", disbeliefs);
+        self.gauges(
+            "peer_networks_told",
+            "Networks that the peer is told of",
+            each(|peer| peer.networks_told),
+        );
+        self.gauges(
+            "peer_networks_kept",
+            "Networks that nothing connects with the peer",
+            each(|peer| peer.networks_kept),
+        );
         let canaries = peers.iter().flat_map(|peer| {
             let labels =
                 |one: &v1::CanaryStatus| vec![("peer", peer.name.clone()), ("prefix", one.prefix.clone())];
@@ -183,6 +199,8 @@ mod tests {
             state: ESTABLISHED.into(),
             families: vec![v1::FamilyStatus { name: "vpnv4".into(), accepted: 7, complete: true }],
             refused: vec![v1::ReasonCount { reason: "own AS in the path".into(), count: 3 }],
+            disbeliefs: vec![v1::Disbelief { reason: "a claim".into(), routes: 4, ..Default::default() }],
+            networks_kept: 2,
             canaries: vec![
                 canary("1.0.0.1/32", v1::CanaryState::Present),
                 canary("1.0.0.2/32", v1::CanaryState::Missing),
@@ -209,6 +227,8 @@ mod tests {
             "tieline_federation_peer_up{peer=\"we\\\"st\"} 1",
             "tieline_federation_peer_routes{peer=\"we\\\"st\",family=\"vpnv4\"} 7",
             "tieline_federation_peer_refused_routes_total{peer=\"we\\\"st\",reason=\"own AS in the path\"} 3",
+            "tieline_federation_peer_disbelieved_routes{peer=\"we\\\"st\",reason=\"a claim\"} 4",
+            "tieline_federation_peer_networks_kept{peer=\"we\\\"st\"} 2",
             "tieline_federation_canary_missing{peer=\"we\\\"st\",prefix=\"1.0.0.1/32\"} 0",
             "tieline_federation_canary_missing{peer=\"we\\\"st\",prefix=\"1.0.0.2/32\"} 1",
             "tieline_federation_gateway_up{gateway=\"east-1\"} 0",

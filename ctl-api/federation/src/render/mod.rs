@@ -142,7 +142,9 @@ fn summary(spec: &Spec) -> String {
         }
         Spec::Site(site) => format!("of {}, gateways {}", site.cluster, listed(&site.gateways)),
         Spec::Peer(peer) => {
-            format!("of {}, AS {} at {}, {}", peer.cluster, peer.asn, peer.address, listed(&peer.families))
+            let reflector = if peer.reflector == Some(true) { "reflector " } else { "" };
+            let families = listed(&peer.families);
+            format!("{reflector}of {}, AS {} at {}, {families}", peer.cluster, peer.asn, peer.address)
         }
         Spec::VirtualNetwork(network) => {
             let subnets = listed(network.subnets.iter().map(|subnet| subnet.prefix));

@@ -8,6 +8,8 @@ use super::{printable, table};
 
 /// Rows of a table of which there may be many.
 const ROWS: usize = 20;
+/// Networks that are named where there may be many.
+const NAMES: usize = 5;
 
 /// A status as text. `now` is in seconds since 1970.
 pub fn status(status: &v1::GetStatusReply, now: u64) -> String {
@@ -83,18 +85,53 @@ fn peers(peers: &[v1::PeerStatus], now: u64) -> String {
             peer.name.clone(),
             peer.address.clone(),
             peer.asn.to_string(),
+            or_dash(peer.relation.clone()),
             if peer.left_out.is_empty() { peer.state.clone() } else { "left out".to_owned() },
             since(peer.since, now),
             or_dash(accepted.collect::<Vec<_>>().join(", ")),
             or_dash(peer.canaries.iter().map(canary).collect::<Vec<_>>().join(", ")),
             refused.to_string(),
+            networks(peer),
             peer.routes_sent.to_string(),
             last_error(peer, now),
         ]
     };
-    let headings =
-        ["NAME", "ADDRESS", "AS", "STATE", "FOR", "ACCEPTED", "CANARY", "REFUSED", "SENT", "LAST ERROR"];
-    table(&headings, peers.iter().map(row))
+    let headings = [
+        "NAME",
+        "ADDRESS",
+        "AS",
+        "WHO",
+        "STATE",
+        "FOR",
+        "ACCEPTED",
+        "CANARY",
+        "REFUSED",
+        "NETWORKS",
+        "SENT",
+        "LAST ERROR",
+    ];
+    let mut text = table(&headings, peers.iter().map(row));
+    for peer in peers.iter().filter(|peer| peer.networks_kept > 0) {
+        let _ = writeln!(text, "{} is not told of {}", printable(&peer.name), kept(peer));
+    }
+    text
+}
+
+/// How many of the cluster's networks a peer is told of.
+fn networks(peer: &v1::PeerStatus) -> String {
+    match peer.networks_told + peer.networks_kept {
+        0 => "-".to_owned(),
+        all => format!("{} of {all}", peer.networks_told),
+    }
+}
+
+/// The networks that a peer is not told of.
+fn kept(peer: &v1::PeerStatus) -> String {
+    let named = peer.kept_networks.iter().take(NAMES).map(|name| printable(name)).collect::<Vec<_>>();
+    match peer.networks_kept.saturating_sub(named.len() as u64) {
+        0 => format!("{}: nothing connects them", named.join(", ")),
+        more => format!("{} and {more} more: nothing connects them", named.join(", ")),
+    }
 }
 
 fn canary(canary: &v1::CanaryStatus) -> String {
@@ -199,6 +236,10 @@ mod tests {
             name: "north".into(),
             address: "198.18.2.11".into(),
             asn: 64514,
+            relation: "cluster north".into(),
+            networks_told: 1,
+            networks_kept: 7,
+            kept_networks: (1..=7).map(|number| format!("default/n{number}")).collect(),
             state: "Established".into(),
             since: 940,
             families: vec![vpnv4, evpn],
@@ -241,8 +282,9 @@ mod tests {
         let start = "cluster east, controller c1 at 198.18.0.11, AS 64512, intent revision 9, up 16m40s\n\n\
                      1 PROBLEM\npeer west: has no session [2J\n\n\
                      BGP PEERS\n\
-                     NAME   ADDRESS      AS     STATE        FOR  ACCEPTED CANARY REFUSED  SENT  LAST ERROR\n\
-                     north  198.18.2.11  64514  Established  1m0s vpnv4 7, evpn 1+  1.0.0.2/32 MISSING 0        12    1m40s ago: hold timer expired\n\n\
+                     NAME   ADDRESS      AS     WHO STATE        FOR  ACCEPTED CANARY REFUSED  NETWORKS SENT  LAST ERROR\n\
+                     north  198.18.2.11  64514  cluster north Established  1m0s vpnv4 7, evpn 1+  1.0.0.2/32 MISSING 0  1 of 8      12    1m40s ago: hold timer expired\n\
+                     north is not told of default/n1, default/n2, default/n3, default/n4, default/n5 and 2 more: nothing connects them\n\n\
                      GATEWAYS\n\
                      NAME    STATE         FOR   OBJECTS  ROUTES  REFUSED  EXPORTS  SOFTWARE\n\
                      east-1  synchronised  2m0s  3        8       0        0        tieline 0.1.0\n\n\

@@ -15,7 +15,19 @@ use tieline_bgp::wire::{Attributes, Nlri, Payload, Rd, RouteTarget};
 use super::check_prefix;
 use super::duplicates::{Duplicates, Finding};
 use super::inward::{self, Key, NextHop, Shared};
+use crate::exchange::Origin;
 use crate::numbers::Asn;
+
+/// A path of BGP, and whose word it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// Whose word it is.
+    pub origin: Origin,
+    /// Its attributes.
+    pub attributes: &'a Attributes,
+    /// Its label and the like.
+    pub payload: &'a Payload,
+}
 
 /// Fewer shared parts than this are not worth looking through.
 const LEAST: usize = 1024;
@@ -147,9 +159,9 @@ impl Distribution {
     ///
     /// # Errors
     /// Why the path is not for gateways; whatever was there before is gone.
-    pub fn best(&mut self, nlri: &Nlri, path: Option<(&Attributes, &Payload)>) -> Result<(), &'static str> {
+    pub fn best(&mut self, nlri: &Nlri, path: Option<Said<'_>>) -> Result<(), &'static str> {
         let Some((key, is_vpn)) = key_of(nlri) else { return Ok(()) };
-        let new = path.map(|(attributes, payload)| self.usable(nlri, attributes, payload)).transpose();
+        let new = path.map(|said| self.usable(nlri, said)).transpose();
         let (new, outcome) = match new {
             Ok(new) => {
                 if !self.unusable.is_empty() {
@@ -183,13 +195,8 @@ impl Distribution {
         outcome
     }
 
-    fn usable(
-        &self,
-        nlri: &Nlri,
-        attributes: &Attributes,
-        payload: &Payload,
-    ) -> Result<Shared, &'static str> {
-        let (key, shared) = inward::route(self.local, nlri, attributes, payload)?;
+    fn usable(&self, nlri: &Nlri, said: Said<'_>) -> Result<Shared, &'static str> {
+        let (key, shared) = inward::route(self.local, said.origin, nlri, said.attributes, said.payload)?;
         check_prefix(key.prefix, false)?;
         Ok(shared)
     }
@@ -280,8 +287,9 @@ impl Told {
         if !is_own {
             return Some(Arc::clone(shared));
         }
-        // Nobody but the cluster itself says what leads into one of its VRFs.
-        if shared.as_path_length > 0 {
+        // Nobody but the cluster itself says what leads into one of its VRFs. An
+        // empty AS path alone does not make it say so.
+        if !shared.is_ours {
             return None;
         }
         // A VRF has its own routes without being told.
@@ -342,6 +350,7 @@ mod tests {
     use tieline_bgp::wire::{AsPath, Evpn, ExtendedCommunity, Label};
 
     use super::*;
+    use crate::exchange::Foreign;
 
     fn target(number: u32) -> RouteTarget {
         RouteTarget::as2(64512, number)
@@ -364,6 +373,11 @@ mod tests {
         (attributes, Payload::labelled(Label::mpls(1000 + u32::from(remote))))
     }
 
+    /// A controller of the cluster says so.
+    fn said<'a>(attributes: &'a Attributes, payload: &'a Payload) -> Said<'a> {
+        Said { origin: Origin::Ours, attributes, payload }
+    }
+
     fn member(imports: &[u32], endpoint: u8) -> Member {
         Member {
             imports: imports.iter().map(|number| target(*number)).collect(),
@@ -382,7 +396,7 @@ mod tests {
         all.set_gateway("a", member(&[1], 1));
         all.set_gateway("b", member(&[2], 2));
         let (attributes, payload) = path(9, &[1]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
         let changes = all.take_changes();
         assert_eq!(changes.keys().collect::<Vec<_>>(), ["a"]);
         assert!(matches!(changes["a"][..], [Change::NextHop(_), Change::Route(..)]), "{changes:?}");
@@ -394,7 +408,7 @@ mod tests {
         let mut all = distribution();
         all.set_gateway("a", member(&[], 1));
         let (attributes, payload) = path(9, &[1]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
         assert!(all.take_changes().is_empty());
         all.set_gateway("a", member(&[1], 1));
         assert!(matches!(all.take_changes()["a"][..], [Change::NextHop(_), Change::Route(..)]));
@@ -407,7 +421,7 @@ mod tests {
         let mut all = distribution();
         all.set_gateway("a", member(&[1], 9));
         let (attributes, payload) = path(9, &[1]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
         assert!(all.take_changes().is_empty());
     }
 
@@ -426,7 +440,7 @@ mod tests {
         // Red exports 1 and imports it; blue does not.
         all.set_gateway("a", one(&[2]));
         let (attributes, payload) = path(9, &[1]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
         assert!(all.take_changes().is_empty(), "red has its own routes");
         all.set_gateway("a", one(&[1, 2]));
         let changes = all.take_changes().remove("a").expect("changes");
@@ -437,12 +451,19 @@ mod tests {
         let message = shared.message();
         assert_eq!((message.next_hop.as_str(), message.label, message.encapsulations.len()), ("red", 0, 0));
         assert_eq!(message.route_targets, ["64512:1"]);
-        // No other AS may lead anybody into red.
-        let (mut foreign, payload) = path(9, &[1]);
-        foreign.as_path = AsPath::sequence([64513]);
-        all.best(&nlri(2, true), Some((&foreign, &payload))).expect("usable");
-        assert!(all.take_changes().is_empty());
-        all.best(&nlri(2, true), None).expect("gone");
+        // Nobody else may lead anybody into red, whatever its path looks like.
+        for (why, as_path) in [
+            (Foreign::External, AsPath::sequence([64513])),
+            (Foreign::Path, AsPath(Vec::new())),
+            (Foreign::Undeclared, AsPath::default()),
+        ] {
+            let (mut attributes, payload) = path(9, &[1]);
+            attributes.as_path = as_path;
+            let foreign = Said { origin: Origin::Foreign(why), ..said(&attributes, &payload) };
+            all.best(&nlri(2, true), Some(foreign)).expect("usable");
+            assert!(all.take_changes().is_empty(), "{why}");
+            all.best(&nlri(2, true), None).expect("gone");
+        }
         // Another gateway goes through the tunnel.
         all.set_gateway("b", member(&[1], 8));
         let changes = all.take_changes();
@@ -457,10 +478,10 @@ mod tests {
         let mut all = distribution();
         all.set_gateway("a", member(&[1], 1));
         let (attributes, payload) = path(8, &[1]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
         all.take_changes();
         let (attributes, payload) = path(9, &[1]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
         let changes = all.take_changes().remove("a").expect("changes");
         let [Change::NextHop(new), Change::Route(_, shared), Change::NoNextHop(old)] = &changes[..] else {
             panic!("{changes:?}")
@@ -475,7 +496,7 @@ mod tests {
         all.set_gateway("a", member(&[1], 1));
         let (attributes, payload) = path(9, &[1]);
         let default = Nlri::Vpnv4(Rd::as2(64513, 1), "0.0.0.0/0".parse().expect("a prefix"));
-        let refused = all.best(&default, Some((&attributes, &payload))).expect_err("refused");
+        let refused = all.best(&default, Some(said(&attributes, &payload))).expect_err("refused");
         assert!(refused.contains("default"));
         assert!(all.take_changes().is_empty() && all.is_empty());
     }
@@ -484,11 +505,11 @@ mod tests {
     fn c7_an_address_that_two_gateways_claim_is_reported() {
         let mut all = distribution();
         let (one, payload) = path(8, &[1]);
-        all.best(&nlri(1, true), Some((&one, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&one, &payload))).expect("usable");
         let prefix: ipnet::Ipv4Net = "10.0.0.1/32".parse().expect("a prefix");
         let (other, payload) = path(9, &[1, 2]);
         let elsewhere = Nlri::Vpnv4(Rd::as2(64514, 1), prefix);
-        all.best(&elsewhere, Some((&other, &payload))).expect("usable");
+        all.best(&elsewhere, Some(said(&other, &payload))).expect("usable");
         let found = all.look_for_duplicates();
         assert!(
             matches!(&found[..], [Finding::Found(of, owners)] if *of == prefix.into() && owners.len() == 2)
@@ -499,7 +520,7 @@ mod tests {
         assert_eq!(remotes, [8, 9].map(|host| IpAddr::from([198, 18, 0, host])).into());
         assert!(all.look_for_duplicates().is_empty(), "it is told once");
         let (apart, payload) = path(9, &[2]);
-        all.best(&elsewhere, Some((&apart, &payload))).expect("usable");
+        all.best(&elsewhere, Some(said(&apart, &payload))).expect("usable");
         let gone = all.look_for_duplicates();
         assert_eq!(gone, [Finding::Gone(prefix.into())], "networks that are not joined may reuse addresses");
         assert_eq!(all.duplicates_len(), 0);
@@ -509,11 +530,11 @@ mod tests {
     fn what_gateways_cannot_use_is_counted_while_it_is_there() {
         let mut all = distribution();
         let (attributes, payload) = path(9, &[]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect_err("no route target");
-        all.best(&nlri(2, true), Some((&attributes, &payload))).expect_err("no route target");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect_err("no route target");
+        all.best(&nlri(2, true), Some(said(&attributes, &payload))).expect_err("no route target");
         assert_eq!(all.unusable(), [("it has no route target", 2)].into());
         let (attributes, payload) = path(9, &[1]);
-        all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+        all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
         all.best(&nlri(2, true), None).expect("gone");
         assert!(all.unusable().is_empty());
     }
@@ -525,7 +546,7 @@ mod tests {
         all.set_gateway("b", member(&[1], 2));
         for host in 0..3 {
             let (attributes, payload) = path(9, if host == 0 { &[1, 2] } else { &[1] });
-            all.best(&nlri(host, true), Some((&attributes, &payload))).expect("usable");
+            all.best(&nlri(host, true), Some(said(&attributes, &payload))).expect("usable");
         }
         let counts = all.by_target();
         assert_eq!(counts, [(target(1), (3, 2)), (target(2), (1, 0)), (target(3), (0, 1))].into());
@@ -589,7 +610,7 @@ mod tests {
                 match step {
                     Step::Path { host, is_vpn, remote, targets } => {
                         let (attributes, payload) = path(remote, &targets);
-                        let usable = all.best(&nlri(host, is_vpn), Some((&attributes, &payload))).is_ok();
+                        let usable = all.best(&nlri(host, is_vpn), Some(said(&attributes, &payload))).is_ok();
                         prop_assert_eq!(usable, !targets.is_empty());
                         paths.remove(&(host, is_vpn));
                         if usable {
@@ -644,7 +665,7 @@ mod tests {
         for round in 0..10_000_u32 {
             let (attributes, _) = path(9, &[1]);
             let payload = Payload::labelled(Label::mpls(100 + round));
-            all.best(&nlri(1, true), Some((&attributes, &payload))).expect("usable");
+            all.best(&nlri(1, true), Some(said(&attributes, &payload))).expect("usable");
             all.take_changes();
         }
         assert!(all.shared.len() <= 2 * LEAST, "{} are kept", all.shared.len());

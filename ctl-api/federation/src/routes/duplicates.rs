@@ -144,6 +144,7 @@ mod tests {
             local_pref: None,
             med: 0,
             as_path_length: 0,
+            is_ours: false,
         })
     }
 

@@ -7,14 +7,16 @@
 use tieline_bgp::wire::community::{SecurityGroup, security_group_communities, security_groups};
 use tieline_bgp::wire::{Attributes, ExtendedCommunity};
 
+use crate::exchange::Origin;
 use crate::numbers::{Asn, USER_SECURITY_GROUPS};
 
 /// The groups of a route that a cluster's gateways may see, in order and each
-/// once.
-pub fn visible(local: Asn, attributes: &Attributes) -> Vec<u32> {
-    let is_visible = |group: &SecurityGroup| {
-        USER_SECURITY_GROUPS.contains(&group.id) || (group.asn == u32::from(local) && group.id != 0)
-    };
+/// once. `origin` is whose word the route is: who is no controller of the cluster
+/// cannot put anybody into one of its system groups (S3).
+pub fn visible(local: Asn, origin: Origin, attributes: &Attributes) -> Vec<u32> {
+    let is_ours = |group: &SecurityGroup| origin == Origin::Ours && group.asn == u32::from(local);
+    let is_visible =
+        |group: &SecurityGroup| USER_SECURITY_GROUPS.contains(&group.id) || (is_ours(group) && group.id != 0);
     let mut ids: Vec<u32> = security_groups(&attributes.extended)
         .iter()
         .filter(|group| is_visible(group))
@@ -37,6 +39,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::exchange::Foreign;
 
     const LOCAL: u32 = 64512;
 
@@ -45,11 +48,24 @@ mod tests {
     }
 
     fn seen(groups: &[(u32, u32)]) -> Vec<u32> {
+        seen_of(Origin::Ours, groups)
+    }
+
+    fn seen_of(origin: Origin, groups: &[(u32, u32)]) -> Vec<u32> {
         let groups: Vec<SecurityGroup> =
             groups.iter().map(|(asn, id)| SecurityGroup { asn: *asn, id: *id }).collect();
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 1]));
         attributes.extended = security_group_communities(&groups);
-        visible(asn(LOCAL), &attributes)
+        visible(asn(LOCAL), origin, &attributes)
+    }
+
+    #[test]
+    fn s3_c12_nobody_else_puts_a_route_into_a_group_of_the_cluster() {
+        for why in [Foreign::External, Foreign::Path, Foreign::Undeclared, Foreign::Reflector] {
+            let seen =
+                seen_of(Origin::Foreign(why), &[(LOCAL, 8_000_001), (LOCAL, 5), (64513, 6), (LOCAL, 0)]);
+            assert_eq!(seen, [5, 6], "{why}");
+        }
     }
 
     #[test]
@@ -69,7 +85,7 @@ mod tests {
         ];
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 1]));
         attributes.extended = pair.to_vec();
-        assert!(visible(asn(LOCAL), &attributes).is_empty());
+        assert!(visible(asn(LOCAL), Origin::Ours, &attributes).is_empty());
     }
 
     #[test]
@@ -82,7 +98,7 @@ mod tests {
         for number in [LOCAL, 4_200_000_000] {
             let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 1]));
             attributes.extended = communities(asn(number), &[5, 8_000_001]);
-            assert_eq!(visible(asn(number), &attributes), [5, 8_000_001]);
+            assert_eq!(visible(asn(number), Origin::Ours, &attributes), [5, 8_000_001]);
         }
     }
 }

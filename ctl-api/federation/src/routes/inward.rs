@@ -10,10 +10,14 @@ use tieline_bgp::wire::{Attributes, Encapsulation, Evpn, Nlri, Payload, Rd, Rout
 use tieline_proto::v1;
 
 use super::groups;
+use crate::exchange::Origin;
 use crate::numbers::Asn;
 
 /// Labels below are special (RFC 7274).
 const FIRST_LABEL: u32 = 16;
+/// What others prefer, they prefer less than the cluster its own routes, which
+/// have 100 where they say nothing (RFC 4271 section 9.1.1).
+const MOST_PREFERENCE: u32 = 99;
 
 /// The key of a route at a gateway: VPN and EVPN routes with the same are
 /// alternatives.
@@ -125,6 +129,8 @@ pub struct Shared {
     pub med: u32,
     /// ASes on the way.
     pub as_path_length: u32,
+    /// The cluster itself says so.
+    pub is_ours: bool,
 }
 
 impl Shared {
@@ -156,13 +162,14 @@ impl Shared {
     }
 }
 
-/// What a path is to gateways.
+/// What a path is to gateways. `origin` is whose word it is.
 ///
 /// # Errors
 /// Why it is not for gateways: said to the operator, and not a fault of the
 /// peer in every case.
 pub fn route(
     local: Asn,
+    origin: Origin,
     nlri: &Nlri,
     attributes: &Attributes,
     payload: &Payload,
@@ -233,11 +240,15 @@ pub fn route(
     let shared = Shared {
         rd: key.rd,
         targets,
-        groups: groups::visible(local, attributes),
+        groups: groups::visible(local, origin, attributes),
+        is_ours: origin == Origin::Ours,
         next_hop: NextHop::Tunnel(Tunnel { remote, encapsulations, router_mac }),
         label,
         vni,
-        local_pref: attributes.local_pref,
+        local_pref: match origin {
+            Origin::Ours => attributes.local_pref,
+            Origin::Foreign(_) => attributes.local_pref.map(|preference| preference.min(MOST_PREFERENCE)),
+        },
         med: attributes.med.unwrap_or(0),
         as_path_length: u32::try_from(attributes.as_path.hops()).unwrap_or(u32::MAX),
     };
@@ -249,7 +260,10 @@ mod tests {
     use tieline_bgp::wire::{ExtendedCommunity, Label};
 
     use super::*;
+    use crate::exchange::Foreign;
     use crate::routes::outward;
+
+    const FOREIGN: Origin = Origin::Foreign(Foreign::External);
 
     fn asn(number: u32) -> Asn {
         Asn::try_from(number).expect("an AS number")
@@ -275,18 +289,19 @@ mod tests {
         let all = outward::routes(asn(64512), None, &export()).expect("good");
         let (attributes, announced) = &all[0];
         let (key, shared) =
-            route(asn(64513), &announced.nlri, attributes, &announced.payload).expect("usable");
+            route(asn(64513), FOREIGN, &announced.nlri, attributes, &announced.payload).expect("usable");
         assert_eq!(key.prefix.to_string(), "10.1.0.0/24");
         assert_eq!((shared.label, shared.vni), (1001, 0));
         assert_eq!(shared.groups, [100], "the system group is of the other cluster");
         assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mu-mg");
         let mut sorted = attributes.clone();
         sorted.extended.reverse();
-        let (_, shared) = route(asn(64513), &announced.nlri, &sorted, &announced.payload).expect("usable");
+        let (_, shared) =
+            route(asn(64513), FOREIGN, &announced.nlri, &sorted, &announced.payload).expect("usable");
         assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mu-mg", "whatever the order of communities");
         let (attributes, announced) = &all[1];
         let (same, shared) =
-            route(asn(64513), &announced.nlri, attributes, &announced.payload).expect("usable");
+            route(asn(64513), FOREIGN, &announced.nlri, attributes, &announced.payload).expect("usable");
         assert_eq!(same, key);
         assert_eq!((shared.label, shared.vni), (0, 5001));
         let next_hop = shared.next_hop.object();
@@ -295,12 +310,30 @@ mod tests {
     }
 
     #[test]
+    fn s3_a_stranger_is_preferred_to_none_of_the_clusters_own() {
+        let all = outward::routes(asn(64512), None, &export()).expect("good");
+        let (attributes, announced) = &all[0];
+        let preferred = |origin, local_pref| {
+            let attributes = Attributes { local_pref, ..attributes.clone() };
+            let (_, shared) =
+                route(asn(64512), origin, &announced.nlri, &attributes, &announced.payload).expect("usable");
+            shared.local_pref
+        };
+        assert_eq!(preferred(Origin::Ours, Some(200)), Some(200));
+        for (said, taken) in
+            [(None, None), (Some(50), Some(50)), (Some(100), Some(99)), (Some(u32::MAX), Some(99))]
+        {
+            assert_eq!(preferred(Origin::Foreign(Foreign::Undeclared), said), taken, "{said:?}");
+        }
+    }
+
+    #[test]
     fn what_gateways_cannot_use_is_named() {
         let all = outward::routes(asn(64512), None, &export()).expect("good");
         let (vpn, vpn_route) = &all[0];
         let (evpn, evpn_route) = &all[1];
         let told = |attributes: &Attributes, nlri: &Nlri, payload: &Payload| {
-            route(asn(64513), nlri, attributes, payload).expect_err("unusable")
+            route(asn(64513), FOREIGN, nlri, attributes, payload).expect_err("unusable")
         };
         let reserved = Payload::labelled(Label::mpls(3));
         assert_eq!(told(vpn, &vpn_route.nlri, &reserved), "its label is reserved");
@@ -313,7 +346,8 @@ mod tests {
         assert_eq!(told(&odd, &vpn_route.nlri, &vpn_route.payload), "it has no route target");
         let mut odd = vpn.clone();
         odd.extended.retain(|community| !matches!(community.view(), View::Encapsulation(_)));
-        let (_, shared) = route(asn(64513), &vpn_route.nlri, &odd, &vpn_route.payload).expect("usable");
+        let (_, shared) =
+            route(asn(64513), FOREIGN, &vpn_route.nlri, &odd, &vpn_route.payload).expect("usable");
         assert_eq!(shared.next_hop.name(), "bgp-198.18.0.1-mg", "no encapsulation means MPLS in GRE");
         odd.extended.push(ExtendedCommunity::encapsulation(Encapsulation::GENEVE));
         assert_eq!(told(&odd, &vpn_route.nlri, &vpn_route.payload), "none of its encapsulations is known");

@@ -20,6 +20,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+/// Shorter prefixes of IPv4 and IPv6 lead nearly everywhere: a few of them are a
+/// default route.
+const SHORTEST: [u8; 2] = [8, 7];
+
 /// Why a prefix is never advertised or taken, whatever the policy (R7, K7).
 ///
 /// # Errors
@@ -27,6 +31,9 @@ use ipnet::IpNet;
 pub fn check_prefix(prefix: IpNet, default_allowed: bool) -> Result<(), &'static str> {
     if prefix.prefix_len() == 0 {
         return if default_allowed { Ok(()) } else { Err("a default route, which is not asked for") };
+    }
+    if !default_allowed && prefix.prefix_len() < SHORTEST[usize::from(prefix.addr().is_ipv6())] {
+        return Err("a large part of a default route, which is not asked for");
     }
     match prefix.network() {
         IpAddr::V4(v4) if v4.is_link_local() => Err("a link-local prefix"),
@@ -53,12 +60,19 @@ mod tests {
             ("127.0.0.0/8", false),
             ("224.0.0.0/4", false),
             ("ff00::/8", false),
+            ("fc00::/7", true),
             ("10.0.0.0/8", true),
             ("2001:db8::/32", true),
         ] {
             let prefix: IpNet = prefix.parse().expect("a prefix");
             assert_eq!(check_prefix(prefix, false).is_ok(), crosses, "{prefix}");
             assert_eq!(check_prefix(prefix, true).is_ok(), crosses || prefix.prefix_len() == 0, "{prefix}");
+        }
+        for prefix in ["0.0.0.0/1", "128.0.0.0/1", "64.0.0.0/2", "10.0.0.0/7", "2000::/3", "8000::/1"] {
+            let prefix: IpNet = prefix.parse().expect("a prefix");
+            let refused = check_prefix(prefix, false).expect_err("two of them are a default route");
+            assert!(refused.contains("default route"), "{prefix}: {refused}");
+            assert_eq!(check_prefix(prefix, true), Ok(()), "{prefix}");
         }
     }
 }

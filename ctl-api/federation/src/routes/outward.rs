@@ -100,6 +100,7 @@ fn mac(text: &str) -> Option<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::Origin;
 
     fn asn() -> Asn {
         Asn::try_from(64512).expect("an AS number")
@@ -132,7 +133,7 @@ mod tests {
             assert_eq!(attributes.next_hop.address(), IpAddr::from([198, 18, 0, 1]));
             let targets: Vec<String> = attributes.route_targets().map(|target| target.to_string()).collect();
             assert_eq!(targets, ["64512:8000001", "64512:100"]);
-            assert_eq!(groups::visible(asn(), attributes), [100]);
+            assert_eq!(groups::visible(asn(), Origin::Ours, attributes), [100]);
             assert!(attributes.extended.contains(&ExtendedCommunity::origin_network(64512, 9)));
         }
         assert!(evpn.extended.contains(&ExtendedCommunity::router_mac([2, 0, 0, 0, 0, 1])));

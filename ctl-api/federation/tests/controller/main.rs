@@ -1,6 +1,7 @@
 //! A running controller, asked over its API, with a BGP peer on the loopback
 //! interface.
 
+mod beliefs;
 #[path = "../gateway/fake.rs"]
 #[allow(dead_code)] // The gateway's own tests use more of it.
 mod fake;

@@ -1,10 +1,12 @@
 //! A BGP speaker of one test, at 127.0.0.2, that the controller at 127.0.0.1
 //! connects to.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tieline_bgp::net::{self, Handle};
+use tieline_bgp::rib::PeerId;
 use tieline_bgp::rib::policy::AcceptAll;
 use tieline_bgp::session::SessionConfig;
 use tieline_bgp::speaker::{PeerConfig, Speaker, SpeakerConfig};
@@ -13,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Where it is.
-const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+pub const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// Where the controller is.
 const CONTROLLER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 
@@ -60,6 +62,18 @@ impl Peer {
     /// Announces a VPN route, or with an empty distinguisher a unicast route, to a
     /// gateway 198.18.0.`gateway`.
     pub async fn announce(&self, rd: &str, prefix: &str, target: &str, gateway: u8) {
+        self.announce_with(rd, prefix, target, gateway, |_| {}).await;
+    }
+
+    /// As [`Peer::announce`], with other attributes.
+    pub async fn announce_with(
+        &self,
+        rd: &str,
+        prefix: &str,
+        target: &str,
+        gateway: u8,
+        change: impl FnOnce(&mut Attributes),
+    ) {
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, gateway]));
         let mut payload = Payload::default();
         if !rd.is_empty() {
@@ -67,6 +81,7 @@ impl Peer {
             attributes.extended.push(target.community());
             payload = Payload::labelled(Label::mpls(1000));
         }
+        change(&mut attributes);
         let nlri = nlri(rd, prefix);
         let announcing =
             self.handle.with(move |speaker, _| speaker.announce(attributes, [Route { nlri, payload }]));
@@ -77,6 +92,18 @@ impl Peer {
     pub async fn withdraw(&self, rd: &str, prefix: &str) {
         let nlri = nlri(rd, prefix);
         self.handle.with(move |speaker, _| speaker.withdraw(&[nlri])).await.expect("it runs");
+    }
+
+    /// What the controller has told: routes, with their route targets.
+    pub async fn heard(&self) -> BTreeMap<String, Vec<String>> {
+        let reading = self.handle.with(|speaker, _| {
+            let theirs = speaker.rib().routes(Family::Vpnv4).filter(|(_, path)| path.peer != PeerId::LOCAL);
+            let words = theirs.map(|(nlri, path)| {
+                (nlri.to_string(), path.attributes.route_targets().map(|target| target.to_string()).collect())
+            });
+            words.collect()
+        });
+        reading.await.expect("it runs")
     }
 
     /// Ends it without a word.

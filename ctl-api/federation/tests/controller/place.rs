@@ -80,6 +80,14 @@ impl Place {
         state::apply(&*self.store, &request, &Circumstances::default(), None).await.expect("applied");
     }
 
+    /// As [`Place::apply`]; what is not among the objects goes.
+    pub async fn apply_only(&self, text: &str) {
+        let file = File { name: "test.yaml".to_owned(), text: text.to_owned() };
+        let documents = Documents::read(&[file]).expect("right");
+        let request = Request { documents, prune: true, ..Request::default() };
+        state::apply(&*self.store, &request, &Circumstances::default(), None).await.expect("applied");
+    }
+
     /// A client of its API.
     pub async fn client(&self) -> FederationClient<Channel> {
         let path = format!("unix:{}", self.directory.join("socket").display());

@@ -200,20 +200,21 @@ impl Gateway {
 
     /// Changes what a VRF originates, and tells watchers.
     pub fn export(&self, prefix: &str, label: Option<u32>) {
-        let key = ("red".to_owned(), prefix.to_owned());
-        let (vrf, prefix) = key.clone();
-        let what = match label {
-            Some(label) => {
-                let export = v1::Export { vrf, prefix, label, ..Default::default() };
-                self.model().exports.insert(key, export.clone());
-                What::Export(export)
-            }
+        let (vrf, prefix) = ("red".to_owned(), prefix.to_owned());
+        match label {
+            Some(label) => self.originate(v1::Export { vrf, prefix, label, ..Default::default() }),
             None => {
-                self.model().exports.remove(&key);
-                What::Withdrawn(v1::ExportKey { vrf, prefix })
+                self.model().exports.remove(&(vrf.clone(), prefix.clone()));
+                self.order(Order::Tell(What::Withdrawn(v1::ExportKey { vrf, prefix })));
             }
-        };
-        self.order(Order::Tell(what));
+        }
+    }
+
+    /// A VRF originates this, whatever is declared; watchers are told.
+    pub fn originate(&self, export: v1::Export) {
+        let key = (export.vrf.clone(), export.prefix.clone());
+        self.model().exports.insert(key, export.clone());
+        self.order(Order::Tell(What::Export(export)));
     }
 
     async fn session(self, mut requests: Streaming<v1::ControllerMessage>, replies: Replies) {

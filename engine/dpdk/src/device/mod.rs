@@ -4,8 +4,8 @@
 //! DPDK's own parser takes much more than that: drivers that run programs,
 //! arguments that name files to load or to truncate, addresses in memory. So
 //! nothing of a text reaches DPDK but what is known here: a driver from the list
-//! in [`drivers`], with arguments that it may have and values of the right
-//! [kind](value).
+//! in `drivers.rs`, with arguments that it may have and values of the right kind,
+//! as `value.rs` knows them.
 //!
 //! What a device takes from the host (an interface, a socket, a NIC) is its
 //! [claim](Claim). Who may have which is for the caller to decide.

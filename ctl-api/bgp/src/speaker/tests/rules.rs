@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::network::*;
-use crate::rib::PeerId;
 use crate::rib::policy::{Candidate, Policy, Verdict};
+use crate::rib::{Objection, Path, PeerId};
 use crate::session::{ConnectionId, Input, SessionConfig, State};
 use crate::speaker::{Event, PeerConfig, PrefixLimit, Speaker, SpeakerConfig};
 use crate::wire::message::encode_keepalive;
@@ -315,10 +315,8 @@ impl Policy for Even {
         if label.is_multiple_of(2) { Verdict::Accept } else { Verdict::Reject("odd label") }
     }
 
-    fn export(&mut self, _: PeerId, route: Candidate<'_>) -> Verdict {
-        let mut attributes = Attributes::clone(route.attributes);
+    fn adapt(&self, _: PeerId, _: &Path, attributes: &mut Attributes) {
         attributes.communities.push(Community(7));
-        Verdict::Replace(attributes.into())
     }
 }
 
@@ -334,6 +332,138 @@ fn a_policy_refuses_by_name_and_changes_what_goes_out() {
     assert_eq!(refusals(&network, 1), BTreeSet::from(["odd label"]));
     let status = network.speakers[1].status(network.peer(1, 0)).unwrap();
     assert_eq!((status.paths[Family::Vpnv4.index()], status.refused["odd label"]), (5, 5));
+}
+
+static FAR: Objection = Objection { reason: "too far", hides: true };
+static NEAR: Objection = Objection { reason: "nearly too far", hides: false };
+
+/// Hides labels from a number on, has its doubts of the one before, and tells of
+/// those below another number.
+struct Limits {
+    hides: u32,
+    tells: u32,
+}
+
+impl Policy for Limits {
+    fn import(&mut self, _: PeerId, route: Candidate<'_>) -> Verdict {
+        match route.payload.label.map_or(0, |label| label.as_mpls()) {
+            label if label >= self.hides => Verdict::Object(&FAR),
+            label if label + 1 == self.hides => Verdict::Object(&NEAR),
+            _ => Verdict::Accept,
+        }
+    }
+
+    fn export(&mut self, _: PeerId, _: &Nlri, path: &Path) -> bool {
+        path.payload.label.is_none_or(|label| label.as_mpls() < self.tells)
+    }
+}
+
+/// Three speakers in a row; the one in the middle has limits, and the first
+/// announces the labels 16 to 25.
+fn limited(hides: u32, tells: u32) -> Network<Limits> {
+    let mut network = Network::with(3, |index| {
+        let limits =
+            if index == 1 { Limits { hides, tells } } else { Limits { hides: u32::MAX, tells: u32::MAX } };
+        Speaker::new(config(index), limits, Duration::ZERO)
+    });
+    network.link(0, 1, plain);
+    network.link(1, 2, plain);
+    network.speakers[0].announce(attributes(0, &[]), (0..10).map(|number| vpn(0, number)));
+    network.run_secs(30);
+    network
+}
+
+fn best(network: &Network<Limits>, at: usize) -> usize {
+    network.speakers[at].rib().routes(Family::Vpnv4).count()
+}
+
+/// Objections that were told: of each reason how many.
+fn objections(network: &mut Network<Limits>) -> std::collections::BTreeMap<&'static str, usize> {
+    let mut all = std::collections::BTreeMap::new();
+    for event in std::mem::take(&mut network.events[1]) {
+        if let Event::Objected { objection, .. } = event {
+            *all.entry(objection.reason).or_default() += 1;
+        }
+    }
+    all
+}
+
+#[test]
+fn s3_what_the_policy_hides_is_kept_and_counts_when_the_policy_has_changed_its_mind() {
+    let mut network = limited(20, u32::MAX);
+    let id = network.peer(1, 0);
+    assert_eq!((best(&network, 1), best(&network, 2)), (4, 4));
+    assert_eq!(objections(&mut network), [("nearly too far", 1), ("too far", 6)].into());
+    let status = network.speakers[1].status(id).unwrap();
+    assert_eq!(status.paths[Family::Vpnv4.index()], 4);
+    let counts = |status: &crate::speaker::PeerStatus| -> Vec<(&'static str, u64, usize)> {
+        let objections = status.objections.iter();
+        objections.map(|(one, of)| (one.reason, of.count, of.examples.len())).collect()
+    };
+    assert_eq!(counts(&status), [("nearly too far", 1, 1), ("too far", 6, 3)]);
+
+    network.speakers[1].policy_mut().hides = 24;
+    network.speakers[1].import_again();
+    network.run_secs(5);
+    assert_eq!((best(&network, 1), best(&network, 2)), (8, 8));
+    assert_eq!(objections(&mut network), [("nearly too far", 1)].into(), "what is as before is no news");
+    assert_eq!(counts(&network.speakers[1].status(id).unwrap())[0], ("nearly too far", 1, 1));
+    network.speakers[1].import_again();
+    assert_eq!(
+        counts(&network.speakers[1].status(id).unwrap()),
+        [("nearly too far", 1, 1), ("too far", 2, 2)],
+        "there are new examples for those that are none any more"
+    );
+
+    network.speakers[1].policy_mut().hides = 18;
+    network.speakers[1].import_again();
+    network.run_secs(5);
+    assert_eq!((best(&network, 1), best(&network, 2)), (2, 2), "what was taken before is taken back");
+    let gone = network.events[1].iter().filter(|event| matches!(event, Event::PathGone { .. })).count();
+    assert_eq!(gone, 6);
+
+    network.speakers[0].withdraw(&(0..10).map(|number| vpn(0, number).nlri).collect::<Vec<_>>());
+    network.run_secs(5);
+    let status = network.speakers[1].status(id).unwrap();
+    assert!(status.objections.is_empty(), "{:?}", status.objections);
+    assert_eq!(network.speakers[1].rib().len(Family::Vpnv4), 0);
+}
+
+#[test]
+fn s3_hidden_routes_count_towards_the_limit() {
+    let mut network = Network::with(2, |index| {
+        let hides = if index == 1 { 0 } else { u32::MAX };
+        Speaker::new(config(index), Limits { hides, tells: u32::MAX }, Duration::ZERO)
+    });
+    network.link(0, 1, |index, config| {
+        plain(index, config);
+        let limit = PrefixLimit { limit: 10, warn: 8, again: None };
+        config.prefix_limits[Family::Vpnv4.index()] = Some(limit);
+    });
+    network.speakers[0].announce(attributes(0, &[]), (0..11).map(|number| vpn(0, number)));
+    network.run_secs(10);
+    assert_ne!(network.state(1, 0), State::Established);
+    let id = network.peer(1, 0);
+    assert!(network.speakers[1].status(id).unwrap().objections.is_empty(), "they went with the session");
+}
+
+#[test]
+fn s3_after_a_change_of_policy_a_peer_is_told_the_difference() {
+    let mut network = limited(u32::MAX, 20);
+    let id = network.peer(1, 2);
+    assert_eq!((best(&network, 1), best(&network, 2)), (10, 4));
+    let sent = |network: &Network<Limits>| {
+        let status = network.speakers[1].status(id).unwrap();
+        (status.announced, status.withdrawn)
+    };
+    for (tells, known, told) in [(23, 7, (7, 0)), (23, 7, (7, 0)), (18, 2, (7, 5)), (40, 10, (15, 5))] {
+        network.speakers[1].policy_mut().tells = tells;
+        network.speakers[1].tell_again(id);
+        network.run_secs(5);
+        assert_eq!((best(&network, 2), sent(&network)), (known, told), "below {tells}");
+        let rib = network.speakers[1].rib();
+        assert_eq!(rib.told(Family::Vpnv4, id).count(), known);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::intent::names::Name;
-use crate::numbers::Asn;
+use crate::numbers::{Asn, RouterId};
 
 /// A cluster: an AS, its controllers and its gateways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,7 +15,8 @@ use crate::numbers::Asn;
 pub struct Cluster {
     /// AS number; no two clusters have the same.
     pub asn: Asn,
-    /// The controllers that may serve the cluster.
+    /// The controllers that may serve the cluster. Nobody else is believed about
+    /// what only the cluster itself can say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controllers: Vec<Controller>,
     /// The gateways that they program.
@@ -32,8 +33,19 @@ pub struct Cluster {
 pub struct Controller {
     /// Its name; unique in the cluster.
     pub name: Name,
-    /// Its address towards BGP peers; if it is IPv4, its BGP identifier too.
+    /// Its address towards BGP peers.
     pub address: IpAddr,
+    /// Its BGP identifier, by which route reflectors name it. Absent: its IPv4
+    /// address, or the last four bytes of its IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_id: Option<RouterId>,
+}
+
+impl Controller {
+    /// Its BGP identifier.
+    pub fn router_id(&self) -> RouterId {
+        self.router_id.unwrap_or_else(|| RouterId::of(self.address))
+    }
 }
 
 /// A gateway of a cluster.

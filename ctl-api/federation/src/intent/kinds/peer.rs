@@ -12,7 +12,7 @@ use crate::intent::names::Name;
 use crate::numbers::{Asn, RouteTarget};
 
 /// The port of BGP (RFC 4271).
-const BGP_PORT: u16 = 179;
+pub const BGP_PORT: u16 = 179;
 
 /// Somebody whom a cluster's controllers speak BGP with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +48,13 @@ pub struct Peer {
     /// It is a route server: it does not put its own AS into paths (RFC 7947).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub route_server: bool,
+    /// Of an internal peer: it is a route reflector of this cluster (RFC 4456), which
+    /// is told everything and whose word on which controller has originated a route
+    /// is taken. All of its internal peers must be controllers of this cluster.
+    /// False: it is a stranger in the same AS. Absent: it is treated as one, and the
+    /// status asks, unless it is a controller of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reflector: Option<bool>,
     /// What it runs, where that needs care.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Software>,
@@ -122,6 +129,10 @@ pub struct Contract {
     /// Prefixes that it may announce, or parts of; none: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<Prefix>,
+    /// Where its routes may lead: next hops, which are gateways' tunnel addresses;
+    /// none: anywhere but to gateways of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next_hops: Vec<Prefix>,
     /// Most routes of each family.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub max_routes: BTreeMap<AddressFamily, u32>,

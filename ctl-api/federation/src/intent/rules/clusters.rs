@@ -23,11 +23,16 @@ pub(super) fn check(intent: &Intent, report: &mut Report) {
             }
         }
         let mut controllers = BTreeMap::new();
+        let mut identifiers = BTreeMap::new();
         for (index, controller) in cluster.controllers.iter().enumerate() {
             if let Some(first) = controllers.insert(controller.address, &controller.name) {
                 let reason = format!("{} is controller {first}'s address", controller.address);
                 let field = format!("spec.controllers[{index}].address");
                 report.add(key, field, Rule::Address, reason, "give each controller its own");
+            } else if let Some(first) = identifiers.insert(controller.router_id(), &controller.name) {
+                let reason = format!("{} is controller {first}'s BGP identifier", controller.router_id());
+                let field = format!("spec.controllers[{index}].routerId");
+                report.add(key, field, Rule::RouterId, reason, "give each controller one of its own");
             }
         }
     }

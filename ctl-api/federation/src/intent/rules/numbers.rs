@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Report, connected};
-use crate::contracts::{bgp_family, carries};
-use crate::intent::kinds::peer::Secret;
+use crate::exchange::contracts::{bgp_family, carries};
+use crate::intent::kinds::peer::{BGP_PORT, Secret};
 use crate::intent::kinds::site::{FIRST_LISTENER_PORT, FIRST_ROUTE_TARGET_NUMBER, ROUTE_TARGET_STEP};
 use crate::intent::kinds::{Cluster, Connection, Peer, SecurityGroup, Site, VirtualNetwork};
 use crate::intent::problem::Rule;
@@ -119,10 +119,39 @@ fn peers(intent: &Intent, report: &mut Report) {
             user_group(key, format!("spec.contract.securityGroups[{index}]"), *id, report);
         }
         canaries(key, peer, report);
+        if let Some(cluster) = intent.cluster(&peer.cluster) {
+            for (index, target) in peer.contract.iter().flat_map(|one| &one.route_targets).enumerate() {
+                let field = format!("spec.contract.routeTargets[{index}]");
+                user_route_target(key, field, *target, cluster.asn, report);
+            }
+            if peer.reflector == Some(true) {
+                reflector(key, peer, cluster, report);
+            }
+        }
         if peer.password.as_ref().is_some_and(|password| password.reveal() == Secret::HIDDEN) {
             let reason = format!("{} stands for a password that is not shown", Secret::HIDDEN);
             report.add(key, "spec.password", Rule::Field, reason, "write the password itself");
         }
+    }
+}
+
+/// A reflector is believed about who said what: it has to be the cluster's own.
+fn reflector(key: &ObjectKey, peer: &Peer, cluster: &Cluster, report: &mut Report) {
+    let field = "spec.reflector";
+    if peer.asn != cluster.asn {
+        let reason = format!("a route reflector of cluster {} is of AS {}", peer.cluster, cluster.asn);
+        let remedy = "leave it out: who passes on routes of several ASes is a peer like any other, \
+                      with routeServer where it leaves out its own AS";
+        report.add(key, field, Rule::Reflector, reason, remedy);
+    } else if peer.route_server {
+        let reason = "routeServer is for external peers, reflector for internal ones";
+        report.add(key, field, Rule::Reflector, reason, "leave out one of the two");
+    } else if peer.port == BGP_PORT
+        && let Some(controller) = cluster.controllers.iter().find(|one| one.address == peer.address)
+    {
+        let reason = format!("{} is controller {}'s address", peer.address, controller.name);
+        let remedy = "leave it out: controllers of the cluster are believed as they are";
+        report.add(key, field, Rule::Reflector, reason, remedy);
     }
 }
 

@@ -66,6 +66,49 @@ fn gateways_and_controllers_are_each_at_their_own_place() {
         problems(&document("Cluster", "north", twins)),
         ["Cluster/north spec.controllers[1].address address"]
     );
+    let alike = |more: &str| {
+        let controllers =
+            format!("{{name: a, address: 198.18.0.9}}, {{name: b, address: '2001:db8::9'{more}}}");
+        problems(&document("Cluster", "north", &format!("{{asn: 64514, controllers: [{controllers}]}}")))
+    };
+    assert_eq!(alike(""), NOTHING);
+    assert_eq!(
+        alike(", routerId: 198.18.0.9"),
+        ["Cluster/north spec.controllers[1].routerId router-id"],
+        "reflectors name them by that"
+    );
+}
+
+#[test]
+fn s3_only_the_clusters_own_reflector_is_one() {
+    let peer = |asn: u32, more: &str| {
+        problems(&document(
+            "Peer",
+            "x",
+            &format!(
+                "{{cluster: east, address: 198.18.0.9, asn: {asn}, families: [vpnv4], reflector: true{more}}}"
+            ),
+        ))
+    };
+    assert_eq!(peer(64512, ""), NOTHING);
+    for (asn, more) in [(64513, ""), (64999, ""), (64512, ", routeServer: true")] {
+        assert_eq!(peer(asn, more), ["Peer/x spec.reflector reflector"], "{asn}{more}");
+    }
+    let controller = "{cluster: east, address: 198.18.0.11, asn: 64512, families: [vpnv4], reflector: true}";
+    assert_eq!(problems(&document("Peer", "x", controller)), ["Peer/x spec.reflector reflector"]);
+}
+
+#[test]
+fn x7_s3_no_contract_lets_a_peer_say_what_only_the_cluster_can() {
+    let with = |target: &str| {
+        let contract = format!("contract: {{routeTargets: ['64513:1', '{target}']}}");
+        let peer =
+            format!("{{cluster: east, address: 198.18.0.9, asn: 64513, families: [vpnv4], {contract}}}");
+        problems(&document("Peer", "x", &peer))
+    };
+    assert_eq!(with("64512:8000000"), ["Peer/x spec.contract.routeTargets[1] route-target-range"]);
+    assert_eq!(with("64512:7999998"), NOTHING);
+    assert_eq!(with("64513:8000000"), NOTHING, "its own");
 }
 
 #[test]

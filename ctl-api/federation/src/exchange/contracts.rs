@@ -1,27 +1,25 @@
-//! What each BGP peer may announce: contracts (X7), and what nobody may. And
-//! what it is sent: a cluster's own routes, unless it is to be transit.
+//! What each BGP peer may announce: contracts (X7).
 //!
 //! A route outside its peer's contract is kept away from everything, is counted
 //! by its reason, and the session goes on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use tieline_bgp::rib::PeerId;
-use tieline_bgp::rib::policy::{Candidate, Policy, Verdict};
+use tieline_bgp::rib::policy::Candidate;
 use tieline_bgp::speaker::PrefixLimit;
 use tieline_bgp::wire::community::security_groups;
 use tieline_bgp::wire::{Evpn, Family, Nlri, RouteTarget};
 
 use crate::intent::kinds::peer::{AddressFamily, Contract};
 use crate::numbers::USER_SECURITY_GROUPS;
-use crate::routes::check_prefix;
 
 /// Why a route is outside of its peer's contract.
-const VIOLATIONS: [&str; 3] = [
+const VIOLATIONS: [&str; 4] = [
     "a route target outside its contract",
     "a security group outside its contract",
     "a prefix outside its contract",
+    "a next hop outside its contract",
 ];
 
 /// Whether the reason of a refusal is the peer's contract.
@@ -29,45 +27,14 @@ pub fn is_violation(reason: &str) -> bool {
     VIOLATIONS.contains(&reason)
 }
 
-/// The contracts of a speaker's peers.
-#[derive(Debug, Default)]
-pub struct Contracts {
-    by_peer: HashMap<PeerId, Terms>,
-    /// Longest AS path that a peer is sent, where there is one.
-    longest: HashMap<PeerId, usize>,
-}
-
-/// A contract, ready to be looked at for each route.
-#[derive(Debug)]
-struct Terms {
+/// A contract, ready to be looked at for each route; by default it allows
+/// everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
     targets: BTreeSet<RouteTarget>,
     groups: BTreeSet<u32>,
     prefixes: Vec<IpNet>,
-}
-
-impl Contracts {
-    /// A peer is there, with its contract if it has one, and with the longest AS
-    /// path that it is sent.
-    pub fn set(&mut self, peer: PeerId, contract: Option<&Contract>, longest: Option<usize>) {
-        match longest {
-            Some(longest) => self.longest.insert(peer, longest),
-            None => self.longest.remove(&peer),
-        };
-        let Some(contract) = contract else {
-            self.by_peer.remove(&peer);
-            return;
-        };
-        let terms = Terms {
-            targets: contract
-                .route_targets
-                .iter()
-                .filter_map(|target| target.to_string().parse().ok())
-                .collect(),
-            groups: contract.security_groups.iter().copied().collect(),
-            prefixes: contract.prefixes.iter().map(|prefix| prefix.net()).collect(),
-        };
-        self.by_peer.insert(peer, terms);
-    }
+    next_hops: Vec<IpNet>,
 }
 
 /// The limits of a contract, for the speaker.
@@ -115,11 +82,44 @@ pub fn prefix_of(nlri: &Nlri) -> Option<IpNet> {
 }
 
 impl Terms {
-    fn check(&self, route: Candidate<'_>) -> Result<(), &'static str> {
-        let [target, group, prefix] = VIOLATIONS;
-        if !self.targets.is_empty()
-            && route.nlri.family().has_route_targets()
-            && !route.attributes.route_targets().all(|of| self.targets.contains(&of))
+    /// Those of a contract.
+    pub fn new(contract: &Contract) -> Self {
+        Self {
+            targets: contract.route_targets.iter().map(|target| (*target).into()).collect(),
+            groups: contract.security_groups.iter().copied().collect(),
+            prefixes: contract.prefixes.iter().map(|prefix| prefix.net()).collect(),
+            next_hops: contract.next_hops.iter().map(|prefix| prefix.net()).collect(),
+        }
+    }
+
+    /// The route targets that it names.
+    pub fn targets(&self) -> impl Iterator<Item = RouteTarget> + '_ {
+        self.targets.iter().copied()
+    }
+
+    /// Whether it names any.
+    pub fn has_targets(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// Whether it allows a route target.
+    pub fn allows(&self, target: RouteTarget) -> bool {
+        self.targets.is_empty() || self.targets.contains(&target)
+    }
+
+    /// The prefixes that it names.
+    pub fn prefixes(&self) -> &[IpNet] {
+        &self.prefixes
+    }
+
+    /// Whether a route is within it.
+    ///
+    /// # Errors
+    /// What of it is outside.
+    pub fn check(&self, route: Candidate<'_>) -> Result<(), &'static str> {
+        let [target, group, prefix, next_hop] = VIOLATIONS;
+        if route.nlri.family().has_route_targets()
+            && !route.attributes.route_targets().all(|of| self.allows(of))
         {
             return Err(target);
         }
@@ -135,27 +135,14 @@ impl Terms {
         {
             return Err(prefix);
         }
+        let leads_to = route.attributes.next_hop.address();
+        if route.nlri.family().has_route_targets()
+            && !self.next_hops.is_empty()
+            && !self.next_hops.iter().any(|allowed| allowed.contains(&leads_to))
+        {
+            return Err(next_hop);
+        }
         Ok(())
-    }
-}
-
-impl Policy for Contracts {
-    fn import(&mut self, peer: PeerId, route: Candidate<'_>) -> Verdict {
-        let prefix = prefix_of(route.nlri).map_or(Ok(()), |prefix| check_prefix(prefix, false));
-        let terms = self.by_peer.get(&peer).map_or(Ok(()), |terms| terms.check(route));
-        match prefix.and(terms) {
-            Ok(()) => Verdict::Accept,
-            Err(reason) => Verdict::Reject(reason),
-        }
-    }
-
-    fn export(&mut self, peer: PeerId, route: Candidate<'_>) -> Verdict {
-        match self.longest.get(&peer) {
-            Some(longest) if route.attributes.as_path.hops() > *longest => {
-                Verdict::Reject("another cluster's, and this one is no transit")
-            }
-            _ => Verdict::Accept,
-        }
     }
 }
 
@@ -165,54 +152,54 @@ mod tests {
     use std::sync::Arc;
 
     use tieline_bgp::wire::community::{SecurityGroup, security_group_communities};
-    use tieline_bgp::wire::{AsPath, Attributes, Payload, Rd};
+    use tieline_bgp::wire::{Attributes, Payload, Rd};
 
     use super::*;
-
-    const PEER: PeerId = PeerId(0);
 
     fn contract() -> Contract {
         Contract {
             route_targets: vec!["64513:100".parse().expect("a route target")],
             security_groups: vec![5],
             prefixes: vec!["10.2.0.0/16".parse().expect("a prefix")],
+            next_hops: Vec::new(),
             max_routes: [(AddressFamily::Vpnv4, 10)].into(),
         }
     }
 
-    fn verdict(contracts: &mut Contracts, prefix: &str, target: u32, group: u32) -> Option<&'static str> {
+    fn refused(terms: &Terms, prefix: &str, target: u32, group: u32) -> Option<&'static str> {
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 2]));
         attributes.extended = security_group_communities(&[SecurityGroup { asn: 64513, id: group }]);
         attributes.extended.push(RouteTarget::as2(64513, target).community());
         let nlri = Nlri::Vpnv4(Rd::as2(64513, 1), prefix.parse().expect("a prefix"));
         let route =
             Candidate { nlri: &nlri, payload: &Payload::default(), attributes: &Arc::new(attributes) };
-        match contracts.import(PEER, route) {
-            Verdict::Accept => None,
-            Verdict::Reject(reason) => Some(reason),
-            Verdict::Replace(_) => panic!("nothing is replaced"),
-        }
+        terms.check(route).err()
     }
 
     #[test]
     fn x7_a_leak_is_stopped_and_named() {
-        let mut contracts = Contracts::default();
-        contracts.set(PEER, Some(&contract()), None);
-        assert_eq!(verdict(&mut contracts, "10.2.3.0/24", 100, 5), None);
+        let terms = Terms::new(&contract());
+        assert_eq!(refused(&terms, "10.2.3.0/24", 100, 5), None);
         // System groups of others are stripped elsewhere.
-        assert_eq!(verdict(&mut contracts, "10.2.3.0/24", 100, 8_000_001), None);
+        assert_eq!(refused(&terms, "10.2.3.0/24", 100, 8_000_001), None);
         for (prefix, target, group, reason) in [
             ("10.2.3.0/24", 101, 5, "a route target outside its contract"),
             ("10.2.3.0/24", 100, 6, "a security group outside its contract"),
             ("10.3.0.0/24", 100, 5, "a prefix outside its contract"),
             ("10.0.0.0/8", 100, 5, "a prefix outside its contract"),
-            ("0.0.0.0/0", 100, 5, "a default route, which is not asked for"),
         ] {
-            assert_eq!(verdict(&mut contracts, prefix, target, group), Some(reason), "{prefix}");
-            assert_eq!(is_violation(reason), reason.ends_with("contract"));
+            assert_eq!(refused(&terms, prefix, target, group), Some(reason), "{prefix}");
+            assert!(is_violation(reason));
         }
-        contracts.set(PEER, None, None);
-        assert_eq!(verdict(&mut contracts, "10.3.0.0/24", 101, 6), None);
+        assert_eq!(refused(&Terms::default(), "10.3.0.0/24", 101, 6), None, "without a contract");
+        assert!(!is_violation("a default route, which is not asked for"));
+        let leads = |next_hops: &[&str]| {
+            let next_hops = next_hops.iter().map(|one| one.parse().expect("a prefix")).collect();
+            refused(&Terms::new(&Contract { next_hops, ..contract() }), "10.2.3.0/24", 100, 5)
+        };
+        assert_eq!(leads(&["198.18.0.0/24", "2001:db8::/32"]), None);
+        assert_eq!(leads(&["198.18.1.0/24", "2001:db8::/32"]), Some("a next hop outside its contract"));
+        assert!(is_violation("a next hop outside its contract"));
     }
 
     #[test]
@@ -221,24 +208,5 @@ mod tests {
         let vpnv4 = limits[Family::Vpnv4.index()].expect("a limit");
         assert_eq!((vpnv4.limit, vpnv4.warn), (10, 9));
         assert_eq!(limits[Family::Evpn.index()], Some(PrefixLimit::DEFAULT));
-    }
-    #[test]
-    fn what_others_announce_is_passed_on_to_nobody_unless_it_is_wanted() {
-        let nlri = Nlri::Vpnv4(Rd::as2(64514, 1), "10.3.0.0/24".parse().expect("a prefix"));
-        let sent = |contracts: &mut Contracts, path: &[u32]| {
-            let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 3]));
-            attributes.as_path = AsPath::sequence(path.iter().copied());
-            let route =
-                Candidate { nlri: &nlri, payload: &Payload::default(), attributes: &Arc::new(attributes) };
-            matches!(contracts.export(PEER, route), Verdict::Accept)
-        };
-        let mut contracts = Contracts::default();
-        // An external peer finds the cluster's own AS in every path.
-        contracts.set(PEER, None, Some(1));
-        assert!(sent(&mut contracts, &[64512]) && !sent(&mut contracts, &[64512, 64514]));
-        contracts.set(PEER, None, Some(0));
-        assert!(sent(&mut contracts, &[]) && !sent(&mut contracts, &[64514]));
-        contracts.set(PEER, None, None);
-        assert!(sent(&mut contracts, &[64512, 64514, 64515]));
     }
 }

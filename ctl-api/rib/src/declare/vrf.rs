@@ -85,6 +85,7 @@ impl Rib {
                 quota: spec.session_quota.unwrap_or(default.quota),
                 rate: spec.session_rate.unwrap_or(default.rate),
             };
+            entry.strict_sources = spec.strict_sources;
             entry.router_mac = spec.router_mac.unwrap_or(self.options.router_mac);
         }
         if let Some(label) = self.label_for(&spec) {

@@ -32,6 +32,8 @@ pub struct VrfSpec {
     pub session_rate: Option<u32>,
     /// Our inner MAC for layer 3 over VXLAN; `None`: the default.
     pub router_mac: Option<MacAddr>,
+    /// Whether what comes out of a tunnel must be routed back there.
+    pub strict_sources: bool,
 }
 
 impl VrfSpec {
@@ -58,6 +60,7 @@ impl VrfSpec {
             session_quota: Some(message.session_quota).filter(|quota| *quota > 0),
             session_rate: Some(message.session_rate).filter(|rate| *rate > 0),
             router_mac: field::mac("vrf.router_mac", &message.router_mac)?,
+            strict_sources: message.strict_sources,
         })
     }
 }

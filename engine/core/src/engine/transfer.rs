@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::io::Io;
 use crate::packet::flow_hash::flow_hash;
-use crate::pipeline::outbox::Learned;
+use crate::pipeline::outbox::{Learned, Said};
 use crate::pipeline::owner::worker_of;
 use crate::session::tick::Tick;
 use crate::tables::Tables;
@@ -149,7 +149,8 @@ impl<I: Io> Engine<I> {
         taken.restored = learned.len() as u64;
         // From now on the service probes and ages them.
         for (neighbour, NeighbourRecord { interface, address, mac }) in learned {
-            let mut item = Learned::Neighbour { neighbour, interface, address, mac };
+            let said = Said::Carried;
+            let mut item = Learned::Neighbour { neighbour, interface, address, mac, said };
             let deadline = Instant::now() + Duration::from_secs(1);
             while let Err(back) = self.shared.neighbour_rings.learned.push(item) {
                 // What is not told is in the tables all the same, and asked

@@ -47,7 +47,7 @@ const FUNCTIONS: [&str; 28] = [
 
 const TYPES: [&str; 2] = ["tieline_.*", "rte_eth_rx_mq_mode"];
 
-const VARIABLES: [&str; 3] = ["TIELINE_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_LCORE"];
+const VARIABLES: [&str; 4] = ["TIELINE_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_LCORE", "RTE_MAX_ETHPORTS"];
 
 /// Handled only behind pointers.
 const OPAQUE: [&str; 4] = ["rte_mbuf", "rte_mempool", "rte_device", "rte_mempool_cache"];

@@ -1,4 +1,4 @@
-//! Tells controllers what has become of their batches: first that they are
+//! Tells controllers what has become of their batches: first whether they are
 //! stored, then that every worker forwards by them.
 //!
 //! Two threads, one behind the other: the first writes to the store, the second
@@ -18,7 +18,7 @@ use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 
 use crate::control::Slot;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, NotStored};
 use crate::persist::ToStore;
 
 /// Acknowledgements that can wait for each of the threads. The control thread
@@ -50,7 +50,7 @@ pub struct Acknowledgements {
     pub version: u64,
     /// What has to be stored first.
     pub to_store: ToStore,
-    /// Sent when that is stored.
+    /// Sent when that is stored, or with the reason why it is not.
     pub accepted: Vec<Acknowledgement>,
     /// Sent when every worker has the version.
     pub programmed: Vec<Acknowledgement>,
@@ -68,22 +68,49 @@ impl Acknowledgements {
     }
 }
 
+/// What the first thread has to do, in this order.
+pub enum Errand {
+    /// Store, and acknowledge.
+    Acknowledge(Acknowledgements),
+    /// Close the store for another process, and say whether it has everything.
+    Close(SyncSender<Result<(), NotStored>>),
+    /// Say whether the store has everything.
+    Check(SyncSender<Result<(), NotStored>>),
+}
+
 /// Starts the threads. They end when the sender is gone.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start<I: Io>(engine: Engine<I>, mut keeper: Keeper) -> std::io::Result<SyncSender<Acknowledgements>>
+pub fn start<I: Io>(engine: Engine<I>, mut keeper: Keeper) -> std::io::Result<SyncSender<Errand>>
 where
     Engine<I>: Send,
 {
-    let (sender, receiver) = sync_channel::<Acknowledgements>(QUEUE);
+    let (sender, receiver) = sync_channel::<Errand>(QUEUE);
     let (stored, programmed) = sync_channel::<Acknowledgements>(QUEUE);
     let waiting = Arc::new(AtomicUsize::new(0));
     let second = Second { engine: engine.clone(), waiting: Arc::clone(&waiting) };
     std::thread::Builder::new().name("store".into()).spawn(move || {
-        for mut acknowledgements in receiver {
-            keeper.keep(std::mem::take(&mut acknowledgements.to_store));
-            for acknowledgement in acknowledgements.accepted.drain(..) {
+        for errand in receiver {
+            let mut acknowledgements = match errand {
+                Errand::Acknowledge(acknowledgements) => acknowledgements,
+                // Whoever asked may have lost patience.
+                Errand::Close(reply) => {
+                    let _ = reply.send(keeper.close());
+                    continue;
+                }
+                Errand::Check(reply) => {
+                    let _ = reply.send(keeper.keep(ToStore::default()));
+                    continue;
+                }
+            };
+            let kept = keeper.keep(std::mem::take(&mut acknowledgements.to_store));
+            for mut acknowledgement in acknowledgements.accepted.drain(..) {
+                if let (Message::Accepted(accepted), Err(NotStored(why))) =
+                    (&mut acknowledgement.message, &kept)
+                {
+                    accepted.not_stored.clone_from(why);
+                }
                 acknowledgement.send();
             }
             if acknowledgements.programmed.is_empty() {

@@ -72,6 +72,13 @@ impl Changes {
         self.push(Change::Event(Arc::new(event)));
     }
 
+    /// More has changed than is told: every position up to here is lost.
+    pub fn forget(&mut self) {
+        // One more, so that whoever had read all has lost something too.
+        self.first = self.head() + 1;
+        self.entries.clear();
+    }
+
     /// Changes from a position on, at most so many. `None` if the position is
     /// lost, or was never given.
     pub fn from(&self, position: u64, most: usize) -> Option<Vec<Change>> {
@@ -124,6 +131,18 @@ mod tests {
 
     fn key(n: u32) -> Change {
         Change::Object(Key::SecurityGroup(tieline_engine::types::SgId(n)))
+    }
+
+    #[test]
+    fn what_is_forgotten_is_lost_to_whoever_has_read_all_too() {
+        let mut changes = Changes::of_length(10);
+        changes.push(key(1));
+        let read = changes.head();
+        changes.forget();
+        assert_eq!(changes.from(read, 9), None);
+        let next = changes.head();
+        changes.push(key(2));
+        assert_eq!(changes.from(next, 9), Some(vec![key(2)]));
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tonic::Status;
 
-use crate::acknowledge::{Acknowledgement, Acknowledgements};
+use crate::acknowledge::{Acknowledgement, Acknowledgements, Errand};
 use crate::gateway::{Gateway, Work};
 use crate::security::rights::Rights;
 use crate::sessions::{Hello, SessionId};
@@ -101,30 +101,46 @@ pub struct Control {
     head: watch::Receiver<u64>,
 }
 
-/// Starts the thread. When it has been told to stop it gives the gateway
-/// back. What waits for the store and the workers goes to `acknowledgements`.
+/// The thread, which waits for its gateway: whoever has to prepare that first
+/// need not fear that there is no thread for it then.
+pub struct Idle {
+    gateway: blocking::SyncSender<Gateway>,
+    thread: JoinHandle<Option<Gateway>>,
+}
+
+impl Idle {
+    /// Begins to carry out what is asked for. When the thread has been told to
+    /// stop, or the gateway is given away, it gives the gateway back.
+    pub fn begin(self, gateway: Gateway) -> JoinHandle<Option<Gateway>> {
+        // It waits for nothing else.
+        let _ = self.gateway.send(gateway);
+        self.thread
+    }
+}
+
+/// Starts the thread. What waits for the store and the workers goes to
+/// `acknowledgements`.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(
-    gateway: Gateway,
-    acknowledgements: blocking::SyncSender<Acknowledgements>,
-) -> std::io::Result<(Control, JoinHandle<Gateway>)> {
+pub fn start(acknowledgements: blocking::SyncSender<Errand>) -> std::io::Result<(Control, Idle)> {
     let (requests, receiver) = mpsc::channel(QUEUE);
     let (head, watched) = watch::channel(0);
+    let (gateway, given) = blocking::sync_channel(1);
     let woken = requests.downgrade();
-    gateway.ports().set_waker(Box::new(move || {
-        // Where the queue is full, the next tick sees to it.
-        if let Some(requests) = woken.upgrade() {
-            let _ = requests.try_send(Request::Devices);
-        }
-    }));
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+        let gateway: Gateway = given.recv().ok()?;
+        gateway.ports().set_waker(Box::new(move || {
+            // Where the queue is full, the next tick sees to it.
+            if let Some(requests) = woken.upgrade() {
+                let _ = requests.try_send(Request::Devices);
+            }
+        }));
         let mut thread = Thread { gateway, acknowledgements, head };
         thread.run(receiver);
-        thread.gateway
+        Some(thread.gateway)
     })?;
-    Ok((Control { requests, head: watched }, thread))
+    Ok((Control { requests, head: watched }, Idle { gateway, thread }))
 }
 
 impl Control {
@@ -232,7 +248,7 @@ fn stopping() -> Status {
 
 struct Thread {
     gateway: Gateway,
-    acknowledgements: blocking::SyncSender<Acknowledgements>,
+    acknowledgements: blocking::SyncSender<Errand>,
     head: watch::Sender<u64>,
 }
 
@@ -285,7 +301,10 @@ impl Thread {
                 self.publish_changes(acknowledgements);
             }
             Request::Read(read) => read(&self.gateway),
-            Request::Alone(work) => work(&mut self.gateway),
+            Request::Alone(work) => {
+                work(&mut self.gateway);
+                return !self.gateway.is_given_away();
+            }
             Request::Devices => {
                 let version = self.gateway.look_at_devices(Instant::now());
                 self.publish_changes(Acknowledgements::at(version));
@@ -322,7 +341,8 @@ impl Thread {
             for refused in done.refused.iter().filter_map(|refused| refused.refused.as_ref()) {
                 self.gateway.note_refusal(refused);
             }
-            let message = v1::BatchAccepted { id, refused: done.refused, waiting: done.waiting };
+            let (refused, waiting) = (done.refused, done.waiting);
+            let message = v1::BatchAccepted { id, refused, waiting, ..Default::default() };
             acknowledgements
                 .accepted
                 .push(Acknowledgement { slot: accepted, message: Message::Accepted(message) });
@@ -346,7 +366,7 @@ impl Thread {
         }
         if !acknowledgements.is_empty() {
             // It is gone only when the daemon stops.
-            let _ = self.acknowledgements.send(acknowledgements);
+            let _ = self.acknowledgements.send(Errand::Acknowledge(acknowledgements));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! devices.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use prost::Message as _;
@@ -9,8 +10,9 @@ use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
 use tieline_engine::tables::Tables;
 use tieline_proto::v1;
+use tieline_rib::persist::Copy;
 use tieline_rib::{ControllerId, Refusal, Rib};
-use tieline_store::{Record, Store};
+use tieline_store::{Opened as Found, Record, Store};
 
 use crate::admission::Admission;
 use crate::batch::{self, Done};
@@ -18,8 +20,10 @@ use crate::changes::Changes;
 use crate::control::Opened;
 use crate::device_ports::{DevicePorts, Wanted};
 use crate::events::Watchman;
-use crate::keeper::KeeperWatch;
+use crate::identity::NodeId;
+use crate::keeper::{Contents, KeeperWatch, Task};
 use crate::persist::{Remembered, Restored, Restoring, ToStore};
+use crate::problems::{News, Problems};
 use crate::security::rights::Rights;
 use crate::sessions::{Hello, SessionId, Sessions};
 
@@ -50,17 +54,38 @@ pub struct Gateway {
     changes: Changes,
     watchman: Watchman,
     keeper: KeeperWatch,
-    /// Controllers that the store has to hear of.
+    problems: Problems,
+    node: NodeId,
+    /// What the store has to hear of beside the changes of the RIB.
     to_store: ToStore,
     /// The version of the ports that devices were asked for.
     ports_version: u64,
+    /// Another daemon has taken over everything.
+    given_away: bool,
+}
+
+/// What a gateway shares with other parts of the daemon.
+pub struct Shared {
+    /// The end of the store that tells how it is.
+    pub keeper: KeeperWatch,
+    /// What is wrong.
+    pub problems: Problems,
+    /// The gateway's name.
+    pub node: NodeId,
 }
 
 impl Gateway {
     /// A gateway without any object, for at most `sessions` of controllers at
     /// once.
-    pub fn new(mut rib: Rib, ports: DevicePorts, engine: Engine<DpdkIo>, sessions: usize) -> Self {
+    pub fn new(
+        mut rib: Rib,
+        ports: DevicePorts,
+        engine: Engine<DpdkIo>,
+        sessions: usize,
+        shared: Shared,
+    ) -> Self {
         rib.keep_journal(true);
+        let Shared { keeper, problems, node } = shared;
         Self {
             rib,
             ports,
@@ -68,9 +93,12 @@ impl Gateway {
             sessions: Sessions::new(sessions),
             changes: Changes::default(),
             watchman: Watchman::default(),
-            keeper: KeeperWatch::default(),
+            keeper,
+            problems,
+            node,
             to_store: ToStore::default(),
             ports_version: 0,
+            given_away: false,
         }
     }
 
@@ -84,8 +112,8 @@ impl Gateway {
         Ok(restored)
     }
 
-    /// The same from wherever records come; also returns the version of the
-    /// tables that holds it.
+    /// Brings back what these records say, wherever they come from. Also returns
+    /// the version of the tables that holds it.
     ///
     /// # Errors
     /// A sentence that says which record cannot be. Nothing is changed.
@@ -119,10 +147,90 @@ impl Gateway {
         Ok((restored, version))
     }
 
-    /// Says from now on when the store does not have everything, and writes it
-    /// again.
-    pub fn watch_keeper(&mut self, keeper: KeeperWatch) {
-        self.keeper = keeper;
+    /// Takes a store that was just opened, and brings back what is in it if that
+    /// is the last state. Records that can be neither are set aside; what is
+    /// declared here takes their place.
+    pub fn take_store(&mut self, store: Store, found: &Found, now: Instant) {
+        let path = store.path().to_owned();
+        note_found(&path, found);
+        let unread = self.keeper.contents() == Contents::Unread && !store.is_empty();
+        let store = match unread {
+            false => Ok(store),
+            true if self.is_blank() => match self.restore(&store, now) {
+                Ok(restored) => {
+                    tracing::info!(
+                        controllers = restored.controllers.len(), objects = restored.objects,
+                        routes = restored.routes, took = ?now.elapsed(), "brought back the last state"
+                    );
+                    self.changes.forget();
+                    return self.keep_in(store, false);
+                }
+                Err(reason) => self.set_aside(store, &reason),
+            },
+            true => self.set_aside(
+                store,
+                "the daemon had to start without it, and other things were declared before it could be opened",
+            ),
+        };
+        match store {
+            Ok(store) => self.keep_in(store, true),
+            Err(error) => {
+                tracing::error!(store = %path.display(), "the store cannot be used: {error}");
+                self.keeper.open(error.to_string());
+            }
+        }
+    }
+
+    fn set_aside(&self, store: Store, reason: &str) -> Result<Store, tieline_store::StoreError> {
+        let path = store.path().to_owned();
+        let (store, found) = store.set_aside(reason)?;
+        note_found(&path, &found);
+        Ok(store)
+    }
+
+    /// From now on what is declared goes into this store: all of it, or what
+    /// changes.
+    fn keep_in(&mut self, store: Store, all: bool) {
+        self.keeper.set_contents(Contents::Known);
+        self.node.set_bytes(store.node_id());
+        let changes = if all {
+            self.everything()
+        } else {
+            self.keeper.is_complete(&store);
+            std::mem::take(&mut self.to_store)
+        };
+        self.to_store = changes.into_store(store);
+    }
+
+    /// Whether nothing is declared and nobody was here.
+    fn is_blank(&self) -> bool {
+        self.rib.controllers().next().is_none()
+    }
+
+    /// The store is opened again, after it was closed for this reason.
+    pub fn open_store_again(&mut self, why: &str) {
+        self.keeper.open(why.to_owned());
+    }
+
+    /// Another daemon has taken over everything: this one declares nothing more,
+    /// and its devices are not to be closed in order.
+    pub fn give_away(&mut self) {
+        self.given_away = true;
+    }
+
+    /// Whether another daemon has taken over.
+    pub fn is_given_away(&self) -> bool {
+        self.given_away
+    }
+
+    /// The end of the store that tells how it is.
+    pub fn keeper(&mut self) -> &mut KeeperWatch {
+        &mut self.keeper
+    }
+
+    /// The gateway's name.
+    pub fn node(&self) -> &NodeId {
+        &self.node
     }
 
     /// Everything that is declared, to be put in the place of what is stored.
@@ -133,8 +241,13 @@ impl Gateway {
                 copy.controller(by, name, terms);
             }
         }
-        self.rib.write_all(&mut copy);
+        self.write_declared(&mut copy);
         copy
+    }
+
+    /// Writes all that is declared.
+    pub fn write_declared(&self, copy: &mut dyn Copy) {
+        self.rib.write_all(copy);
     }
 
     /// A session of a controller begins.
@@ -235,10 +348,29 @@ impl Gateway {
         self.forget_controllers(now);
         self.look_at_devices(now);
         self.watchman.look(&self.rib, &self.engine, &mut self.changes);
-        if self.keeper.look(&mut self.changes, now) {
-            self.to_store = self.everything();
+        match self.keeper.look(&mut self.changes, &self.problems, now) {
+            Task::None => {}
+            Task::WriteAll => self.to_store = self.everything(),
+            Task::Take(store, found) => self.take_store(*store, &found, now),
         }
+        self.look_at_problems();
         self.engine.version()
+    }
+
+    /// Tells those who watch what is wrong, and what is not any more.
+    fn look_at_problems(&mut self) {
+        let closed = self.ports.closed().map(|(name, why, is_tried)| {
+            let tried = if is_tried { ", and is tried again" } else { "" };
+            (name.to_owned(), format!("its device is not open{tried}: {}", why.trim_end_matches('.')))
+        });
+        self.problems.set_all(v1::ProblemKind::Port, closed);
+        for News { kind, subject, message, is_over } in self.problems.news() {
+            let event = if is_over { v1::EventKind::ProblemOver } else { v1::EventKind::Problem };
+            // The store has events of its own.
+            if kind != v1::ProblemKind::Store {
+                self.changes.event(event, &subject, message);
+            }
+        }
     }
 
     /// Has the devices opened that are declared, and closed that are not, and
@@ -472,6 +604,24 @@ impl Gateway {
             status.message = format!("the link of {} is down", port.device);
         }
         item
+    }
+}
+
+/// Tells operators how a store was found.
+fn note_found(path: &Path, found: &Found) {
+    let store = path.display();
+    match found {
+        Found::Fresh => tracing::info!(%store, "new store"),
+        Found::Restored { complete: true, .. } => {}
+        Found::Restored { complete: false, .. } => {
+            tracing::error!(
+                %store,
+                "some changes could not be stored before the last end: controllers declare them again"
+            );
+        }
+        Found::SetAside { kept_at, reason } => {
+            tracing::error!(%store, kept_at = %kept_at.display(), "starting without the last state: {reason}");
+        }
     }
 }
 

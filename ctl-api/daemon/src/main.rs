@@ -6,15 +6,17 @@
 //! - [`gateway`], [`device_ports`]: what is declared, the tables, the devices
 //! - [`control`]: the thread that carries out what the API asks for; [`admission`],
 //!   [`batch`], [`sessions`]: its parts without clocks and threads
-//! - [`acknowledge`], [`persist`]: the threads behind it, and the store
-//! - [`changes`], [`events`]: what watchers hear of
+//! - [`acknowledge`], [`keeper`], [`persist`]: the threads behind it, and the
+//!   store
+//! - [`changes`], [`events`], [`problems`]: what watchers hear of
 //! - [`service`], [`stats`]: the gRPC services
-//! - [`server`]: serving them
+//! - [`doors`], [`server`]: where clients come in, and serving them
 //! - [`security`]: who may do what, and how much of it
 //! - [`upgrade`]: a new daemon takes over from the one that runs
 //!
-//! Start: configuration, socket, DPDK, workers, control thread, and last the
-//! runtime of the API, so that its threads are not born on a worker's core.
+//! Start: configuration, socket, DPDK, workers, and all other threads, so that
+//! none of them is born on a worker's core; then the last state, or that of the
+//! daemon that is taken over from; and last the doors.
 
 mod acknowledge;
 mod admission;
@@ -24,12 +26,14 @@ mod changes;
 mod config;
 mod control;
 mod device_ports;
+mod doors;
 mod events;
 mod gateway;
 mod identity;
 mod keeper;
 mod links;
 mod persist;
+mod problems;
 mod security;
 mod server;
 mod service;
@@ -38,11 +42,13 @@ mod socket;
 mod stats;
 mod upgrade;
 
+use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -50,18 +56,23 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
 use tieline_engine::engine::{Engine, EngineConfig};
-use tieline_rib::{Rib, RibOptions};
-use tieline_store::{Opened, Store, StoreError};
+use tieline_rib::{Limits, Rib, RibOptions};
+use tieline_store::StoreError;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
+use acknowledge::{Acknowledgements, Errand};
 use args::Args;
 use config::Config;
 use control::Control;
 use device_ports::DevicePorts;
-use gateway::Gateway;
-use keeper::Keeper;
+use doors::{Doors, Places, Servant};
+use gateway::{Gateway, Shared};
+use identity::NodeId;
+use keeper::Contents;
+use problems::Problems;
 use security::Security;
 use security::accounts::Accounts;
 use security::tls::{Loaded, Tls};
@@ -69,11 +80,25 @@ use server::{Server, Services};
 use service::operations::Facts;
 use service::session::{About, Sessions, Shares};
 use socket::ControlSocket;
+use upgrade::frame::StoreWord;
+use upgrade::giver::Giver;
+use upgrade::site::Site as _;
+use upgrade::taker::{self, Outcome};
 
 /// Threads of the API's runtime.
 const API_THREADS: usize = 2;
 /// How long calls that are being answered may take when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a daemon that has just ended may keep its socket and its store: its
+/// process takes as long as the kernel needs to free its devices.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a store that does not open is waited for before the daemon starts
+/// without the last state.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause between two attempts.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Why a daemon does not start on a system that is short of threads.
+const NO_THREAD: &str = "could not start a thread";
 /// How long the API waits for devices of the last state when the daemon starts.
 const DEVICES_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the control thread looks at what happens by itself.
@@ -93,6 +118,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// How a daemon ends that has served.
+enum End {
+    /// It was told to.
+    Stopped,
+    /// Another daemon has taken over.
+    GivenAway,
+}
+
 fn run(args: Args) -> anyhow::Result<()> {
     let config = configuration(&args)?;
     if args.check {
@@ -104,139 +137,202 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     start_log(&config)?;
     let started = Instant::now();
-    let path = &config.api.socket;
-    let meeting = upgrade::socket::path(path);
+    let meeting = upgrade::socket::path(&config.api.socket);
     let running = if args.take_over { upgrade::socket::meet(&meeting)? } else { None };
     // A daemon that runs keeps its socket until the last moment.
     let running = match running {
         Some(running) => Ok(running),
-        None => Err(ControlSocket::bind(path, config.api.permissions)?),
+        None => Err(ControlSocket::bind(&config.api.socket, config.api.permissions)?),
     };
     if args.take_over && running.is_err() {
         tracing::info!("there is no daemon to take over from: starting as usual");
     }
-    let (engine, mut gateway, facts) = start_engine(&config, started)?;
-    let (socket, store) = match running {
-        Err(socket) => {
-            let store = open_store(&config, &mut gateway)?;
-            gateway.settle_devices(Instant::now() + DEVICES_PATIENCE);
-            (socket, store)
-        }
-        Ok(running) => {
-            let socket = take_over(running, &config, &mut gateway).unwrap_or_else(|error| {
-                let _ = writeln!(std::io::stderr(), "tieline: nothing was taken over: {error:#}");
-                // Nothing is closed in order: the other daemon uses some of these
-                // devices.
-                std::process::exit(1);
-            });
-            (socket, take_store(&config, &gateway))
-        }
-    };
-    let node_id = store.as_ref().map_or_else(|| identity::node_id(path), |store| hex(&store.node_id()));
-    let (keeper, watch) = Keeper::new(store);
-    gateway.watch_keeper(watch);
-    let acknowledgements = acknowledge::start(engine.clone(), keeper).context("could not start a thread")?;
-    let (control, thread) = control::start(gateway, acknowledgements).context("could not start a thread")?;
-    let about = About { node_id, boot_id: facts.boot_id.clone(), grace: config.grace };
+    let problems = Problems::default();
+    let node = NodeId::without_store(&config.api.socket);
+    let (keeper, watch) = keeper::new(config.store(), node.clone()).context(NO_THREAD)?;
+    let shared = Shared { keeper: watch, problems: problems.clone(), node: node.clone() };
+    let (engine, mut gateway, facts) = start_engine(&config, started, shared)?;
+
+    // Whatever may fail is there before anything is taken over.
+    let errands = acknowledge::start(engine.clone(), keeper).context(NO_THREAD)?;
+    let (control, idle) = control::start(errands.clone()).context(NO_THREAD)?;
+    let about = About { node, boot_id: facts.boot_id.clone(), grace: config.grace };
     let sessions = Sessions {
         control: control.clone(),
         about: Arc::new(about),
         shares: Shares::of(config.waiting_bytes),
     };
-    let meeting = offer_take_over(&meeting, &control);
-    let served = serve(&config, &socket, sessions, facts);
-    drop((socket, meeting));
-    stop(&control, thread, &engine);
-    served
-}
-
-/// Takes everything over from a daemon that runs, its socket last.
-fn take_over(running: UnixStream, config: &Config, gateway: &mut Gateway) -> anyhow::Result<ControlSocket> {
-    let taking = upgrade::taker::take(running, gateway, config.neighbours.per_interface)?;
-    let socket = ControlSocket::replace(&config.api.socket, config.api.permissions)?;
-    taking.finish(gateway)?;
-    Ok(socket)
-}
-
-/// Lets a daemon that comes later take over. It is no reason not to start if
-/// that is impossible.
-fn offer_take_over(meeting: &Path, control: &Control) -> Option<ControlSocket> {
-    let offered = ControlSocket::replace(meeting, upgrade::socket::PERMISSIONS).map_err(anyhow::Error::from);
-    let offered = offered.and_then(|socket| {
-        upgrade::giver::start(socket.listener()?, control.clone())?;
-        Ok(socket)
-    });
-    offered
-        .inspect_err(|error| {
-            tracing::warn!(socket = %meeting.display(), "no daemon will be able to take over: {error:#}");
-        })
-        .ok()
-}
-
-/// Opens the store and brings back what is in it. A store that cannot be used
-/// is set aside: the daemon starts without its state.
-fn open_store(config: &Config, gateway: &mut Gateway) -> anyhow::Result<Option<Store>> {
-    let Some(path) = config.store() else {
-        tracing::warn!("no store: what is declared is lost when the daemon ends");
-        return Ok(None);
+    let places = Places {
+        control: (config.api.socket.clone(), config.api.permissions),
+        meeting: (meeting.clone(), upgrade::socket::PERMISSIONS),
+        tcp: config.api.tcp.as_ref().map(|(address, _)| *address),
     };
-    let started = Instant::now();
-    let options = tieline_store::Options { sync_interval: config.sync_interval, ..Default::default() };
-    let (store, opened) = match Store::open(&path, options) {
-        Ok(found) => found,
-        // Another daemon has it, or it is something else: the operator's mistake.
-        Err(error @ (StoreError::InUse { .. } | StoreError::NotAStore { .. })) => return Err(error.into()),
-        Err(error) => {
-            tracing::error!("starting without the last state, and without keeping any: {error}");
-            return Ok(None);
-        }
-    };
-    note_opened(&path, &opened);
-    match gateway.restore(&store, started) {
-        Ok(restored) => {
-            tracing::info!(
-                controllers = restored.controllers.len(), objects = restored.objects,
-                routes = restored.routes, took = ?started.elapsed(), "brought back the last state"
-            );
-            Ok(Some(store))
-        }
-        Err(reason) => {
-            let (store, opened) = store.set_aside(&reason)?;
-            note_opened(&path, &opened);
-            Ok(Some(store))
-        }
+    let doors = Doors::new(places, problems.clone());
+    let giver = Giver { control: control.clone(), errands: errands.clone(), doors: doors.clone() };
+    let api = Api::new(&config, sessions, facts, problems, giver)?;
+
+    let begin = Begin { config: &config, meeting: &meeting, doors: &doors, errands: &errands };
+    begin.begin(running, &mut gateway)?;
+    gateway.settle_devices(Instant::now() + DEVICES_PATIENCE);
+    let thread = idle.begin(gateway);
+    let served = api.serve(&config.api.socket, &doors, &control);
+    match end(&control, thread, &doors, &engine) {
+        // Nothing is closed in order: the other daemon uses some of these
+        // devices. With the process they go without a trace.
+        End::GivenAway => std::process::exit(0),
+        End::Stopped => served,
     }
 }
 
-/// Opens the store that the daemon before has left, and writes what was taken
-/// over from it: its last words may be missing.
-fn take_store(config: &Config, gateway: &Gateway) -> Option<Store> {
-    let path = config.store()?;
-    let options = tieline_store::Options { sync_interval: config.sync_interval, ..Default::default() };
-    let taken = Store::open(&path, options).and_then(|(store, opened)| {
-        note_opened(&path, &opened);
-        persist::rewrite(&store, gateway)?;
-        Ok(store)
-    });
-    taken.inspect_err(|error| tracing::error!("what is declared is not kept from here on: {error}")).ok()
+/// What a daemon begins with: the state of another one, or its own last one.
+struct Begin<'a> {
+    config: &'a Config,
+    meeting: &'a Path,
+    doors: &'a Doors,
+    errands: &'a SyncSender<Errand>,
 }
 
-fn note_opened(path: &Path, opened: &Opened) {
-    let store = path.display();
-    match opened {
-        Opened::Fresh => tracing::info!(%store, "new store"),
-        Opened::Restored { complete: true, .. } => {}
-        Opened::Restored { complete: false, .. } => {
-            tracing::error!(%store, "some changes could not be stored before the last end: controllers declare them again");
-        }
-        Opened::SetAside { kept_at, reason } => {
-            tracing::error!(%store, kept_at = %kept_at.display(), "starting without the last state: {reason}");
+impl Begin<'_> {
+    /// Takes over from a daemon that runs, or starts as usual, with the control
+    /// socket.
+    fn begin(&self, running: Result<UnixStream, ControlSocket>, gateway: &mut Gateway) -> anyhow::Result<()> {
+        let mut running = match running {
+            Ok(running) => Some(running),
+            Err(socket) => {
+                self.doors.set_control(socket);
+                return self.open_store(gateway);
+            }
+        };
+        let since = Instant::now();
+        loop {
+            if let Some(running) = running.take()
+                && self.take_over(running, gateway)
+            {
+                return Ok(());
+            }
+            // It has ended. Another one may have come in its place.
+            running = upgrade::socket::meet(self.meeting)?;
+            if running.is_some() && since.elapsed() < END_PATIENCE {
+                continue;
+            }
+            match ControlSocket::bind(&self.config.api.socket, self.config.api.permissions) {
+                Ok(socket) => {
+                    tracing::info!("starting as usual");
+                    self.doors.set_control(socket);
+                    return self.open_store(gateway);
+                }
+                // Its process is not gone yet, or the other is not ready yet.
+                Err(error) if since.elapsed() > END_PATIENCE => return Err(error.into()),
+                Err(_) => std::thread::sleep(AGAIN),
+            }
         }
     }
-}
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    /// Takes everything over from a daemon that runs. False if it has ended before
+    /// it had said enough.
+    fn take_over(&self, running: UnixStream, gateway: &mut Gateway) -> bool {
+        let taken = taker::take(self.meeting, running, gateway, self.config.neighbours.per_interface);
+        let forwarding = taken.and_then(|outcome| match outcome {
+            Outcome::Nobody => Ok(None),
+            Outcome::Taken(mut taking) => taking.forwarding().map(|left| Some((taking, left))),
+        });
+        let (taking, left) = match forwarding {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return false,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "tieline: nothing was taken over: {error:#}");
+                // Nothing is closed in order: the other daemon uses some of these
+                // devices.
+                std::process::exit(1);
+            }
+        };
+        // From here on nothing is a reason to end.
+        for (door, listener) in left.doors {
+            if let Err(error) = self.doors.adopt(door, listener) {
+                tracing::warn!("a listening socket of the other daemon is of no use: {error:#}");
+            }
+        }
+        let is_ours = match &left.store {
+            StoreWord::Unknown => true,
+            StoreWord::Left { path, missing } => {
+                if !missing.is_empty() {
+                    tracing::warn!(
+                        "the other daemon leaves a store in which something is missing: {missing}"
+                    );
+                }
+                self.config.store().is_some_and(|store| store.path == Path::new(path))
+            }
+            StoreWord::None | StoreWord::Unread(_) => false,
+        };
+        let contents = if is_ours { Contents::Known } else { Contents::Unread };
+        gateway.keeper().set_contents(contents);
+        if gateway.devices().waits_for_an_end() {
+            // They stand still until the other has ended.
+            taking.serving(gateway);
+            self.take_store(gateway);
+        } else {
+            self.take_store(gateway);
+            taking.serving(gateway);
+        }
+        true
+    }
+
+    /// Opens the store that the daemon before has left, and writes what was taken
+    /// over from it. If that takes long, it goes on behind.
+    fn take_store(&self, gateway: &mut Gateway) {
+        let Some(path) = gateway.keeper().path().map(Path::to_owned) else { return };
+        gateway.keeper().open("it is not open yet".to_owned());
+        let Some((store, found)) = gateway.keeper().wait(upgrade::STORE_PATIENCE) else {
+            tracing::error!(store = %path.display(), "the store does not open yet: going on without it");
+            return;
+        };
+        gateway.take_store(store, &found, Instant::now());
+        let mut all = Acknowledgements::at(0);
+        gateway.take_changes(&mut all.to_store);
+        let (reply, checked) = sync_channel(1);
+        let errands = [Errand::Acknowledge(all), Errand::Check(reply)];
+        if errands.into_iter().all(|errand| self.errands.send(errand).is_ok()) {
+            // What comes of it is told like everything about the store.
+            let _ = checked.recv_timeout(upgrade::STORE_PATIENCE);
+        }
+    }
+
+    /// Opens the store and brings back what is in it. A store that cannot be used
+    /// for now is tried again: the daemon starts without its state.
+    fn open_store(&self, gateway: &mut Gateway) -> anyhow::Result<()> {
+        let Some(at) = self.config.store() else {
+            tracing::warn!("no store: what is declared is lost when the daemon ends");
+            return Ok(());
+        };
+        let started = Instant::now();
+        let mut said = false;
+        loop {
+            let error = match at.open(gateway.node()) {
+                Ok((store, found)) => {
+                    gateway.take_store(store, &found, started);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let is_in_use = matches!(error, StoreError::InUse { .. });
+            let is_over = started.elapsed() > if is_in_use { END_PATIENCE } else { STORE_PATIENCE };
+            // Another daemon has it, or it is something else: the operator's
+            // mistake.
+            if matches!(error, StoreError::NotAStore { .. }) || (is_in_use && is_over) {
+                return Err(error.into());
+            }
+            if is_over {
+                tracing::error!("starting without the last state, and without keeping any for now: {error}");
+                gateway.keeper().open(error.to_string());
+                return Ok(());
+            }
+            if !said {
+                tracing::warn!("the store does not open, and is tried again: {error}");
+                said = true;
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
 }
 
 /// The configuration that the command line asks for.
@@ -270,7 +366,11 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
 }
 
 /// DPDK, the workers, and what programs them.
-fn start_engine(config: &Config, started: Instant) -> anyhow::Result<(Engine<DpdkIo>, Gateway, Facts)> {
+fn start_engine(
+    config: &Config,
+    started: Instant,
+    shared: Shared,
+) -> anyhow::Result<(Engine<DpdkIo>, Gateway, Facts)> {
     let eal = Eal::start(config.eal.clone())?;
     let hugepages = eal.hugepages();
     let dpdk_version = tieline_dpdk::dpdk_version();
@@ -299,10 +399,15 @@ fn start_engine(config: &Config, started: Instant) -> anyhow::Result<(Engine<Dpd
         device_claims: claims_of,
         ..RibOptions::default()
     };
-    let rib = Rib::new(config.limits.clone(), options);
+    // What is announced is what can be declared.
+    let limits = Limits { ports: config.limits.ports.min(tieline_dpdk::MAX_PORTS), ..config.limits.clone() };
+    if limits.ports < config.limits.ports {
+        tracing::info!(ports = limits.ports, "DPDK takes fewer ports than limits.ports allows");
+    }
+    let rib = Rib::new(limits, options);
     let allowed = Arc::new(config.devices.clone());
-    let ports = DevicePorts::new(eal, pool, engine.clone(), allowed).context("could not start a thread")?;
-    let gateway = Gateway::new(rib, ports, engine.clone(), config.sessions_of_controllers);
+    let ports = DevicePorts::new(eal, pool, engine.clone(), allowed).context(NO_THREAD)?;
+    let gateway = Gateway::new(rib, ports, engine.clone(), config.sessions_of_controllers, shared);
     let facts = Facts { boot_id: identity::boot_id(), dpdk_version, hugepages, started };
     tracing::info!(%router_mac, boot_id = %facts.boot_id, "gateway");
     Ok((engine, gateway, facts))
@@ -351,73 +456,116 @@ fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-/// Serves the API until a signal says that it is enough, or nothing can be
-/// programmed any more.
-fn serve(config: &Config, socket: &ControlSocket, sessions: Sessions, facts: Facts) -> anyhow::Result<()> {
-    let control = sessions.control.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(API_THREADS)
-        .thread_name("api")
-        .enable_all()
-        .build()
-        .context("could not start the threads of the control API")?;
-    let served = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        open_doors(config, socket, sessions, facts).await?;
-        let ticking = control.clone();
-        tokio::spawn(async move {
-            let mut interval = tokio::time::interval(TICK);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                interval.tick().await;
-                ticking.tick().await;
-            }
-        });
-        say(&format!("tieline ready: control API on unix:{}", socket.path().display()))?;
-        tracing::info!(socket = %socket.path().display(), "ready");
-        tokio::select! {
-            () = control.ended() => Err(anyhow::anyhow!(
-                "the control thread has ended unexpectedly: start the daemon again; the last state is in the store"
-            )),
-            () = received(&mut terminate) => Ok(()),
-            () = received(&mut interrupt) => Ok(()),
-        }
-    });
-    tracing::info!("stopping");
-    runtime.shutdown_timeout(STOP_PATIENCE);
-    served
+/// The API, which serves nobody yet.
+struct Api {
+    runtime: Runtime,
+    front: Arc<Front>,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
-/// Lets clients in: on the Unix socket, and over TCP if it is configured.
-async fn open_doors(
-    config: &Config,
-    socket: &ControlSocket,
-    sessions: Sessions,
-    facts: Facts,
-) -> anyhow::Result<()> {
-    let api = &config.api;
-    let services = Services::new(sessions, facts, &api.limits).await?;
-    // The last state was brought back before the doors open.
-    services.ready().await;
-    let accounts = Arc::new(Accounts::new(api.limits.clone()));
-    let server = Server::new(services, Security { roles: api.roles.clone(), accounts });
-    let unix = tokio::net::UnixListener::from_std(socket.listener()?)?;
-    let tls = match &api.tcp {
-        None => None,
-        Some((address, settings)) => {
-            let listener = tokio::net::TcpListener::bind(address)
-                .await
-                .with_context(|| format!("could not listen on {address}"))?;
-            let tls = Arc::new(Tls::start(settings.clone()));
-            tracing::info!(%address, "serving the control API with mutual TLS");
-            tokio::spawn(Arc::clone(&server).serve_tcp(listener, Arc::clone(&tls)));
-            Some(tls)
+/// Whoever comes in by one of the doors comes to this.
+struct Front {
+    server: Arc<Server>,
+    tls: Option<Arc<Tls>>,
+    giver: Giver,
+}
+
+impl Servant for Front {
+    async fn clients(&self, listener: tokio::net::UnixListener) -> Infallible {
+        Arc::clone(&self.server).serve_socket(listener, own_uid()).await
+    }
+
+    async fn tcp_clients(&self, listener: tokio::net::TcpListener) -> Infallible {
+        match &self.tls {
+            Some(tls) => Arc::clone(&self.server).serve_tcp(listener, Arc::clone(tls)).await,
+            None => std::future::pending().await,
         }
-    };
-    tokio::spawn(watch_files(tls, signal(SignalKind::hangup())?));
-    tokio::spawn(server.serve_socket(unix, own_uid()));
-    Ok(())
+    }
+
+    /// One after the other: there is one thing to take over.
+    async fn daemons(&self, listener: tokio::net::UnixListener) -> Infallible {
+        loop {
+            let (stream, _) = server::accepted(|| listener.accept()).await;
+            let giver = self.giver.clone();
+            let conversation = tokio::task::spawn_blocking(move || match stream.into_std() {
+                Ok(stream) => giver.serve(stream),
+                Err(error) => tracing::warn!("a daemon that came to take over cannot be heard: {error}"),
+            });
+            if let Err(error) = conversation.await {
+                tracing::error!("a conversation with a daemon that came to take over broke off: {error}");
+            }
+        }
+    }
+}
+
+impl Api {
+    /// Everything that serving needs.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or the description of the API makes no
+    /// sense.
+    fn new(
+        config: &Config,
+        sessions: Sessions,
+        facts: Facts,
+        problems: Problems,
+        giver: Giver,
+    ) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(API_THREADS)
+            .thread_name("api")
+            .enable_all()
+            .build()
+            .context("could not start the threads of the control API")?;
+        let (front, [terminate, interrupt, hangup]) = runtime.block_on(async {
+            let api = &config.api;
+            let services = Services::new(sessions, facts, problems, &api.limits).await?;
+            let accounts = Arc::new(Accounts::new(api.limits.clone()));
+            let server = Server::new(services, Security { roles: api.roles.clone(), accounts });
+            let tls = api.tcp.as_ref().map(|(_, settings)| Arc::new(Tls::start(settings.clone())));
+            let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+            let [terminate, interrupt, hangup] = kinds.map(signal);
+            anyhow::Ok((Arc::new(Front { server, tls, giver }), [terminate?, interrupt?, hangup?]))
+        })?;
+        Ok(Self { runtime, front, terminate, interrupt, hangup })
+    }
+
+    /// Lets clients in and serves them until a signal says that it is enough,
+    /// another daemon has taken over, or nothing can be programmed any more.
+    fn serve(self, socket: &Path, doors: &Doors, control: &Control) -> anyhow::Result<()> {
+        let Self { runtime, front, mut terminate, mut interrupt, hangup } = self;
+        let ticking = control.clone();
+        let served = runtime.block_on(async {
+            // The last state was brought back before the doors open.
+            front.server.ready().await;
+            doors.open(runtime.handle(), &front);
+            tokio::spawn(watch_files(front.tls.clone(), hangup));
+            tokio::spawn(async move {
+                let mut interval = tokio::time::interval(TICK);
+                interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    interval.tick().await;
+                    ticking.tick().await;
+                }
+            });
+            if let Err(error) = say(&format!("tieline ready: control API on unix:{}", socket.display())) {
+                tracing::warn!("nobody reads that this daemon is ready: {error}");
+            }
+            tracing::info!(socket = %socket.display(), "ready");
+            tokio::select! {
+                () = control.ended() => Err(anyhow::anyhow!(
+                    "the control thread has ended unexpectedly: start the daemon again; the last state is in the store"
+                )),
+                () = received(&mut terminate) => Ok(()),
+                () = received(&mut interrupt) => Ok(()),
+            }
+        });
+        tracing::info!("stopping");
+        runtime.shutdown_timeout(STOP_PATIENCE);
+        served
+    }
 }
 
 /// Looks after the files of TLS: now and then, and at once at SIGHUP.
@@ -457,9 +605,23 @@ async fn received(signal: &mut Signal) {
     }
 }
 
-fn stop(control: &Control, thread: JoinHandle<Gateway>, engine: &Engine<DpdkIo>) {
+/// Ends what is left, in order; nothing of it if another daemon has taken over.
+fn end(
+    control: &Control,
+    thread: JoinHandle<Option<Gateway>>,
+    doors: &Doors,
+    engine: &Engine<DpdkIo>,
+) -> End {
     control.stop();
-    let gateway = thread.join();
+    // While another daemon takes over, this takes as long as that.
+    let gateway = match thread.join() {
+        Ok(Some(gateway)) if gateway.is_given_away() => {
+            std::mem::forget(gateway);
+            return End::GivenAway;
+        }
+        other => other,
+    };
+    doors.remove();
     // Workers give up their queues; with the gateway go the devices.
     engine.stop();
     if gateway.is_err() {
@@ -467,6 +629,7 @@ fn stop(control: &Control, thread: JoinHandle<Gateway>, engine: &Engine<DpdkIo>)
     }
     drop(gateway);
     tracing::info!("stopped");
+    End::Stopped
 }
 
 /// One line on standard output.

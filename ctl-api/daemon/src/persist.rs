@@ -15,7 +15,6 @@ use tieline_rib::persist::Copy;
 use tieline_rib::{ControllerId, Key, Refusal, Rib, RouteDistinguisher};
 use tieline_store::{Changes, Record, Store, StoreError};
 
-use crate::gateway::Gateway;
 use crate::sessions::Terms;
 
 /// Routes that are brought back together.
@@ -27,17 +26,29 @@ pub struct ToStore {
     changes: Changes,
     /// They are everything that is declared.
     whole: bool,
+    /// The store that they, and all later ones, go into, if it is another.
+    store: Option<Box<Store>>,
 }
 
 impl ToStore {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && !self.whole
+        self.changes.is_empty() && !self.whole && self.store.is_none()
     }
 
     /// None yet, to be put in the place of whatever is stored.
     pub fn everything() -> Self {
-        Self { changes: Changes::default(), whole: true }
+        Self { whole: true, ..Self::default() }
+    }
+
+    /// They, and all later ones, go into this store.
+    pub fn into_store(self, store: Store) -> Self {
+        Self { store: Some(Box::new(store)), ..self }
+    }
+
+    /// The store that they, and all later ones, go into, if it is another.
+    pub fn take_store(&mut self) -> Option<Store> {
+        self.store.take().map(|store| *store)
     }
 
     /// Whether they are everything that is declared.
@@ -235,15 +246,6 @@ impl Restoring {
         }
         Ok(self.restored)
     }
-}
-
-/// Writes all that a gateway has declared into a store, in the place of whatever
-/// is there.
-///
-/// # Errors
-/// When the store does not take it; it is as it was.
-pub fn rewrite(store: &Store, gateway: &Gateway) -> Result<(), StoreError> {
-    gateway.everything().write_to(store)
 }
 
 fn declare(

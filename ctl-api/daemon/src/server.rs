@@ -24,6 +24,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::problems::Problems;
 use crate::security::accounts::{Account, LimitReached, Owner};
 use crate::security::certificate::CertificateFacts;
 use crate::security::first_bytes::FirstBytes;
@@ -63,9 +64,14 @@ impl Services {
     ///
     /// # Errors
     /// When the description of the API makes no sense.
-    pub async fn new(sessions: Sessions, facts: Facts, limits: &ApiLimits) -> anyhow::Result<Self> {
-        let operations = OperationsServer::new(OperationsService::new(sessions.control.clone(), facts))
-            .max_decoding_message_size(limits.message);
+    pub async fn new(
+        sessions: Sessions,
+        facts: Facts,
+        problems: Problems,
+        limits: &ApiLimits,
+    ) -> anyhow::Result<Self> {
+        let operations = OperationsService::new(sessions.control.clone(), facts, problems);
+        let operations = OperationsServer::new(operations).max_decoding_message_size(limits.message);
         let control =
             ControlServer::new(ControlService::new(sessions)).max_decoding_message_size(limits.message);
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -95,6 +101,11 @@ pub struct Server {
     services: Services,
     security: Security,
     http: http2::Builder<TokioExecutor>,
+    /// Room for connections by the Unix socket, over TCP, and for TCP clients
+    /// that have not proved who they are.
+    on_socket: Arc<Semaphore>,
+    over_tcp: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     /// When the last complaint was logged, and since when.
     complained: AtomicU64,
     started: Instant,
@@ -103,16 +114,26 @@ pub struct Server {
 impl Server {
     /// A server of these services.
     pub fn new(services: Services, security: Security) -> Arc<Self> {
-        let http = protocol(security.accounts.limits());
-        Arc::new(Self { services, security, http, complained: AtomicU64::new(0), started: Instant::now() })
+        let limits = security.accounts.limits();
+        let http = protocol(limits);
+        let room = |most| Arc::new(Semaphore::new(most));
+        let (on_socket, over_tcp) = (room(limits.connections), room(limits.connections));
+        let handshakes = room(limits.handshakes);
+        let complained = AtomicU64::new(0);
+        let started = Instant::now();
+        Arc::new(Self { services, security, http, on_socket, over_tcp, handshakes, complained, started })
+    }
+
+    /// Says that what was programmed before is in force again.
+    pub async fn ready(&self) {
+        self.services.ready().await;
     }
 
     /// Serves those who come to the Unix socket. Never ends.
     pub async fn serve_socket(self: Arc<Self>, listener: UnixListener, own_uid: u32) -> Infallible {
-        let places = Arc::new(Semaphore::new(self.limits().connections));
         loop {
             let stream = accepted(|| listener.accept()).await.0;
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            let Ok(place) = Arc::clone(&self.on_socket).try_acquire_owned() else {
                 self.complain("the Unix socket", &self.full());
                 continue;
             };
@@ -126,22 +147,20 @@ impl Server {
 
     /// Serves those who come over TCP. Never ends.
     pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, tls: Arc<Tls>) -> Infallible {
-        let places = Arc::new(Semaphore::new(self.limits().connections));
-        let handshakes = Arc::new(Semaphore::new(self.limits().handshakes));
         loop {
             let (stream, address) = accepted(|| listener.accept()).await;
-            let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else {
+            let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
                 let value = self.limits().handshakes;
                 self.complain(&address.to_string(), &LimitReached { key: "api.limits.handshakes", value });
                 continue;
             };
-            let (server, tls, places) = (Arc::clone(&self), Arc::clone(&tls), Arc::clone(&places));
+            let (server, tls) = (Arc::clone(&self), Arc::clone(&tls));
             tokio::spawn(async move {
                 let stream = server.shake_hands(stream, address, &tls).await;
                 // Who has proved who it is makes room for the next to do so.
                 drop(handshake);
                 let Some(stream) = stream else { return };
-                match places.try_acquire_owned() {
+                match Arc::clone(&server.over_tcp).try_acquire_owned() {
                     Ok(_place) => server.attend_tls(stream, address, &tls).await,
                     Err(_) => server.complain(&address.to_string(), &server.full()),
                 }
@@ -295,7 +314,7 @@ fn protocol(limits: &ApiLimits) -> http2::Builder<TokioExecutor> {
 }
 
 /// The next connection. Errors pass: most often file descriptors are short.
-async fn accepted<S, F>(accept: impl Fn() -> F) -> S
+pub async fn accepted<S, F>(accept: impl Fn() -> F) -> S
 where
     F: Future<Output = io::Result<S>>,
 {

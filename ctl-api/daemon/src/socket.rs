@@ -57,13 +57,26 @@ pub enum SocketError {
 }
 
 /// A bound socket. Its file is removed with it, unless somebody has put
-/// another in its place.
+/// another in its place, or the socket was handed on.
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
     listener: UnixListener,
     /// Device and inode of the file.
     file: (u64, u64),
+    /// Another process has it too.
+    handed_on: bool,
+}
+
+/// Where the path of a socket leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    /// To this socket.
+    Here,
+    /// To another one, which somebody serves.
+    Elsewhere,
+    /// To nobody.
+    Nowhere,
 }
 
 impl ControlSocket {
@@ -74,11 +87,7 @@ impl ControlSocket {
     /// See [`SocketError`].
     pub fn bind(path: &Path, permissions: Permissions) -> Result<Self, SocketError> {
         let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(permissions.directory_mode);
-            builder.create(directory).map_err(refused("given its directory"))?;
-        }
+        make_directory(path, permissions).map_err(refused("given its directory"))?;
         remove_stale(path)?;
         let listener = bind_closed(path).map_err(refused("bound"))?;
         let prepare = || {
@@ -88,7 +97,7 @@ impl ControlSocket {
             identify(path)
         };
         let file = prepare().map_err(refused("prepared"))?;
-        Ok(Self { path: path.into(), listener, file })
+        Ok(Self { path: path.into(), listener, file, handed_on: false })
     }
 
     /// Binds `path` with these permissions in the place of the daemon that
@@ -98,13 +107,59 @@ impl ControlSocket {
     /// When the system refuses.
     pub fn replace(path: &Path, permissions: Permissions) -> Result<Self, SocketError> {
         let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
+        make_directory(path, permissions).map_err(refused("given its directory"))?;
         let listener = put_in_place(path, permissions).map_err(refused("taken over"))?;
         let prepare = || {
             listener.set_nonblocking(true)?;
             identify(path)
         };
         let file = prepare().map_err(refused("prepared"))?;
-        Ok(Self { path: path.into(), listener, file })
+        Ok(Self { path: path.into(), listener, file, handed_on: false })
+    }
+
+    /// Takes the socket of another daemon, bound to `path`, with these
+    /// permissions from now on. `None` if the path does not lead to it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn adopt(
+        path: &Path,
+        permissions: Permissions,
+        listener: UnixListener,
+        file: (u64, u64),
+    ) -> Result<Option<Self>, SocketError> {
+        let refused = |step| move |source| SocketError::Refused { path: path.into(), step, source };
+        if !identify(path).is_ok_and(|found| found == file) {
+            return Ok(None);
+        }
+        listener.set_nonblocking(true).map_err(refused("prepared"))?;
+        std::os::unix::fs::chown(path, None, permissions.group)
+            .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(permissions.mode)))
+            .map_err(refused("given its permissions"))?;
+        Ok(Some(Self { path: path.into(), listener, file, handed_on: false }))
+    }
+
+    /// Another process serves the socket from now on, or no longer: whether the
+    /// file stays when this is dropped.
+    pub fn set_handed_on(&mut self, handed_on: bool) {
+        self.handed_on = handed_on;
+    }
+
+    /// Device and inode of the file.
+    pub fn file(&self) -> (u64, u64) {
+        self.file
+    }
+
+    /// Where the path leads.
+    pub fn leads(&self) -> Leads {
+        match identify(&self.path) {
+            Ok(file) if file == self.file => Leads::Here,
+            // What it is cannot be seen: it is not touched either.
+            Ok(_) if UnixStream::connect(&self.path).is_ok() => Leads::Elsewhere,
+            Ok(_) => Leads::Nowhere,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Leads::Nowhere,
+            Err(_) => Leads::Elsewhere,
+        }
     }
 
     /// A further handle of the listening socket; it does not block.
@@ -114,25 +169,28 @@ impl ControlSocket {
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if identify(&self.path).is_ok_and(|file| file == self.file) {
+        if !self.handed_on && identify(&self.path).is_ok_and(|file| file == self.file) {
             // It may have been removed by hand meanwhile.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
+/// Makes the directory of a socket.
+fn make_directory(path: &Path, permissions: Permissions) -> io::Result<()> {
+    let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(permissions.directory_mode).create(directory)
+}
+
 /// Binds a socket that nobody may connect to yet: who comes before it has its
 /// permissions would be in. The file takes those of the open socket.
-fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+pub fn bind_closed(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let file = File::from(OwnedFd::from(socket));
     file.set_permissions(std::fs::Permissions::from_mode(0o000))?;
@@ -202,7 +260,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).expect("it is there").mode() & 0o7777, 0o660);
         let directory = path.parent().expect("it has one");
         assert_eq!(std::fs::metadata(directory).expect("it is there").mode() & 0o7777, 0o755);
-        UnixStream::connect(socket.path()).expect("somebody listens");
+        UnixStream::connect(&socket.path).expect("somebody listens");
         drop(socket);
         assert!(!path.exists());
     }
@@ -238,7 +296,7 @@ mod tests {
         let error = bind(&path).expect_err("it is taken");
         assert!(matches!(error, SocketError::InUse(_)), "{error}");
         assert!(error.to_string().contains("another daemon"), "{error}");
-        UnixStream::connect(first.path()).expect("it still listens");
+        UnixStream::connect(&first.path).expect("it still listens");
     }
 
     #[test]
@@ -254,6 +312,44 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_goes_to_another_process_without_its_path_leading_elsewhere() {
+        let place = Place::new("handed-on");
+        let path = place.0.join("t.sock");
+        let mut first = bind(&path).expect("a free path");
+        let listener = first.listener().expect("a descriptor");
+        let closed = Permissions { mode: 0o600, ..Permissions::default() };
+        let other = first.listener().expect("a descriptor");
+        assert!(ControlSocket::adopt(&path, closed, other, (0, 0)).expect("nothing is done").is_none());
+        let second = ControlSocket::adopt(&path, closed, listener, first.file()).expect("allowed");
+        let second = second.expect("it is this one");
+        first.set_handed_on(true);
+        drop(first);
+        assert_eq!(second.leads(), Leads::Here);
+        assert_eq!(std::fs::metadata(&path).expect("it is there").mode() & 0o777, 0o600);
+        UnixStream::connect(&path).expect("the second listens");
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_noticed() {
+        let place = Place::new("leads");
+        let path = place.0.join("deeper/t.sock");
+        let first = bind(&path).expect("a free path");
+        assert_eq!(first.leads(), Leads::Here);
+        let second = ControlSocket::replace(&path, Permissions::default()).expect("it gives way");
+        assert_eq!((first.leads(), second.leads()), (Leads::Elsewhere, Leads::Here));
+        let ControlSocket { listener, .. } = &second;
+        // As its process's end does, which leaves the file.
+        rustix::net::shutdown(listener, rustix::net::Shutdown::Both).expect("a socket");
+        assert_eq!(first.leads(), Leads::Nowhere);
+        std::fs::remove_dir_all(path.parent().expect("a directory")).expect("it is there");
+        assert_eq!(first.leads(), Leads::Nowhere);
+        let third = ControlSocket::replace(&path, Permissions::default()).expect("with its directory");
+        assert_eq!(third.leads(), Leads::Here);
+    }
+
+    #[test]
     fn a_socket_that_another_has_replaced_is_not_removed() {
         let place = Place::new("replaced");
         let path = place.0.join("t.sock");
@@ -261,6 +357,6 @@ mod tests {
         std::fs::remove_file(&path).expect("it is there");
         let second = bind(&path).expect("a free path");
         drop(first);
-        UnixStream::connect(second.path()).expect("the file of the second is still there");
+        UnixStream::connect(&second.path).expect("the file of the second is still there");
     }
 }

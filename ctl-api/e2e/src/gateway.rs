@@ -14,7 +14,9 @@ use crate::net::{Namespace, Net};
 use crate::scenario::keep_log;
 
 /// Longer than any start on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Longer than the kernel takes to free the devices of a daemon that has ended.
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// Longer than a route takes through controllers on a busy machine.
 const ROUTE_LIMIT: Duration = Duration::from_secs(15);
 /// Lines of the daemon's log that a failure shows.
@@ -27,6 +29,8 @@ pub struct GatewayConfig {
     pub workers: usize,
     /// The router's MAC; empty: the daemon makes one.
     pub router_mac: String,
+    /// More of the table `[api]`, and tables, in TOML.
+    pub api: String,
     /// Further tables, in TOML.
     pub more: String,
 }
@@ -43,8 +47,8 @@ impl GatewayConfig {
             mac => format!("router_mac = \"{mac}\"\n"),
         };
         format!(
-            "[api]\nsocket = \"{socket}\"\n[engine]\nworkers = {}\n{router_mac}[dpdk]\nhugepages = \"never\"\n{}",
-            self.workers, self.more
+            "[api]\nsocket = \"{socket}\"\n{}[engine]\nworkers = {}\n{router_mac}[dpdk]\nhugepages = \"never\"\n{}",
+            self.api, self.workers, self.more
         )
     }
 }
@@ -85,7 +89,7 @@ impl Gateway {
 
     /// Ends the daemon as a power cut does.
     pub fn crash(&mut self) -> Result<()> {
-        self.process.stop("KILL", Duration::from_secs(5)).map(drop)
+        self.process.stop("KILL", END_LIMIT).map(drop)
     }
 
     /// Starts a daemon that has ended again, with what it has kept.
@@ -103,6 +107,14 @@ impl Gateway {
     /// Starts another daemon that takes over from this one, which must end in
     /// order. Returns what the new one says of how long nobody forwarded.
     pub fn take_over(&mut self) -> Result<String> {
+        let (said, mut old) = self.replace()?;
+        old.wait_end()?;
+        Ok(said)
+    }
+
+    /// Starts another daemon that takes over from this one, whose process may take
+    /// its time to end. Returns what the new one says of how long nobody forwarded.
+    pub fn replace(&mut self) -> Result<(String, Replaced)> {
         let mut command = self.namespace.command(binary("tieline")?);
         command.arg("--config").arg(&self.toml).arg("--take-over");
         let log = self.log.with_extension(format!("{}.log", self.process.pid()));
@@ -110,13 +122,11 @@ impl Gateway {
         let mut new = Background::start(&mut command, Stdio::from(stderr))?;
         new.wait_for("tieline ready", START_LIMIT)
             .with_context(|| format!("it says:\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
-        let status = self.process.wait(Duration::from_secs(5))?;
-        ensure!(status.success(), "the daemon that was taken over from ended with {status}");
-        self.process = new;
+        let old = Replaced { process: std::mem::replace(&mut self.process, new), since: Instant::now() };
         self.log = log;
         let said = fs::read_to_string(&self.log)?;
         let line = said.lines().find(|line| line.contains("after a standstill"));
-        Ok(line.context("the new daemon does not say how long nobody forwarded")?.to_owned())
+        Ok((line.context("the new daemon does not say how long nobody forwarded")?.to_owned(), old))
     }
 
     /// Starts a daemon without any configuration file.
@@ -324,6 +334,23 @@ impl Drop for Gateway {
         // A daemon that is gone has no counters to show.
         let drops = self.drops().unwrap_or_default();
         keep_log(format!("--- log of {}:\n{}\ndrops: {drops:?}", self.namespace.role(), tail.join("\n")));
+    }
+}
+
+/// A daemon that was taken over from, and ends.
+#[derive(Debug)]
+pub struct Replaced {
+    process: Background,
+    since: Instant,
+}
+
+impl Replaced {
+    /// Waits until it has ended, which it must do in order. Returns how long that
+    /// took after the other was ready.
+    pub fn wait_end(&mut self) -> Result<Duration> {
+        let status = self.process.wait(END_LIMIT)?;
+        ensure!(status.success(), "the daemon that was taken over from ended with {status}");
+        Ok(self.since.elapsed())
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`host`]: a workload: pings, connections, floods
 //! - [`capture`]: packets on a wire, decoded by tshark
 //! - [`sites`]: the topology that most tests share
+//! - [`tls`]: certificates for the API over TCP
 //! - [`vxlan_peer`]: Linux's own VXLAN device as the far end
 //! - [`scenario`]: runs one scenario with one worker and with two
 //! - [`command`]: running programs
@@ -31,6 +32,7 @@ pub mod host;
 pub mod net;
 pub mod scenario;
 pub mod sites;
+pub mod tls;
 pub mod vxlan_peer;
 
 pub use capture::Capture;

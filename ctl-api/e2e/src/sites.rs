@@ -142,7 +142,12 @@ impl Sites {
         let red = [workload(1, &gw1, Tenant::Red)?, workload(2, &gw2, Tenant::Red)?];
         let blue = [workload(1, &gw1, Tenant::Blue)?, workload(2, &gw2, Tenant::Blue)?];
         let start = |site: usize, namespace: &Namespace| -> Result<Gateway> {
-            let config = GatewayConfig { workers, router_mac: router_mac(site), more: more.to_owned() };
+            let config = GatewayConfig {
+                workers,
+                router_mac: router_mac(site),
+                more: more.to_owned(),
+                ..GatewayConfig::default()
+            };
             let gateway = Gateway::start(&net, namespace, &config)?;
             gateway.apply(&local_objects(site, workers))?;
             Ok(gateway)

@@ -212,6 +212,9 @@ class Session:
             await self.send(batch=control.Batch(id=number, mode=control.BATCH_MODE_EACH, operations=operations))
             # First: it is in the RIB and survives the gateway's end.
             reply = await accepted
+            if reply.not_stored:
+                # Or not; it is in force all the same, and the gateway sees to it.
+                log.warning("not stored: %s", reply.not_stored)
             for one in reply.refused:
                 why = one.refused
                 log.error("refused: %s %s: %s", control.ErrorCode.Name(why.code), why.field, why.message)

@@ -10,6 +10,9 @@ use crate::shared::Shared;
 
 /// What failed is tried again after that.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often somebody looks whether the files are still there while nothing is
+/// written.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Starts the threads that this store needs.
 pub(crate) fn start(shared: &Arc<Shared>, checkpointer: Checkpointer) -> io::Result<Vec<JoinHandle<()>>> {
@@ -39,7 +42,15 @@ fn merge(shared: &Shared, checkpointer: &Checkpointer) {
     while shared.wait_for_work() {
         let result = shared.maintain(checkpointer);
         let failed = result.is_err();
-        shared.lock().trouble = result.err().map(|error| error.to_string());
+        let mut inner = shared.lock();
+        if let Err(error) = &result
+            && error.is_damage()
+        {
+            // What cannot be merged cannot be loaded either.
+            inner.lost.get_or_insert_with(|| error.to_string());
+        }
+        inner.trouble = result.err().map(|error| error.to_string());
+        drop(inner);
         if failed {
             shared.merged.notify_all();
             pause(shared, RETRY);
@@ -50,7 +61,13 @@ fn merge(shared: &Shared, checkpointer: &Checkpointer) {
 fn sync(shared: &Shared) {
     loop {
         let idle = |inner: &mut crate::shared::Inner| !inner.stop && inner.is_synced();
-        let inner = shared.unsynced.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let waited = shared.unsynced.wait_timeout_while(shared.lock(), LOOK, idle);
+        let mut inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        // It is kept in `lost`.
+        let _ = shared.check_files(&mut inner);
+        if idle(&mut inner) {
+            continue;
+        }
         if inner.stop {
             return;
         }

@@ -20,6 +20,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::error::StoreError;
 use crate::format::Format;
+use crate::options::Options;
 
 /// "tiel" in ASCII.
 const APPLICATION: i32 = 0x7469_656c;
@@ -124,13 +125,18 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens the database of the store at `path`, or makes it.
-    pub(crate) fn open(path: &Path, file: &Path, format: &Format, cache: usize) -> Result<Found, StoreError> {
-        let connection = connect(path, file, cache)?;
+    pub(crate) fn open(
+        path: &Path,
+        file: &Path,
+        format: &Format,
+        options: &Options,
+    ) -> Result<Found, StoreError> {
+        let connection = connect(path, file, options.cache_bytes)?;
         let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let read = || Ok((number("application_id")?, number("user_version")?, number("schema_version")?));
         let (application, version, schema) = read().map_err(StoreError::database(path, "opened"))?;
         if (application, version, schema) == (0, 0, 0) {
-            let database = Self::create(path, connection, format.version)?;
+            let database = Self::create(path, connection, format.version, options.node_id)?;
             return Ok(Found { database, log_bytes: 0, fresh: true, format: format.version });
         }
         let found = u32::try_from(version).ok().filter(|_| application == i64::from(APPLICATION));
@@ -144,8 +150,14 @@ impl Database {
         Ok(Found { database, log_bytes, fresh: false, format: found })
     }
 
-    fn create(path: &Path, connection: Connection, version: u32) -> Result<Self, StoreError> {
-        let head = Head { node_id: random_id(path)?, generation: 0, blocks: 0, floor: 0, gap: false };
+    fn create(
+        path: &Path,
+        connection: Connection,
+        version: u32,
+        node_id: Option<[u8; 16]>,
+    ) -> Result<Self, StoreError> {
+        let node_id = node_id.map_or_else(|| random_id(path), Ok)?;
+        let head = Head { node_id, generation: 0, blocks: 0, floor: 0, gap: false };
         let this = Self { path: path.into(), connection, head, last: 0 };
         this.transaction("made", |connection| {
             connection.execute_batch(

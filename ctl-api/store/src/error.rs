@@ -42,6 +42,16 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
+    /// Somebody has removed or replaced its files under this process.
+    #[error(
+        "the files of the store {} were removed or replaced while it was in use: what is written goes nowhere until it \
+         is opened anew",
+        .path.display()
+    )]
+    Gone {
+        /// The store.
+        path: PathBuf,
+    },
     /// The system refuses.
     #[error("the store {} could not be {step}: {reason}", .path.display())]
     Refused {

@@ -62,6 +62,7 @@
 //! | power is lost, the kernel stops | what was written within the last [`Options::sync_interval`] and a flush |
 //! | either, within a write | that write may be there or not, never a part of it |
 //! | the disk is full | that write; the error says so, [`Health::lost`] keeps it, and later writes work |
+//! | somebody removes the files while it is open | everything; each write from then on says so |
 //!
 //! Writes are lost from the end only: what is restored was the state at one
 //! moment. The exception is a write that failed while later ones succeeded:
@@ -105,4 +106,4 @@ pub use changes::Changes;
 pub use error::StoreError;
 pub use options::Options;
 pub use record::Record;
-pub use store::{Health, Opened, Store};
+pub use store::{Health, Monitor, Opened, Store};

@@ -14,10 +14,19 @@ pub struct Options {
     pub log_bytes: usize,
     /// Bytes of the database's pages that are kept in memory.
     pub cache_bytes: usize,
+    /// The identity that a store gets when it is made, also in place of one
+    /// that is set aside. `None`: one at random. A store that is there keeps
+    /// its own.
+    pub node_id: Option<[u8; 16]>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync_interval: Duration::from_millis(200), log_bytes: 6 << 20, cache_bytes: 2 << 20 }
+        Self {
+            sync_interval: Duration::from_millis(200),
+            log_bytes: 6 << 20,
+            cache_bytes: 2 << 20,
+            node_id: None,
+        }
     }
 }

@@ -13,7 +13,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub(crate) const DATABASE: &str = "state.db";
 pub(crate) const JOURNAL: &str = "state.db-wal";
 /// How far it has come.
 pub(crate) const POSITION: &str = "position";
+/// What the name of the lock ends in.
+const LOCK: &str = ".lock";
 /// Why it was set aside.
 const REASON: &str = "reason";
 /// The files of a store.
@@ -46,8 +48,13 @@ const KEPT: usize = 3;
 pub(crate) struct Place {
     path: PathBuf,
     /// Locked as long as it is open.
-    _lock: File,
+    lock: File,
 }
+
+/// Which files a store consists of: device and inode of the lock, the database
+/// and its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Files([(u64, u64); 3]);
 
 impl Place {
     /// Makes the directory if it is missing, and locks it.
@@ -65,7 +72,18 @@ impl Place {
         make_directory(parent(path))?;
         let lock = lock(path)?;
         make_directory(path)?;
-        Ok(Self { path: path.into(), _lock: lock })
+        Ok(Self { path: path.into(), lock })
+    }
+
+    /// The files that have the store's names now. `None` if one is missing, or
+    /// if the lock is not the one that this process holds.
+    pub(crate) fn files(&self) -> Option<Files> {
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = |path: PathBuf| std::fs::metadata(path).ok().map(identity);
+        let lock = named(beside(&self.path, LOCK))?;
+        let held = self.lock.metadata().ok().map(identity)?;
+        let files = Files([lock, named(self.file(DATABASE))?, named(self.file(JOURNAL))?]);
+        (lock == held).then_some(files)
     }
 
     /// The directory.
@@ -142,7 +160,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let name = beside(path, ".lock");
+    let name = beside(path, LOCK);
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&name);
     let mut file = file.map_err(StoreError::io(&name, "opened to lock the store"))?;

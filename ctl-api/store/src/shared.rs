@@ -6,7 +6,7 @@
 //! so that there is one such thing at a time, and lets writes in between.
 
 use std::fs::File;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::block::BlockWriter;
@@ -15,7 +15,7 @@ use crate::database::{Checkpointer, Database};
 use crate::error::StoreError;
 use crate::merge::{SortedLog, Stopped, merge};
 use crate::options::Options;
-use crate::place::Place;
+use crate::place::{Files, Place};
 use crate::position::PositionFile;
 
 /// Blocks that are written at once while merging.
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     /// The database's journal, to bring it to disk without any lock.
     pub(crate) journal: File,
+    /// The files that were opened.
+    files: Files,
     inner: Mutex<Inner>,
     maintenance: Mutex<()>,
     /// Something is to be brought to disk.
@@ -88,11 +90,12 @@ impl Inner {
 }
 
 impl Shared {
-    pub(crate) fn new(place: Place, options: Options, journal: File, inner: Inner) -> Self {
+    pub(crate) fn new(place: Place, files: Files, options: Options, journal: File, inner: Inner) -> Self {
         Self {
             place,
             options,
             journal,
+            files,
             inner: Mutex::new(inner),
             maintenance: Mutex::new(()),
             unsynced: Condvar::new(),
@@ -105,6 +108,15 @@ impl Shared {
     /// A panic elsewhere leaves nothing half done: the database sees to that.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock, unless somebody has it: perhaps for as long as a disk takes.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Some(inner),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn maintenance(&self) -> MutexGuard<'_, ()> {
@@ -146,6 +158,7 @@ impl Shared {
         let last = inner.database.last();
         // The file tells less if that fails, and nothing wrong.
         let _ = inner.position.set_written(last);
+        self.check_files(&mut inner)?;
         if self.has_work(&inner) {
             self.work.notify_one();
         }
@@ -157,6 +170,17 @@ impl Shared {
             self.unsynced.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether the names of the store still mean the files that are open here:
+    /// a process that opens it later finds nothing else.
+    pub(crate) fn check_files(&self, inner: &mut Inner) -> Result<(), StoreError> {
+        if self.place.files() == Some(self.files) {
+            return Ok(());
+        }
+        let error = StoreError::Gone { path: self.place.path().into() };
+        inner.lost.get_or_insert_with(|| error.to_string());
+        Err(error)
     }
 
     /// Brings everything written so far to disk.

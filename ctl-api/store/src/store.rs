@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use crate::background;
@@ -43,8 +43,9 @@ pub enum Opened {
 /// How a store is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Why some changes are not stored. Stays until
-    /// [`replace_all`](Store::replace_all) has stored everything.
+    /// Why a process that opens the store now would not find all that was
+    /// written. Stays until [`replace_all`](Store::replace_all) has stored
+    /// everything; when the files themselves are gone, for good.
     pub lost: Option<String>,
     /// Why merging or copying fails at present; it is tried again every
     /// second. Nothing is lost, but the store grows.
@@ -53,6 +54,30 @@ pub struct Health {
     pub written: u64,
     /// The number of the last change that is on disk.
     pub synced: u64,
+}
+
+impl Health {
+    fn of(inner: &Inner) -> Self {
+        Self {
+            lost: inner.lost.clone(),
+            trouble: inner.trouble.clone(),
+            written: inner.database.last(),
+            synced: inner.position.synced(),
+        }
+    }
+}
+
+/// Tells how a store is doing to somebody who does not have it, and who must
+/// not wait for a disk.
+#[derive(Debug, Clone)]
+pub struct Monitor(Weak<Shared>);
+
+impl Monitor {
+    /// How the store is doing. `None` while it is at work, and when it is closed.
+    pub fn health(&self) -> Option<Health> {
+        let shared = self.0.upgrade()?;
+        shared.try_lock().map(|inner| Health::of(&inner))
+    }
 }
 
 /// The last programmed state, on disk. See the [crate's page](crate) for what
@@ -123,12 +148,35 @@ impl Store {
         place.sync_names()?;
         let journal = File::open(&journal).map_err(refused("opened"))?;
         let checkpointer = Checkpointer::open(&path, &place.file(place::DATABASE))?;
-        let shared = Arc::new(Shared::new(place, options, journal, inner));
+        let files = place.files().ok_or_else(|| StoreError::Gone { path: path.clone() })?;
+        let shared = Arc::new(Shared::new(place, files, options, journal, inner));
         // From here on dropping it ends what was started.
         let mut store = Self { shared, format, threads: Vec::new() };
         store.threads =
             background::start(&store.shared, checkpointer).map_err(refused("given its threads"))?;
         Ok(store)
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.shared.lock();
+        let head = inner.database.head();
+        head.blocks == 0 && head.floor == inner.database.last()
+    }
+
+    /// Brings everything to disk and closes the store: another process can open
+    /// it when this returns.
+    ///
+    /// # Errors
+    /// When some of what was written is not on disk. It is closed all the same.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        background::stop(&self.shared, &mut self.threads);
+        self.shared.sync()
+    }
+
+    /// For looking at it from elsewhere.
+    pub fn monitor(&self) -> Monitor {
+        Monitor(Arc::downgrade(&self.shared))
     }
 
     /// Where it is.
@@ -210,13 +258,7 @@ impl Store {
 
     /// How it is doing.
     pub fn health(&self) -> Health {
-        let inner = self.shared.lock();
-        Health {
-            lost: inner.lost.clone(),
-            trouble: inner.trouble.clone(),
-            written: inner.database.last(),
-            synced: inner.position.synced(),
-        }
+        Health::of(&self.shared.lock())
     }
 
     /// Bytes that its files take on disk.
@@ -248,7 +290,7 @@ fn prepare(place: &Place, options: &Options, format: &Format) -> Result<(Inner, 
     let path = place.path();
     let position = place.file(place::POSITION);
     let left = PositionFile::read(&position).map_err(StoreError::io(&position, "read"))?;
-    let found = Database::open(path, &place.file(place::DATABASE), format, options.cache_bytes)?;
+    let found = Database::open(path, &place.file(place::DATABASE), format, options)?;
     let Found { mut database, mut log_bytes, fresh, format: version } = found;
     let required = left.map_or(0, |left| left.required());
     if required > database.last() {

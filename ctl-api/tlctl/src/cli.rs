@@ -123,6 +123,8 @@ pub enum Command {
     Drops(Drops),
     /// Show counters of workers, ports, interfaces and VRFs, or cycles by stage
     Stats(Stats),
+    /// Show what is wrong with the gateway at the moment
+    Problems(OutputArgs),
     /// Show the versions of tlctl and of the daemon
     Version(OutputArgs),
     /// Wait until the daemon answers

@@ -60,6 +60,9 @@ pub enum Fate {
 pub trait Observer {
     /// One operation has met its fate.
     fn settled(&mut self, name: &str, fate: &Fate);
+    /// What is accepted is in force, but a restart of the daemon might not bring
+    /// it back, for this reason.
+    fn not_stored(&mut self, why: &str);
     /// Some time has passed; of `total` operations `settled` are settled.
     fn tick(&mut self, settled: usize, total: usize);
 }
@@ -169,7 +172,7 @@ impl<I: Iterator<Item = Operation>> Ledger<I> {
 
     /// Takes a first acknowledgement: it settles what is refused.
     pub fn handle_accepted(&mut self, accepted: BatchAccepted) -> Result<Settled, Error> {
-        let BatchAccepted { id, refused, waiting } = accepted;
+        let BatchAccepted { id, refused, waiting, not_stored: _ } = accepted;
         let sent = find(&mut self.sent, id, self.last_id)?;
         if std::mem::replace(&mut sent.accepted, true) {
             return Err(nonsense(format!("accepted batch {id} twice")));
@@ -420,7 +423,12 @@ async fn settle_all<I: Iterator<Item = Operation>>(
             session.say(Said::Batch(batch))?;
         }
         let settled = match session.next().await? {
-            Some(Heard::Accepted(accepted)) => ledger.handle_accepted(accepted)?,
+            Some(Heard::Accepted(accepted)) => {
+                if !accepted.not_stored.is_empty() {
+                    observer.not_stored(&accepted.not_stored);
+                }
+                ledger.handle_accepted(accepted)?
+            }
             Some(Heard::Programmed(programmed)) => ledger.handle_programmed(programmed)?,
             Some(Heard::Heartbeat(_)) | None => Vec::new(),
             Some(Heard::Hello(_) | Heard::Synced(_) | Heard::Closing(_)) => {

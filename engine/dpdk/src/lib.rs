@@ -37,9 +37,14 @@ pub use eal::{Eal, EalConfig, EalError, Hugepages};
 pub use log::LogLevel;
 pub use mbuf::Mbuf;
 pub use pool::{Pool, PoolConfig, PoolError};
-pub use port::{ClosePortError, OpenPort, Port, PortConfig, PortCounters, PortError, PortProblem};
+pub use port::{
+    ClosePortError, KernelQueues, OpenPort, Port, PortConfig, PortCounters, PortError, PortProblem,
+};
 pub use queue::{Rx, Tx};
 pub use thread::{RegisterError, ThreadRegistration, register_worker_thread};
+
+/// Most ports at once: as DPDK was built. Debian's takes 32.
+pub const MAX_PORTS: usize = sys::RTE_MAX_ETHPORTS as usize;
 
 /// The I/O made of DPDK's devices.
 #[derive(Debug, Clone, Copy)]

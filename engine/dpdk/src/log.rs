@@ -70,6 +70,11 @@ impl Messages {
         if lines.is_empty() { "nothing more".to_owned() } else { lines.join("; ") }
     }
 
+    /// The messages as they came.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// The messages, a line each.
     pub(crate) fn into_text(self) -> String {
         self.0

@@ -29,6 +29,7 @@ use tieline_rib::Limits;
 use tracing_subscriber::EnvFilter;
 
 use crate::device_ports::allowed::{AllowedDevices, Pattern};
+use crate::keeper::opener::StoreAt;
 use api::Api;
 use file::File;
 
@@ -203,9 +204,9 @@ impl Config {
 }
 
 impl Config {
-    /// The directory of the last state, if it is kept. Two daemons on one host,
-    /// which have two sockets, have two of them.
-    pub fn store(&self) -> Option<PathBuf> {
+    /// Where the last state is kept, if it is. Two daemons on one host, which have
+    /// two sockets, have two of them.
+    pub fn store(&self) -> Option<StoreAt> {
         let default = || {
             if self.api.socket == Path::new(DEFAULT_SOCKET) {
                 return DEFAULT_STORE.into();
@@ -214,7 +215,8 @@ impl Config {
             path.push(".store");
             path.into()
         };
-        self.keeps_state.then(|| self.store.clone().unwrap_or_else(default))
+        let path = || self.store.clone().unwrap_or_else(default);
+        self.keeps_state.then(|| StoreAt { path: path(), sync_interval: self.sync_interval })
     }
 }
 

@@ -5,15 +5,15 @@
 //! | driver | how it changes hands |
 //! |---|---|
 //! | `net_af_packet` | both have it open; the new one throws away what it receives until the old one has left it |
-//! | `net_tap` | the new one opens a further queue of the same kernel interface once the old one's workers have left it; the interface stays |
+//! | `net_tap` | the new one opens a further queue of the same kernel interface once the old one's workers have left it; the interface stays. The old one parts with its own queues as soon as the new one forwards |
 //! | `net_af_xdp` | the old one closes it and ends, then the new one opens it: the driver keeps its socket until the process ends |
 //! | others | the old one closes it, then the new one opens it |
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tieline_dpdk::{DeviceSpec, Driver, OpenPort, Port};
+use tieline_dpdk::{DeviceSpec, Driver, OpenPort, Port, Rx};
 use tieline_engine::engine::ports::PortQueues;
 use tieline_engine::io::{PacketBurst, RxQueue as _};
 use tieline_engine::tables::port::PortRole;
@@ -21,9 +21,13 @@ use tieline_engine::types::{MacAddr, PortId};
 use tieline_rib::PortInfo;
 
 use super::{DevicePorts, Slot, State, Wanted};
+use crate::upgrade::socket::Process;
 
 /// Bursts that are thrown away at once: more than wait in a ring.
 const DRAINED_BURSTS: usize = 64;
+/// How long devices that did not open are tried again soon after an upgrade:
+/// whoever has them ends, and the kernel takes its time to free them.
+const HURRY: Duration = Duration::from_secs(30);
 
 /// When a device can be opened by the daemon that takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +132,19 @@ impl DevicePorts {
         self.close_those(Sharing::AfterEnding);
     }
 
+    /// Closes a device that is of no use any more, so that it is opened anew.
+    fn close_lost(&mut self, id: PortId, why: String, now: Instant) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if let State::Open(port, _) = std::mem::replace(&mut slot.state, State::not_yet()) {
+            let PortQueues { rx, tx } =
+                self.resting.remove(&id).unwrap_or(PortQueues { rx: Vec::new(), tx: Vec::new() });
+            if let Err(error) = port.close(rx, tx) {
+                tracing::warn!(port = %slot.wanted.spec.name, "{error}");
+            }
+        }
+        self.failed(id, why, now);
+    }
+
     fn close_those(&mut self, which: Sharing) {
         for (id, slot) in &mut self.slots {
             if Sharing::of_open(&slot.wanted) != which || !matches!(slot.state, State::Open(..)) {
@@ -144,9 +161,38 @@ impl DevicePorts {
         }
     }
 
+    /// Parts with kernel interfaces that the other daemon uses too: the kernel
+    /// spreads packets over all queues, and nobody reads those of this daemon.
+    pub fn rest(&mut self) {
+        for (id, slot) in &self.slots {
+            let State::Open(port, _) = &slot.state else { continue };
+            if Sharing::of_open(&slot.wanted) != Sharing::AfterLeaving {
+                continue;
+            }
+            match port.part_from_kernel() {
+                Ok(queues) => self.parted.push((*id, queues)),
+                Err(error) => tracing::warn!(
+                    port = %slot.wanted.spec.name,
+                    "some of its packets are lost until this process ends: {error}"
+                ),
+            }
+        }
+    }
+
+    /// Throws away what the devices have received while the other daemon forwarded:
+    /// it has received it too.
+    pub fn drain_resting(&mut self) {
+        self.resting.values_mut().for_each(|queues| drain(&mut queues.rx));
+    }
+
     /// Gives all devices to the workers again, after nobody took them over.
     pub fn come_back(&mut self) {
         let now = Instant::now();
+        for (id, queues) in std::mem::take(&mut self.parted) {
+            if let Err(error) = queues.rejoin() {
+                self.close_lost(id, format!("the kernel does not give it packets any more: {error}"), now);
+            }
+        }
         for (id, queues) in std::mem::take(&mut self.resting) {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let is_host = slot.wanted.spec.role == PortRole::Host;
@@ -204,15 +250,7 @@ impl DevicePorts {
     pub fn drain(&mut self) {
         let devices =
             self.plan.iter_mut().flat_map(|plan| &mut plan.ports).filter_map(|port| port.open.as_mut());
-        let mut packets = PacketBurst::new();
-        for queue in devices.flat_map(|device| &mut device.rx) {
-            for _ in 0..DRAINED_BURSTS {
-                if queue.rx_burst(&mut packets) == 0 {
-                    break;
-                }
-                packets.clear();
-            }
-        }
+        devices.for_each(|device| drain(&mut device.rx));
     }
 
     /// Opens the planned devices that are not open yet, but for those that the
@@ -288,25 +326,41 @@ impl DevicePorts {
         self.plan.as_ref().is_some_and(|plan| !plan.ports.is_empty())
     }
 
-    /// Opens the devices that are left, now that the other daemon has ended,
-    /// and gives them to the workers. There is no way back: what does not open
-    /// is tried again. From now on ports are opened when they are declared.
-    pub fn finish_plan(&mut self) {
+    /// Opens the devices that are left and gives all to the workers. There is no
+    /// way back: what does not open is tried again, at once when the process that
+    /// may have it has ended. From now on ports are opened when they are declared.
+    pub fn open_rest(&mut self, other: &Process) {
+        self.drain();
         let now = Instant::now();
-        for Planned { wanted, device, info, .. } in
+        self.hurried_until = Some(now + HURRY);
+        for Planned { wanted, device, info, open } in
             self.plan.take().map(|plan| plan.ports).unwrap_or_default()
         {
-            let (id, open) = (wanted.id, self.open_like(&wanted, &device, info));
-            let attached = match open {
-                Ok(open) => self.attach_new(wanted, open).map_err(anyhow::Error::msg),
-                Err(error) => {
-                    self.slots.insert(id, Slot { wanted, state: State::not_yet() });
-                    Err(error)
-                }
-            };
+            let id = wanted.id;
+            let open = open.map_or_else(|| self.open_like(&wanted, &device, info), Ok);
+            self.slots.insert(id, Slot { wanted, state: State::not_yet() });
+            let attached = open.and_then(|open| self.attach(id, open).map_err(anyhow::Error::msg));
             if let Err(error) = attached {
-                self.failed(id, format!("{error:#}"), now);
+                self.failed_beside(id, format!("{error:#}"), other, now);
             }
+        }
+    }
+
+    /// Gives the plan up. From now on ports are opened when they are declared.
+    pub fn drop_plan(&mut self) {
+        self.plan = None;
+    }
+}
+
+/// Throws away what queues have received.
+fn drain(queues: &mut [Rx]) {
+    let mut packets = PacketBurst::new();
+    for queue in queues {
+        for _ in 0..DRAINED_BURSTS {
+            if queue.rx_burst(&mut packets) == 0 {
+                break;
+            }
+            packets.clear();
         }
     }
 }

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, OpenPort, Pool, Port, PortCounters};
+use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, KernelQueues, OpenPort, Pool, Port, PortCounters};
 use tieline_engine::engine::Engine;
 use tieline_engine::engine::ports::PortQueues;
 use tieline_engine::tables::port::PortRole;
@@ -32,12 +32,15 @@ use tieline_rib::PortInfo;
 use tieline_rib::spec::port::PortSpec;
 
 use crate::links::Links;
+use crate::upgrade::socket::Process;
 use allowed::AllowedDevices;
 use opener::{Opener, Opening, Ticket};
 use presence::Presence;
 
 /// Time between two attempts to open a device.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
+/// Time between them where whoever has it may free it at any moment.
+const OPEN_SOON: Duration = Duration::from_millis(250);
 
 /// A port that is declared.
 #[derive(Debug, Clone)]
@@ -69,6 +72,10 @@ pub struct DevicePorts {
     resting: BTreeMap<PortId, PortQueues<DpdkIo>>,
     /// In a take-over: devices that are closed so that another can have them.
     closed: Vec<(PortId, PortInfo)>,
+    /// In a take-over: kernel queues that take no packets at the moment.
+    parted: Vec<(PortId, KernelQueues)>,
+    /// Until when devices that do not open are tried again soon.
+    hurried_until: Option<Instant>,
 }
 
 /// A declared port.
@@ -89,9 +96,32 @@ enum State {
         why: String,
         /// When to try again, if at all.
         again: Option<Instant>,
-        /// The interface that has to come before.
-        awaits: Option<String>,
+        /// What ends the waiting before.
+        awaits: Option<Awaited>,
     },
+}
+
+/// What a device that is not open waits for.
+enum Awaited {
+    /// An interface that comes.
+    Interface(String),
+    /// A process that has the device, and ends.
+    End(Process),
+}
+
+impl Awaited {
+    /// The interface that has to come before the device of a port can be opened.
+    fn by(wanted: &Wanted) -> Option<Self> {
+        let device: DeviceSpec = wanted.spec.device.parse().ok()?;
+        presence::awaited(&device).map(|name| Self::Interface(name.to_owned()))
+    }
+
+    fn has_come(&self) -> bool {
+        match self {
+            Awaited::Interface(name) => presence::is_there(name),
+            Awaited::End(process) => !process.runs(),
+        }
+    }
 }
 
 impl State {
@@ -136,6 +166,8 @@ impl DevicePorts {
             plan: None,
             resting: BTreeMap::new(),
             closed: Vec::new(),
+            parted: Vec::new(),
+            hurried_until: None,
         })
     }
 
@@ -176,6 +208,17 @@ impl DevicePorts {
     /// Whether a port's device is being opened.
     pub fn is_opening(&self, id: PortId) -> bool {
         self.slots.get(&id).is_some_and(|slot| matches!(slot.state, State::Opening(_)))
+    }
+
+    /// The ports whose devices are not open, why, and whether they are tried
+    /// again.
+    pub fn closed(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.slots.values().filter_map(|slot| match &slot.state {
+            State::Closed { why, again, .. } => {
+                Some((slot.wanted.spec.name.as_str(), why.as_str(), again.is_some()))
+            }
+            State::Opening(_) | State::Open(..) => None,
+        })
     }
 
     /// Why a port's device is not open.
@@ -238,7 +281,7 @@ impl DevicePorts {
         }
         let due = |slot: &&Slot| match &slot.state {
             State::Closed { again: Some(next), awaits, .. } => {
-                *next <= now || awaits.as_deref().is_some_and(presence::is_there)
+                *next <= now || awaits.as_ref().is_some_and(Awaited::has_come)
             }
             State::Closed { again: None, .. } | State::Opening(_) | State::Open(..) => false,
         };
@@ -254,7 +297,7 @@ impl DevicePorts {
         let wanted = wanted.clone();
         tracing::error!(port = %wanted.spec.name, "closed, and opened when it is back: {why}");
         self.close(id);
-        let awaits = awaited_by(&wanted);
+        let awaits = Awaited::by(&wanted);
         let state = State::Closed { why: why.clone(), again: Some(now + OPEN_AGAIN), awaits };
         self.slots.insert(id, Slot { wanted, state });
         self.news.push((id, Err(why)));
@@ -315,10 +358,22 @@ impl DevicePorts {
 
     /// A device did not open: it is tried again.
     fn failed(&mut self, id: PortId, why: String, now: Instant) {
+        let awaits = self.slots.get(&id).and_then(|slot| Awaited::by(&slot.wanted));
+        let pause = if self.hurried_until.is_some_and(|until| now < until) { OPEN_SOON } else { OPEN_AGAIN };
+        self.try_again(id, why, now + pause, awaits);
+    }
+
+    /// A device did not open beside a process that may have it: it is tried again
+    /// when that has ended.
+    fn failed_beside(&mut self, id: PortId, why: String, other: &Process, now: Instant) {
+        let latest = self.hurried_until.unwrap_or(now);
+        self.try_again(id, why, latest, Some(Awaited::End(other.clone())));
+    }
+
+    fn try_again(&mut self, id: PortId, why: String, at: Instant, awaits: Option<Awaited>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         tracing::error!(port = %slot.wanted.spec.name, "does not open, and is tried again: {why}");
-        let awaits = awaited_by(&slot.wanted);
-        slot.state = State::Closed { why: why.clone(), again: Some(now + OPEN_AGAIN), awaits };
+        slot.state = State::Closed { why: why.clone(), again: Some(at), awaits };
         self.news.push((id, Err(why)));
     }
 
@@ -355,12 +410,6 @@ impl DevicePorts {
             self.opener.close(port, queues);
         }
     }
-}
-
-/// The interface that has to come before the device of a port can be opened.
-fn awaited_by(wanted: &Wanted) -> Option<String> {
-    let device: DeviceSpec = wanted.spec.device.parse().ok()?;
-    presence::awaited(&device).map(str::to_owned)
 }
 
 impl Drop for DevicePorts {

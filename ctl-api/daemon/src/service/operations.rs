@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use super::status;
 use crate::control::Control;
 use crate::gateway::Gateway;
+use crate::problems::Problems;
 use crate::stats;
 
 /// Sessions in a reply whose request states no limit.
@@ -48,14 +49,15 @@ pub struct Facts {
 pub struct OperationsService {
     control: Control,
     facts: Facts,
+    problems: Problems,
     /// Workers copy sessions for one caller at a time.
     one_dump: Arc<Mutex<()>>,
 }
 
 impl OperationsService {
     /// The service of a gateway.
-    pub fn new(control: Control, facts: Facts) -> Self {
-        Self { control, facts, one_dump: Arc::default() }
+    pub fn new(control: Control, facts: Facts, problems: Problems) -> Self {
+        Self { control, facts, problems, one_dump: Arc::default() }
     }
 }
 
@@ -161,6 +163,14 @@ impl operations_server::Operations for OperationsService {
         _: Request<v1::GetStageStatsRequest>,
     ) -> Result<Response<v1::GetStageStatsReply>, Status> {
         self.control.read(stats::stages).await.map(Response::new)
+    }
+
+    async fn list_problems(
+        &self,
+        _: Request<v1::ListProblemsRequest>,
+    ) -> Result<Response<v1::ListProblemsReply>, Status> {
+        // It is answered even when nothing else is.
+        Ok(Response::new(v1::ListProblemsReply { problems: self.problems.list() }))
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
 use crate::control::{Control, Opened, Slot, Submission};
+use crate::identity::NodeId;
 use crate::security::Peer;
 use crate::security::rights::Rights;
 use crate::sessions::{Hello, Terms};
@@ -68,8 +69,8 @@ impl Shares {
 /// What a gateway says of itself in every session.
 #[derive(Debug, Clone)]
 pub struct About {
-    /// The same for ever.
-    pub node_id: String,
+    /// What controllers know it by.
+    pub node: NodeId,
     /// Changes at every start.
     pub boot_id: String,
     /// How long what a controller holds is kept, where it states nothing.
@@ -174,7 +175,7 @@ impl Sessions {
         let opened = opened.map_err(End::Closed)?;
         let message = To::Hello(v1::GatewayHello {
             revision: REVISION,
-            node_id: self.about.node_id.clone(),
+            node_id: self.about.node.text(),
             boot_id: self.about.boot_id.clone(),
             software: concat!("tieline ", env!("CARGO_PKG_VERSION")).to_owned(),
             capabilities: CAPABILITIES.map(str::to_owned).into(),

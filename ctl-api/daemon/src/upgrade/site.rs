@@ -77,6 +77,13 @@ pub trait Site {
     /// When there can be no such record.
     fn declare(&mut self, records: &[Vec<u8>]) -> anyhow::Result<u64>;
 
+    /// What controllers know the gateway by.
+    fn node(&self) -> String;
+
+    /// What controllers know the other daemon's gateway by; empty: it does not
+    /// say.
+    fn set_node(&mut self, node: String);
+
     /// Names of VRFs and interfaces, by number.
     fn names(&self) -> Names;
 
@@ -99,7 +106,7 @@ impl Site for Gateway {
             }
         }
         let mut records = Records { each, result: Ok(()) };
-        self.rib().write_all(&mut records);
+        self.write_declared(&mut records);
         records.result
     }
 
@@ -114,6 +121,16 @@ impl Site for Gateway {
             .map_err(|why| anyhow::anyhow!("what the other daemon has declared cannot be: {why}"))?;
         tracing::info!(objects = restored.objects, routes = restored.routes, "declared");
         Ok(version)
+    }
+
+    fn node(&self) -> String {
+        Gateway::node(self).text()
+    }
+
+    fn set_node(&mut self, node: String) {
+        if !node.is_empty() {
+            Gateway::node(self).set(node);
+        }
     }
 
     fn names(&self) -> Names {

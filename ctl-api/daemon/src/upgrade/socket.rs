@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::socket::Permissions;
+use crate::socket::{Permissions, bind_closed};
 use anyhow::{Context as _, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -37,7 +38,7 @@ pub fn put_in_place(path: &Path, permissions: Permissions) -> io::Result<UnixLis
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&beside)?;
+    let listener = bind_closed(&beside)?;
     let moved = std::os::unix::fs::chown(&beside, None, permissions.group)
         .and_then(|()| std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(permissions.mode)))
         .and_then(|()| std::fs::rename(&beside, path));
@@ -83,16 +84,35 @@ pub fn check_peer(stream: &UnixStream) -> anyhow::Result<()> {
 }
 
 /// The process at the other end.
-#[derive(Debug)]
-pub struct Process(Option<OwnedFd>);
+#[derive(Debug, Clone)]
+pub struct Process(Option<Arc<OwnedFd>>);
 
 impl Process {
-    /// Whoever holds the other end. It is told apart from a later process with
-    /// its number.
+    /// The process that a descriptor stands for (see pidfd_open(2)).
+    pub fn from_descriptor(descriptor: OwnedFd) -> Self {
+        Self(Some(Arc::new(descriptor)))
+    }
+
+    /// A descriptor that stands for this process.
+    ///
+    /// # Errors
+    /// When the process has no more file descriptors.
+    pub fn own_descriptor() -> io::Result<OwnedFd> {
+        let (own, flags) = (rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+        Ok(rustix::process::pidfd_open(own, flags)?)
+    }
+
+    /// Whoever had the listening socket first that the other end came by. It is
+    /// told apart from a later process with its number.
     pub fn of(stream: &UnixStream) -> Self {
         let held = rustix::net::sockopt::socket_peercred(stream)
             .and_then(|peer| rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty()));
-        Self(held.ok())
+        Self(held.ok().map(Arc::new))
+    }
+
+    /// Whether it is known to run.
+    pub fn runs(&self) -> bool {
+        self.0.is_some() && !self.wait_end(Duration::ZERO)
     }
 
     /// Waits until it has ended; returns whether it has, as far as can be
@@ -135,7 +155,10 @@ mod tests {
         let client = meet(&path).expect("the same user").expect("the newer one");
         let (accepted, _) = newer.accept().expect("it came here");
         check_peer(&accepted).expect("the same user");
-        assert!(!Process::of(&accepted).wait_end(Duration::from_millis(1)), "this process runs");
+        let own = Process::from_descriptor(Process::own_descriptor().expect("a descriptor"));
+        for this in [Process::of(&accepted), own] {
+            assert!(this.runs() && !this.wait_end(Duration::from_millis(1)), "this process runs");
+        }
         assert_eq!(older.accept().expect_err("nobody came").kind(), io::ErrorKind::WouldBlock);
         drop((client, newer, older));
         assert!(meet(&path).expect("a dead one is nobody").is_none());

@@ -1,14 +1,16 @@
 //! The disk of the store is full: a small file system of its own, in a mount
 //! namespace.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tieline_proto::v1;
+use tieline_proto::v1::object::Kind;
 use tieline_proto::v1::watch_reply::What;
 use tonic::Streaming;
 
-use crate::support::{Daemon, PATIENCE, Place, discard, route, vrf};
+use crate::support::{Daemon, PATIENCE, Place, Session, discard, route, vrf};
 
 /// Where the small file system is mounted.
 const MOUNTED: &str = "TIELINE_DAEMON_FULL_DISK";
@@ -73,6 +75,30 @@ async fn store_event(replies: &mut Streaming<v1::WatchReply>) -> v1::EventKind {
     }
 }
 
+/// Declares a route; returns whether it is said to be stored.
+async fn declare(session: &mut Session, number: u16) -> bool {
+    let [high, low] = number.to_be_bytes();
+    let why = session.apply_unstored(route(&format!("10.{high}.{low}.0/24"), TARGET, "nowhere")).await;
+    assert!(why.is_empty() || why.contains("is full"), "{why}");
+    why.is_empty()
+}
+
+/// All routes that are declared, by their numbers.
+async fn declared(daemon: &Daemon) -> BTreeSet<u16> {
+    let request =
+        v1::ListRequest { kind: v1::ObjectKind::Route.into(), page_size: 10_000, ..Default::default() };
+    let reply = daemon.control().await.list(request).await.expect("a list").into_inner();
+    assert!(reply.next_page_token.is_empty());
+    let number = |item: &v1::ObjectWithStatus| match item.object.as_ref().and_then(|o| o.kind.as_ref()) {
+        Some(Kind::Route(route)) => {
+            let address: Vec<u8> = route.prefix.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+            u16::from_be_bytes([address[1], address[2]])
+        }
+        other => panic!("{other:?}"),
+    };
+    reply.items.iter().map(number).collect()
+}
+
 async fn on_a_small_disk(mounted: &Path) {
     let place = Place::new();
     place.configure(&format!("[store]\npath = \"{}\"\n", mounted.join("state").display()));
@@ -85,25 +111,37 @@ async fn on_a_small_disk(mounted: &Path) {
     let ballast = fill(mounted);
     // Routes are acknowledged and forwarded by; some may find room in files that
     // are there already.
-    let mut routes = 0_u16;
-    for round in 0..40_u16 {
-        for low in 0..100_u16 {
-            routes = round * 100 + low;
-            let [high, low] = routes.to_be_bytes();
-            session.apply(route(&format!("10.{high}.{low}.0/24"), TARGET, "nowhere")).await;
+    let mut stored = BTreeSet::new();
+    for number in 0..4000 {
+        if declare(&mut session, number).await {
+            stored.insert(number);
         }
+    }
+    assert!(stored.len() < 4000, "the disk is not full");
+    assert_eq!(store_event(&mut events).await, v1::EventKind::StoreIncomplete);
+    daemon.until_problems(&[v1::ProblemKind::Store]).await;
+    assert_eq!(declared(&daemon).await.len(), 4000);
+    daemon.kill();
+
+    // What was called stored, and nothing else: the state of one moment.
+    let daemon = Daemon::start(&place);
+    assert!(declared(&daemon).await == stored, "what was called stored is there, and no more");
+    let mut session = daemon.program().await;
+    let request = v1::WatchRequest { events: true, ..Default::default() };
+    let mut events = daemon.control().await.watch(request).await.expect("a stream").into_inner();
+    let mut number = 4000;
+    while declare(&mut session, number).await {
+        number += 1;
+        assert!(number < 40_000, "the disk is not full any more");
     }
     assert_eq!(store_event(&mut events).await, v1::EventKind::StoreIncomplete);
     std::fs::remove_file(&ballast).expect("it is there");
     assert_eq!(store_event(&mut events).await, v1::EventKind::StoreComplete);
+    daemon.until_problems(&[]).await;
+    assert!(declare(&mut session, number + 1).await);
+    let all = declared(&daemon).await;
     daemon.kill();
-
     let daemon = Daemon::start(&place);
-    let request = v1::ListRequest { kind: v1::ObjectKind::Route.into(), page_size: 1, ..Default::default() };
-    let reply = daemon.control().await.list(request).await.expect("a list").into_inner();
-    assert!(!reply.items.is_empty(), "routes are back");
-    let [high, low] = routes.to_be_bytes();
-    let key = v1::RouteKey { rd: "64512:2".into(), prefix: format!("10.{high}.{low}.0/24") };
-    let last = daemon.get(v1::object_key::Kind::Route(key)).await;
-    assert!(last.is_some(), "the last one too");
+    assert!(all.contains(&number), "what found no room at first too");
+    assert!(declared(&daemon).await == all, "all of it");
 }

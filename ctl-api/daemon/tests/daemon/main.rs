@@ -4,11 +4,17 @@ mod api;
 mod certificates;
 mod clock;
 mod devices;
+/// Tests speak for daemons that take over, or are taken over from.
+#[path = "../../src/upgrade/frame.rs"]
+#[allow(dead_code, reason = "the daemon uses all of it")]
+mod frame;
 mod full_disk;
 mod life;
+mod old_daemon;
 mod restart;
 mod security;
 mod sessions;
+mod stored;
 mod support;
 mod take_over;
 mod watching;

@@ -27,14 +27,14 @@ use crate::wire;
 const TARGET: &str = "64512:1";
 
 /// A place whose daemon listens with TLS.
-struct Secure {
-    place: Place,
-    address: SocketAddr,
-    ca: Authority,
+pub struct Secure {
+    pub place: Place,
+    pub address: SocketAddr,
+    pub ca: Authority,
 }
 
 impl Secure {
-    fn new(more: &str) -> Self {
+    pub fn new(more: &str) -> Self {
         let place = Place::new();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = free.local_addr().expect("it has one");
@@ -83,7 +83,7 @@ impl Secure {
         Endpoint::from_shared(uri).expect("a URI").tls_config(tls).expect("good files").connect().await
     }
 
-    async fn connect(&self, identity: &Identity) -> Channel {
+    pub async fn connect(&self, identity: &Identity) -> Channel {
         self.connect_to(&self.ca, Some(identity)).await.expect("a connection")
     }
 

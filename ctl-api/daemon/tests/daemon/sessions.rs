@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Daemon, PATIENCE, Place, Session, apply, discard, hello, route, vrf};
+use crate::support::{Daemon, PATIENCE, Place, Session, apply, discard, hello, port, route, vrf};
 use tieline_proto::v1;
 use tieline_proto::v1::controller_message::Message as To;
 use tieline_proto::v1::gateway_message::Message as From;
@@ -41,6 +41,23 @@ async fn the_gateway_says_who_it_is_and_what_it_takes() {
     let daemon = Daemon::start(&place);
     let again = daemon.controller("a").await.hello;
     assert_eq!(again.node_id, node_id, "the same for ever");
+}
+
+/// DPDK may take fewer ports than the engine does.
+#[tokio::test]
+async fn as_many_ports_as_are_announced_can_be_declared() {
+    let place = Place::new();
+    let daemon = Daemon::start(&place);
+    let mut session = daemon.program().await;
+    let limit = session.hello.limits.iter().find(|limit| limit.name == "ports").expect("a limit").value;
+    let null =
+        |number| port(&format!("p{number}"), &format!("net_null{number},no-rx=1"), v1::PortRole::Tenant);
+    for number in 0..limit {
+        session.apply(null(number)).await;
+    }
+    let refused = session.refused(Some(apply(null(limit)))).await;
+    assert_eq!(refused.code(), v1::ErrorCode::LimitReached, "{refused:?}");
+    assert_eq!(refused.limit.map(|limit| limit.value), Some(limit));
 }
 
 #[tokio::test]

@@ -114,10 +114,11 @@ impl Daemon {
         Endpoint::from_shared(uri).expect("a URI").connect().await.expect("the daemon listens")
     }
 
-    /// Whether somebody listens at its socket.
+    /// Whether somebody answers at its socket.
     pub async fn answers(&self) -> bool {
         let uri = format!("unix:{}", self.socket.display());
-        Endpoint::from_shared(uri).expect("a URI").connect().await.is_ok()
+        let Ok(channel) = Endpoint::from_shared(uri).expect("a URI").connect().await else { return false };
+        OperationsClient::new(channel).get_version(v1::GetVersionRequest {}).await.is_ok()
     }
 
     pub async fn control(&self) -> ControlClient<Channel> {
@@ -163,6 +164,26 @@ impl Daemon {
             Ok(reply) => reply.into_inner().item,
             Err(status) if status.code() == tonic::Code::NotFound => None,
             Err(status) => panic!("{status}"),
+        }
+    }
+
+    /// What is wrong, as kinds and subjects.
+    pub async fn problems(&self) -> Vec<(v1::ProblemKind, String)> {
+        let request = v1::ListProblemsRequest {};
+        let reply = self.operations().await.list_problems(request).await.expect("a list").into_inner();
+        reply.problems.iter().map(|problem| (problem.kind(), problem.subject.clone())).collect()
+    }
+
+    /// Waits until these are all problems, by kind.
+    pub async fn until_problems(&self, kinds: &[v1::ProblemKind]) {
+        let started = Instant::now();
+        loop {
+            let problems = self.problems().await;
+            if problems.iter().map(|(kind, _)| *kind).eq(kinds.iter().copied()) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{kinds:?} are expected, and there are {problems:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -298,6 +319,14 @@ impl Session {
         {
             assert!(matches!(message.message, Some(From::Heartbeat(_))), "{message:?}");
         }
+    }
+
+    /// Applies an object; returns why it is not stored, or nothing.
+    pub async fn apply_unstored(&mut self, kind: Kind) -> String {
+        let id = self.send(Some(apply(kind))).await;
+        let (accepted, _) = self.acknowledged(id).await;
+        assert!(accepted.refused.is_empty(), "{accepted:?}");
+        accepted.not_stored
     }
 
     /// Applies an object; returns what it waits for and the version that

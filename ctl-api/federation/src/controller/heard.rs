@@ -45,6 +45,10 @@ impl Controller {
                 let kind = EventKind::RefusedByGateway;
                 self.journal.note_often(time, kind, gateway, code, || refusal.to_string());
             }
+            Event::Kept { not_stored: Some(why) } => {
+                warn!(gateway, "what it accepts is in force, but a restart may not bring it back: {why}");
+            }
+            Event::Kept { not_stored: None } => info!(gateway, "what it accepts is stored again"),
             Event::Programmed { revision } => debug!(gateway, ?revision, "programmed"),
             Event::Export(export) => {
                 self.endpoints_of(gateway, &export.endpoints).await?;

@@ -52,6 +52,12 @@ pub enum Event {
     /// The gateway did not do what it was told. It is told again when that
     /// changes, in the next session, and, if the reason can pass, now and then.
     Refused(Refusal),
+    /// Whether what the gateway accepts is stored there is different from before.
+    Kept {
+        /// Why it is not: a restart of the gateway may bring back less than it has.
+        /// None: it is.
+        not_stored: Option<String>,
+    },
     /// Every change up to this revision is in force, or was refused.
     Programmed {
         /// The last of them.

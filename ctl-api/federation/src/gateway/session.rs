@@ -101,6 +101,8 @@ struct Session<'a> {
     sync: Sync,
     held: u64,
     programmed: Option<Revision>,
+    /// Whether the gateway stores what it accepts.
+    is_kept: bool,
     pending: VecDeque<Event>,
 }
 
@@ -206,6 +208,7 @@ async fn open(channel: Channel, shared: &Shared, term: u64) -> Result<(Session<'
         sync: Sync::Before,
         held: hello.held,
         programmed: None,
+        is_kept: true,
         pending: VecDeque::new(),
     };
     Ok((session, hello))
@@ -386,7 +389,14 @@ impl Session<'_> {
         self.heard = Instant::now();
         let wrong = |error: super::mirror::WrongAnswer| End::protocol(error.to_string());
         match heard {
-            Heard::Accepted(accepted) => self.shared.lock().mirror.handle_accepted(accepted).map_err(wrong),
+            Heard::Accepted(accepted) => {
+                let is_kept = accepted.not_stored.is_empty();
+                if std::mem::replace(&mut self.is_kept, is_kept) != is_kept {
+                    let not_stored = (!is_kept).then(|| accepted.not_stored.clone());
+                    self.pending.push_back(Event::Kept { not_stored });
+                }
+                self.shared.lock().mirror.handle_accepted(accepted).map_err(wrong)
+            }
             Heard::Programmed(v1::BatchProgrammed { id, .. }) => {
                 self.shared.lock().mirror.handle_programmed(id).map_err(wrong)
             }

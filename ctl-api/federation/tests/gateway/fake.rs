@@ -49,6 +49,8 @@ pub struct Model {
     pub capabilities: Vec<String>,
     /// Objects that are refused, by key, and why.
     pub refuse: BTreeMap<String, v1::ErrorCode>,
+    /// Why nothing is stored that is accepted; empty: it is.
+    pub not_stored: String,
     /// Prefixes that have no forwarding entry, whatever is declared.
     pub not_forwarded: BTreeSet<IpNet>,
     /// Time for a batch.
@@ -305,7 +307,9 @@ impl Gateway {
                     let refused = model.carry_out(operation.operation.expect("an operation")).err()?;
                     Some(v1::RefusedOperation { index, refused: Some(refused) })
                 });
-                let accepted = v1::BatchAccepted { id, refused: refused.collect(), waiting: Vec::new() };
+                let refused = refused.collect();
+                let not_stored = model.not_stored.clone();
+                let accepted = v1::BatchAccepted { id, refused, waiting: Vec::new(), not_stored };
                 vec![To::Accepted(accepted), To::Programmed(v1::BatchProgrammed { id, table_version: id })]
             }
             From::EndOfSync(v1::EndOfSync { id }) => {
@@ -457,6 +461,13 @@ impl Operations for Gateway {
         &self,
         _: Request<v1::GetStageStatsRequest>,
     ) -> Result<Response<v1::GetStageStatsReply>, Status> {
+        not_here()
+    }
+
+    async fn list_problems(
+        &self,
+        _: Request<v1::ListProblemsRequest>,
+    ) -> Result<Response<v1::ListProblemsReply>, Status> {
         not_here()
     }
 }

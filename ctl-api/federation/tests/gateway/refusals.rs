@@ -105,3 +105,26 @@ async fn a_synchronisation_that_would_withdraw_what_was_refused_is_held() {
     assert_eq!(owner.synced().await, 1);
     assert!(fake.model().objects.is_empty());
 }
+
+#[tokio::test]
+async fn a_gateway_that_stores_nothing_is_told_once() {
+    let place = Place::new();
+    let fake = Gateway::new(place.path());
+    fake.start();
+    let mut owner = Owner::leading(&fake);
+    owner.gateway.complete();
+    owner.synced().await;
+    let full = || "the store is full".to_owned();
+    let kept = |event: &Event| match event {
+        Event::Kept { not_stored } => Some(not_stored.clone()),
+        _ => None,
+    };
+    fake.model().not_stored = full();
+    owner.gateway.change(vec![vrf("red", 16)]);
+    assert_eq!(owner.until(kept).await, Some(full()));
+    let wanted = owner.gateway.change(vec![vrf("blue", 17)]);
+    holds("blue is there", || owner.gateway.is_programmed(wanted)).await;
+    fake.model().not_stored.clear();
+    owner.gateway.change(vec![vrf("green", 18)]);
+    assert_eq!(owner.until(kept).await, None, "that it is still full is no news");
+}

@@ -8,4 +8,5 @@ mod history;
 mod model;
 mod power;
 mod support;
+mod under_way;
 mod use_cases;

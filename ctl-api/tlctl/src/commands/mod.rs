@@ -41,6 +41,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Neighbours(args) => operations::neighbours(&target, args.format).await,
         Command::Drops(args) => operations::drops(&target, &args).await,
         Command::Stats(args) => stats::stats(&target, &args).await,
+        Command::Problems(args) => operations::problems(&target, args.format).await,
         Command::Version(args) => daemon::version(&target, args.format).await,
         Command::Wait(args) => daemon::wait(&target, &args).await,
         Command::Completion { .. } => Ok(Exit::Success),

@@ -1,7 +1,10 @@
-//! `routes`, `sessions`, `neighbours` and `drops`: what the gateway does now.
+//! `routes`, `sessions`, `neighbours`, `drops` and `problems`: what the gateway
+//! does now.
 
 use serde_json::Value;
-use tieline_proto::v1::{GetDropsRequest, ListNeighboursRequest, ListRoutesRequest, ListSessionsRequest};
+use tieline_proto::v1::{
+    GetDropsRequest, ListNeighboursRequest, ListProblemsRequest, ListRoutesRequest, ListSessionsRequest,
+};
 
 use super::print_value;
 use crate::cli::{Drops, Format, Routes, Sessions};
@@ -76,5 +79,16 @@ pub async fn drops(target: &Target, args: &Drops) -> Result<Exit, Error> {
         args.output.format,
         || reply.drops.iter().map(encode::reply).collect::<Value>(),
         || render::drops(&reply.drops),
+    )
+}
+
+/// Shows what is wrong.
+pub async fn problems(target: &Target, format: Format) -> Result<Exit, Error> {
+    let mut client = target.connect().await?.operations();
+    let reply = ask("list problems", client.list_problems(ListProblemsRequest {})).await?;
+    print_value(
+        format,
+        || reply.problems.iter().map(encode::reply).collect::<Value>(),
+        || render::problems(&reply.problems),
     )
 }

@@ -15,7 +15,7 @@ use crate::friendly::documents;
 use crate::kind::{display_key, key_of};
 use crate::output;
 use crate::program::{self, Fate, MOST_OPERATIONS, Mode, Observer, operation};
-use crate::render::program::{Summary, Verb};
+use crate::render::program::{self as render, Summary, Verb};
 
 /// How long it may take before progress is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -91,11 +91,13 @@ struct Report {
     summary: Summary,
     progress: ProgressLine,
     failure: Option<io::Error>,
+    /// Why a restart of the daemon might not bring back what was done.
+    not_stored: Option<String>,
 }
 
 impl Report {
     fn new(verb: Verb) -> Self {
-        Self { summary: Summary::new(verb), progress: ProgressLine::new(), failure: None }
+        Self { summary: Summary::new(verb), progress: ProgressLine::new(), failure: None, not_stored: None }
     }
 
     async fn run(
@@ -174,6 +176,9 @@ impl Report {
     /// The closing line, and how the command ends.
     fn end(mut self) -> Result<Exit, Error> {
         self.line(&self.summary.to_string());
+        if let Some(why) = self.not_stored.as_ref().filter(|_| self.summary.changed_something()) {
+            eprintln!("tlctl: {}", render::not_stored(why));
+        }
         match self.failure {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
             _ if self.summary.refused > 0 => Ok(Exit::Refused),
@@ -193,6 +198,10 @@ impl Observer for Report {
         self.progress.erase();
         let line = self.summary.count(name, fate);
         self.line(&line);
+    }
+
+    fn not_stored(&mut self, why: &str) {
+        self.not_stored = Some(why.to_owned());
     }
 
     fn tick(&mut self, settled: usize, total: usize) {

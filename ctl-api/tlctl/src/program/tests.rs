@@ -16,7 +16,7 @@ fn ledger(count: usize, mode: Mode) -> Ledger<impl Iterator<Item = Operation>> {
 fn accepted(id: u64, refused: &[u32]) -> BatchAccepted {
     let refused =
         refused.iter().map(|&index| RefusedOperation { index, refused: Some(conflict()) }).collect();
-    BatchAccepted { id, refused, waiting: vec![] }
+    BatchAccepted { id, refused, ..Default::default() }
 }
 
 fn programmed(id: u64) -> BatchProgrammed {

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use tieline_proto::v1::{
-    DropCount, GetVersionReply, ListSessionsReply, Neighbour, RouteEntry, RouteOrigin, Session,
+    DropCount, GetVersionReply, ListSessionsReply, Neighbour, Problem, ProblemKind, RouteEntry, RouteOrigin,
+    Session,
 };
 
 use super::Column::{Left, Right};
@@ -178,6 +179,30 @@ pub fn drops(drops: &[DropCount]) -> String {
     )
 }
 
+/// What is wrong, and since when.
+pub fn problems(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return "Nothing is wrong.\n".to_owned();
+    }
+    let kind = |problem: &Problem| match problem.kind() {
+        ProblemKind::Unspecified => "-",
+        ProblemKind::Store => "store",
+        ProblemKind::Port => "port",
+        ProblemKind::Listener => "listener",
+    };
+    table(
+        &[Left("WHAT"), Left("SUBJECT"), Left("FOR"), Left("PROBLEM")],
+        problems.iter().map(|problem| {
+            vec![
+                kind(problem).to_owned(),
+                dashed(&problem.subject),
+                duration(problem.since_seconds),
+                problem.message.clone(),
+            ]
+        }),
+    )
+}
+
 /// The line of the command line itself.
 pub fn client_version(version: &str) -> String {
     format!("tlctl    {version}\n")
@@ -305,6 +330,27 @@ mod tests {
              1,500  sg_denied_ingress  No rule allows it in.\n"
         );
         assert_eq!(drops(&[]), "Nothing was dropped.\n");
+    }
+
+    #[test]
+    fn problems_say_what_and_since_when() {
+        let problem = |kind: ProblemKind, subject: &str, message: &str, since_seconds| Problem {
+            kind: kind.into(),
+            subject: subject.into(),
+            message: message.into(),
+            since_seconds,
+        };
+        let all = [
+            problem(ProblemKind::Store, "", "it is full", 3),
+            problem(ProblemKind::Listener, "198.18.0.1:7070", "in\nuse", 90),
+        ];
+        assert_eq!(
+            problems(&all),
+            "WHAT      SUBJECT          FOR         PROBLEM\n\
+             store     -                3 s         it is full\n\
+             listener  198.18.0.1:7070  1 min 30 s  in use\n"
+        );
+        assert_eq!(problems(&[]), "Nothing is wrong.\n");
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Summary {
         Self { verb, done: 0, waiting: 0, refused: 0, undone: 0, still_held: 0, degraded: 0 }
     }
 
+    /// Whether anything was done.
+    pub fn changed_something(&self) -> bool {
+        self.done + self.waiting > 0
+    }
+
     /// Counts one object and returns its line.
     pub fn count(&mut self, name: &str, fate: &Fate) -> String {
         let line = match fate {
@@ -103,6 +108,12 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
+}
+
+/// What it means that the daemon has not stored what was done.
+pub fn not_stored(why: &str) -> String {
+    let why = why.trim_end_matches('.');
+    printable(&format!("in force, but not stored: a restart of the daemon may not bring it back ({why})"))
 }
 
 /// Why something is refused: its code, field and sentence.

@@ -41,6 +41,8 @@ fn event(event: &Event) -> String {
         EventKind::StoreIncomplete => "store incomplete",
         EventKind::StoreComplete => "store complete",
         EventKind::DeclarationDropped => "declaration dropped",
+        EventKind::Problem => "problem",
+        EventKind::ProblemOver => "problem over",
     };
     let subject = if event.subject.is_empty() { String::new() } else { format!(" {}", event.subject) };
     let message = if event.message.is_empty() { String::new() } else { format!(": {}", event.message) };

@@ -167,6 +167,9 @@ fn with_status(objects: &Objects, declared: &Declared) -> ObjectWithStatus {
     }
 }
 
+/// A VRF of this name does not find room in the store.
+const UNSTORED: &str = "unstored";
+
 /// Carries a batch out as a controller's.
 fn carry_out(objects: &mut Objects, by: &str, batch: &Batch) -> BatchAccepted {
     let before = objects.clone();
@@ -175,6 +178,9 @@ fn carry_out(objects: &mut Objects, by: &str, batch: &Batch) -> BatchAccepted {
         let index = index as u32;
         match &operation.operation {
             Some(Change::Apply(object)) => {
+                if matches!(&object.kind, Some(object::Kind::Vrf(vrf)) if vrf.name == UNSTORED) {
+                    accepted.not_stored = "it is full".to_owned();
+                }
                 if let Some(object::Kind::Vrf(Vrf { label: 1..=15, .. })) = object.kind {
                     let refused = Some(Refused {
                         code: ErrorCode::InvalidField.into(),
@@ -552,6 +558,22 @@ impl Operations for Fake {
             uptime_nanoseconds: sample * 1_000_000_000,
             ..Default::default()
         }))
+    }
+
+    async fn list_problems(
+        &self,
+        _: Request<ListProblemsRequest>,
+    ) -> Result<Response<ListProblemsReply>, Status> {
+        // One while something is declared that is not stored.
+        let problem = Problem {
+            kind: ProblemKind::Store.into(),
+            subject: String::new(),
+            message: "a restart would not bring back all that is declared; it is tried again: it is full"
+                .into(),
+            since_seconds: 61,
+        };
+        let is_wrong = self.objects.lock().expect("not poisoned").keys().any(|key| key.contains(UNSTORED));
+        Ok(Response::new(ListProblemsReply { problems: is_wrong.then_some(problem).into_iter().collect() }))
     }
 
     async fn get_stage_stats(

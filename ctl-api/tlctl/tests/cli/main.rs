@@ -117,6 +117,25 @@ fn objects_are_applied_shown_listed_and_deleted() {
 }
 
 #[test]
+fn what_is_in_force_and_not_stored_is_said() {
+    let daemon = Daemon::start();
+    assert_eq!(daemon.run("problems", 0), "Nothing is wrong.\n");
+    assert_eq!(daemon.run("problems -o json", 0), "[]\n");
+    let (out, error) = daemon.run_with("apply -f -", "vrf: {name: unstored}", 0);
+    assert_eq!(out, "vrf/unstored applied\n1 applied\n");
+    assert_eq!(
+        error,
+        "tlctl: in force, but not stored: a restart of the daemon may not bring it back (it is full)\n"
+    );
+    let problems = daemon.run("problems", 0);
+    assert!(problems.contains("store  -        1 min 1 s  a restart would not bring back all"), "{problems}");
+    let (_, error) = daemon.run_with("apply -f -", "vrf: {name: unstored, label: 3}", 1);
+    assert_eq!(error, "", "nothing of it is in force");
+    let (_, error) = daemon.run_with("apply -f -", "vrf: {name: red}", 0);
+    assert_eq!(error, "", "it is stored");
+}
+
+#[test]
 fn what_is_read_back_can_be_applied_again() {
     let daemon = Daemon::start();
     daemon.run_with("apply -f -", GATEWAY, 0);

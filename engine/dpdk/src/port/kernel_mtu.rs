@@ -1,5 +1,6 @@
 //! The MTU of an interface of the kernel that a device stands on.
 
+use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
@@ -17,9 +18,10 @@ pub(super) fn raise(if_index: u32, mtu: u16) -> io::Result<()> {
 
     // SAFETY: a plain structure; zero is a value of each field.
     let mut request: ifreq = unsafe { std::mem::zeroed() };
-    // SAFETY: the name has room for IF_NAMESIZE bytes.
-    if unsafe { libc::if_indextoname(if_index, request.ifr_name.as_mut_ptr()) }.is_null() {
-        return Err(io::Error::last_os_error());
+    let name = name_of(if_index)?;
+    // Both have room for a name and the zero behind it.
+    for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes_with_nul()) {
+        *to = *from as c_char;
     }
     // SAFETY: the request holds a terminated name; the kernel fills the rest.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) } < 0 {
@@ -35,6 +37,17 @@ pub(super) fn raise(if_index: u32, mtu: u16) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The name of an interface.
+pub(super) fn name_of(if_index: u32) -> io::Result<CString> {
+    let mut name: [c_char; libc::IF_NAMESIZE] = [0; libc::IF_NAMESIZE];
+    // SAFETY: the name has room for IF_NAMESIZE bytes.
+    if unsafe { libc::if_indextoname(if_index, name.as_mut_ptr()) }.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has left a terminated name.
+    Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_owned())
 }
 
 #[cfg(test)]

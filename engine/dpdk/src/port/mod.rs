@@ -3,7 +3,9 @@
 //! - this file: what callers see
 //! - `error`: why a port did not open or close
 //! - `setup`: from a device's name to a running port
-//! - `kernel_mtu`: the MTU of an interface of the kernel
+//! - `kernel_mtu`, `kernel_queues`: the MTU and the queues of an interface of
+//!   the kernel
+//! - `fanout`: AF_PACKET sockets of several processes, kept apart
 //! - `running`: a running port, and how it ends
 //!
 //! Drivers' habits to know: net_af_packet puts VLAN tags that the kernel has
@@ -14,10 +16,13 @@
 //! can be opened again only by another process.
 
 mod error;
+mod fanout;
 mod kernel_mtu;
+mod kernel_queues;
 mod running;
 mod setup;
 
+use std::io;
 use std::sync::Arc;
 
 use tieline_dpdk_sys as sys;
@@ -30,6 +35,7 @@ use crate::pool::Pool;
 use crate::queue::{Rx, Tx};
 
 pub use error::{ClosePortError, PortError, PortProblem, Step};
+pub use kernel_queues::KernelQueues;
 pub(crate) use running::Running;
 
 /// What to open, and how.
@@ -179,6 +185,19 @@ impl Port {
             rx_no_buffer: stats.rx_nombuf,
             tx_errors: stats.oerrors,
         }
+    }
+
+    /// Has the kernel send nothing more to the queues of this port, which stands
+    /// on a TAP that another process uses too.
+    ///
+    /// # Errors
+    /// When it is no TAP, or the kernel refuses.
+    pub fn part_from_kernel(&self) -> io::Result<KernelQueues> {
+        // SAFETY: a plain structure; DPDK fills it.
+        let mut info: sys::rte_eth_dev_info = unsafe { std::mem::zeroed() };
+        // SAFETY: the port runs as long as `self.running` lives.
+        unsafe { sys::rte_eth_dev_info_get(self.running.id(), &raw mut info) };
+        KernelQueues::part(&kernel_mtu::name_of(info.if_index)?)
     }
 
     /// Stops the device and detaches it. Packets waiting in its receive queues

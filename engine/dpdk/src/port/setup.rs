@@ -13,9 +13,8 @@ use crate::eal::Eal;
 use crate::log;
 use crate::pool::Pool;
 use crate::port::error::{PortError, PortProblem, Step, advice};
-use crate::port::kernel_mtu;
 use crate::port::running::{Running, bus, control, detach};
-use crate::port::{OpenPort, Port, PortConfig};
+use crate::port::{OpenPort, Port, PortConfig, fanout, kernel_mtu};
 use crate::queue::{Rx, Tx};
 
 /// Bytes of an Ethernet header with two VLAN tags.
@@ -47,7 +46,13 @@ pub(super) fn open(eal: &Eal, pool: &Pool, config: &PortConfig) -> Result<OpenPo
     if port_of(&config.device).is_some() {
         return Err(refuse(PortProblem::InUse));
     }
-    let (outcome, said) = log::capture(|| attach(&config.device).and_then(|id| start(id, pool, config)));
+    let attempt = || log::capture(|| attach(&config.device).and_then(|id| start(id, pool, config)));
+    let (outcome, said) = match config.device.name().starts_with("net_af_packet") {
+        true => fanout::in_a_group_of_its_own(attempt, |(outcome, said)| {
+            outcome.is_err() && fanout::is_refused(said.text())
+        }),
+        false => attempt(),
+    };
     match outcome {
         Ok(mut open) => {
             open.messages = said.into_text();

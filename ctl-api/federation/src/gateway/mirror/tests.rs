@@ -57,7 +57,7 @@ impl Gateway {
             let refused = self.carry_out(operation.operation.as_ref().expect("an operation")).err()?;
             Some(v1::RefusedOperation { index, refused: Some(refused) })
         });
-        v1::BatchAccepted { id: batch.id, refused: refused.collect(), waiting: Vec::new() }
+        v1::BatchAccepted { id: batch.id, refused: refused.collect(), ..Default::default() }
     }
 
     fn carry_out(&mut self, operation: &Operation) -> Result<(), v1::Refused> {
@@ -563,6 +563,6 @@ fn answers_that_have_no_place_are_named() {
     let error = world.mirror.handle_programmed(batch.id).expect_err("not accepted");
     assert!(error.to_string().contains(&format!("programmed batch {}", batch.id)), "{error}");
     let refused = vec![v1::RefusedOperation { index: 9, refused: None }];
-    let accepted = v1::BatchAccepted { id: batch.id, refused, waiting: Vec::new() };
+    let accepted = v1::BatchAccepted { id: batch.id, refused, ..Default::default() };
     assert!(world.mirror.handle_accepted(accepted).is_err());
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use tieline_engine::io::BURST;
 use tieline_engine::packet::flow_key::{Family, FlowKey};
 use tieline_engine::policy::{Direction, FirstPacket, L4Match, Policy, Remote, Rule};
-use tieline_engine::session::{Decision, NewSession, SessionLimits, SessionTable, Tick};
+use tieline_engine::session::{Allowance, Decision, NewSession, SessionLimits, SessionTable, Tick};
 use tieline_engine::tables::fib::{Fib, FibKey};
 use tieline_engine::tables::vrf::FibEntry;
 use tieline_engine::types::{InterfaceId, NextHopId, SgId, SgSetId, VrfId};
@@ -105,7 +105,7 @@ const NEW: NewSession = NewSession {
 };
 
 fn insert(table: &mut SessionTable, key: &FlowKey, now: Tick) {
-    table.insert(*key, key.reversed(key.vrf), &NEW, u32::MAX, now).expect(ROOM);
+    table.insert(*key, key.reversed(key.vrf), &NEW, Allowance::ALL, now).expect(ROOM);
 }
 
 /// A packet of a known flow: hash, find, count. In bursts, as the pipeline

@@ -396,7 +396,7 @@ fn start_engine(
     tracing::info!(workers = cores.len(), cores = cores.join(", "), idle = ?config.idle, "started workers");
     let router_mac = config.router_mac.unwrap_or_else(|| identity::router_mac(&config.api.socket));
     let options = RibOptions {
-        default_session_quota: config.session_quota,
+        default_allowance: config.allowance,
         router_mac,
         device_claims: claims_of,
         ..RibOptions::default()

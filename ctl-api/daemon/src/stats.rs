@@ -2,6 +2,7 @@
 
 use tieline_engine::engine::totals::{InterfaceTotals, VrfTotals};
 use tieline_engine::engine::view::WorkerView;
+use tieline_engine::session::Eviction;
 use tieline_engine::stats::stages::{Stage, StageCounters};
 use tieline_engine::tables::neighbour::NeighbourState;
 use tieline_engine::types::{InterfaceId, PortId, VrfId};
@@ -145,6 +146,8 @@ fn vrf(name: &str, (ipv4_routes, ipv6_routes): (usize, usize), totals: &VrfTotal
         sessions: totals.sessions,
         ipv4_routes: ipv4_routes as u64,
         ipv6_routes: ipv6_routes as u64,
+        sessions_evicted_for_share: totals.evicted[Eviction::TableFull as usize],
+        sessions_evicted_for_quota: totals.evicted[Eviction::Quota as usize],
     }
 }
 

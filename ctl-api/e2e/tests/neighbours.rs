@@ -1,11 +1,11 @@
-//! Static neighbours: a MAC that is declared is used at once, and neither ARP
-//! nor ND replaces it.
+//! Who is next to us, and who may send tunnels. Static neighbours: a MAC that is
+//! declared is used at once, and neither ARP nor ND replaces it.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tieline_e2e::sites::{Underlay, v4};
+use tieline_e2e::sites::{Tenant, Underlay, next_hop, routes, v4};
 use tieline_e2e::{Capture, Gateway, Host, Sites, Steps, eventually, with_one_and_two_workers};
 
 /// The host's MAC, and one that nobody has.
@@ -133,4 +133,60 @@ fn a_declared_mac_is_never_replaced(workers: usize, steps: &mut Steps) -> Result
     Ok(())
 }
 
+/// S7: tunnels come in from declared next hops and declared prefixes.
+fn s7_tunnels_come_from_declared_remotes(workers: usize, steps: &mut Steps) -> Result<()> {
+    let mut sites = Sites::start(workers)?;
+    sites.connect(Underlay::V4, "mpls_udp")?;
+    let (gateway, [red1, red2]) = (&sites.gateways[0], &sites.red);
+    let fabric = |more: &str| {
+        let (v4, v6) = (Underlay::V4.endpoint(1), Underlay::V6.endpoint(1));
+        gateway.apply(&format!(
+            r#"interface: {{name: fabric, port: fabric, vrf: underlay, local_addresses: ["{v4}/24", "{v6}/64"]{more}}}"#
+        ))
+    };
+    let arrives = || {
+        let capture = Capture::start(&sites.net, &red1.namespace, "eth0", "icmp")?;
+        red2.does_not_reach(&v4(1))?;
+        let packets = capture.stop()?;
+        let seen = packets.count("icmp.type == 8")?;
+        ensure!(seen > 0, "no echo request: {}", packets.describe("icmp")?);
+        Ok(())
+    };
+
+    steps.check("the remote of a next hop may send", || red2.reaches(&v4(1)));
+    steps.check("without its next hop it is a stranger", || {
+        gateway.delete("next-hop gw2")?;
+        gateway.expect_drops("unknown_tunnel_source", || red2.does_not_reach(&v4(1)))
+    });
+    steps.check("declared, it may send, one way", || {
+        fabric(&format!(r#", tunnel_sources: ["{}/32"]"#, Underlay::V4.endpoint(2)))?;
+        arrives()
+    });
+    steps.check("another declaration takes that back at once", || {
+        fabric(r#", tunnel_sources: ["203.0.113.0/24"]"#)?;
+        gateway.expect_drops("unknown_tunnel_source", || red2.does_not_reach(&v4(1)))
+    });
+    steps.check("everybody may send where it is not checked", || {
+        fabric(", anti_spoofing_disabled: true")?;
+        arrives()
+    });
+    steps.check("with its next hop it may send again", || {
+        fabric("")?;
+        gateway.apply(&next_hop(2, Underlay::V4, "mpls_udp"))?;
+        red2.reaches(&v4(1))
+    });
+    steps.check("a strict VRF takes what it would send back", || {
+        let strict = tieline_e2e::sites::vrf(1, Tenant::Red, "64512:8000001", "64512:8000001")
+            .replace("label:", "strict_sources: true, label:");
+        gateway.apply(&strict)?;
+        red2.reaches(&v4(1))?;
+        gateway.apply(&routes(2, Tenant::Red, "").replace("gw2", "elsewhere"))?;
+        gateway.apply("next_hop: {name: elsewhere, tunnel: {remote: 203.0.113.7}}")?;
+        gateway.expect_drops("stray_inner_source", || red2.does_not_reach(&v4(1)))
+    });
+    steps.check("the books balance", || sites.check_balance());
+    Ok(())
+}
+
 with_one_and_two_workers!(a_declared_mac_is_never_replaced);
+with_one_and_two_workers!(s7_tunnels_come_from_declared_remotes);

@@ -188,6 +188,10 @@ fn a_vrf_keeps_to_its_quota(workers: usize, steps: &mut Steps) -> Result<()> {
         Ok(())
     });
     steps.check("another tenant is not affected", || sites.blue[0].reaches(&v4(2)));
+    steps.check("sessions that begin faster than the rate are refused and counted", || {
+        gw2.apply(&limited.replace("session_quota: 4", "session_rate: 2"))?;
+        gw2.expect_drops("session_rate", || red1.udp_flows("10.2.0.10:53", 16, 1, 64).map(drop))
+    });
     steps.check("a larger quota helps at once", || {
         gw2.apply(&limited.replace("session_quota: 4", "session_quota: 1000"))?;
         eventually(Duration::from_secs(3), || red1.udp_passes("10.2.0.10:53"))

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use tieline_engine::session::Allowance;
 use tieline_engine::types::MacAddr;
 use tieline_proto::v1;
 
@@ -92,8 +93,9 @@ pub type DeviceClaims = fn(&str) -> Vec<String>;
 /// What objects leave open.
 #[derive(Debug, Clone)]
 pub struct RibOptions {
-    /// Sessions on each worker of a VRF that states none.
-    pub default_session_quota: u32,
+    /// What a VRF may have of each worker's sessions, as far as it states
+    /// nothing.
+    pub default_allowance: Allowance,
     /// Our inner MAC for layer 3 over VXLAN, where a VRF states none.
     pub router_mac: MacAddr,
     /// Largest IP packet of a port that states none, in bytes.
@@ -109,7 +111,7 @@ pub struct RibOptions {
 impl Default for RibOptions {
     fn default() -> Self {
         Self {
-            default_session_quota: u32::MAX,
+            default_allowance: Allowance::ALL,
             router_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
             default_mtu: 1500,
             udp6_zero_checksum: false,

@@ -62,6 +62,8 @@ pub(crate) struct Nodes {
     nodes: Numbered<Node>,
     /// Those that are declared as tunnels.
     pub tunnels: BTreeSet<NodeId>,
+    /// Where they end, and how many of them there.
+    remotes: BTreeMap<IpAddr, usize>,
     pub declared_count: usize,
 }
 
@@ -86,6 +88,24 @@ impl Nodes {
     /// The declaration under a name, to change.
     pub fn declared_mut(&mut self, name: &str) -> Option<&mut Declared> {
         self.get_mut(self.find(name)?)?.declared.as_mut()
+    }
+
+    /// One more tunnel ends there. Returns whether it is the first.
+    pub fn add_remote(&mut self, remote: IpAddr) -> bool {
+        let tunnels = self.remotes.entry(remote).or_default();
+        *tunnels += 1;
+        *tunnels == 1
+    }
+
+    /// One tunnel less ends there. Returns whether it was the last.
+    pub fn remove_remote(&mut self, remote: IpAddr) -> bool {
+        let Some(tunnels) = self.remotes.get_mut(&remote) else { return false };
+        *tunnels -= 1;
+        let is_last = *tunnels == 0;
+        if is_last {
+            self.remotes.remove(&remote);
+        }
+        is_last
     }
 
     /// The number of a name. `None` only if the text is no name.

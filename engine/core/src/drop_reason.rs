@@ -50,11 +50,14 @@ drop_reasons! {
     MulticastNotRouted = "multicast_not_routed", "Multicast or broadcast that is not forwarded.";
     SpoofedMac = "spoofed_mac", "Source MAC is not the interface's own and in no allowed pair.";
     SpoofedIp = "spoofed_ip", "Source address is not the interface's own and in no allowed pair.";
+    OwnSource = "own_source", "Source address that is one of our own: forged, or another station has our address.";
     BadNeighbourMessage = "bad_neighbour_message", "ARP or ND message that is malformed or breaks a rule of RFC 826 or RFC 4861.";
     NotForUs = "not_for_us", "From the fabric, but neither in a tunnel nor for an underlay address.";
     NoHostPort = "no_host_port", "For the host, but there is no host port.";
 
     // Decapsulation.
+    UnknownTunnelSource = "unknown_tunnel_source", "Tunnel packet from an address that is neither a next hop's nor in the interface's tunnel_sources.";
+    StrayInnerSource = "stray_inner_source", "Out of a tunnel to whose other end the VRF has no route back to the packet's source; the VRF asks for one.";
     UnknownLabel = "unknown_label", "MPLS label that no VRF has.";
     BadLabelStack = "bad_label_stack", "MPLS label stack that is truncated, too deep, or without its end.";
     BadMplsPayload = "bad_mpls_payload", "What follows the MPLS label is neither IPv4 nor IPv6.";
@@ -83,8 +86,9 @@ drop_reasons! {
     // Policy and sessions.
     SgDeniedIngress = "sg_denied_ingress", "No security group rule allows it into the destination's interface.";
     SgDeniedEgress = "sg_denied_egress", "No security group rule allows it out of the source's interface.";
-    SessionTableFull = "session_table_full", "The worker's session table is full.";
+    SessionTableFull = "session_table_full", "The worker's session table is full, and its VRF has its share of it.";
     SessionQuota = "session_quota", "The VRF has used up its quota of sessions.";
+    SessionRate = "session_rate", "The VRF begins sessions faster than its rate allows.";
     SessionConflict = "session_conflict", "Its replies could not be told from those of another session.";
     TcpInvalidState = "tcp_invalid_state", "TCP segment that belongs to no session and opens none.";
     IcmpNoSession = "icmp_no_session", "ICMP error or reply that belongs to no session.";

@@ -44,7 +44,7 @@ fn hour_of_traffic(workers: usize, seed: u64) {
         }
     }
     let balance = bed.balance();
-    assert!(balance.transmitted > 10_000 && balance.dropped > 10_000, "a mix: {balance:?}");
+    assert!(balance.transmitted > 8_000 && balance.dropped > 10_000, "a mix: {balance:?}");
     waiting.clear();
     bed.now = bed.now.after(3 * Tick::PER_SECOND);
     bed.run();

@@ -8,6 +8,7 @@ use support::*;
 use tieline_engine::DropReason;
 use tieline_engine::packet::flow_key::Family;
 use tieline_engine::policy::{Direction, L4Match, Policy, Remote, Rule};
+use tieline_engine::session::Allowance;
 use tieline_engine::session::tick::Tick;
 use tieline_engine::testbed::topology::*;
 use tieline_engine::testbed::{Size, Testbed};
@@ -338,25 +339,59 @@ fn later_fragments_follow_their_first_for_two_seconds() {
 }
 
 #[test]
-fn a_vrf_has_its_quota_of_sessions_and_the_table_its_end() {
+fn a_vrf_has_its_quota_of_sessions_and_what_is_unanswered_goes_first() {
     let mut bed = gateway_of_size(Size { sessions: 64, ..Size::default() });
     bed.update(|tables| {
         set_policy(tables, TENANT_1, policy(&[(Direction::Egress, any())]));
-        tables.vrfs.get_mut(VRF.index()).expect("the VRF").session_quota = 10;
+        tables.vrfs.get_mut(VRF.index()).expect("the VRF").sessions.quota = 10;
     });
-    for port in 0..10 {
-        forwarded(&mut bed, TENANT_1, &udp_from(TENANT_1, W1, FAR, (port, 2), b""), FABRIC);
+    let asks = |port| udp_from(TENANT_1, W1, FAR, (port, 2), b"");
+    let answer = |bed: &mut Testbed, port| {
+        forwarded(bed, FABRIC, &far_udp((2, port)), TENANT_1);
+    };
+    for port in 0..9 {
+        forwarded(&mut bed, TENANT_1, &asks(port), FABRIC);
+        answer(&mut bed, port);
     }
-    let one_more = udp_from(TENANT_1, W1, FAR, (10, 2), b"");
-    dropped(&mut bed, TENANT_1, &one_more, DropReason::SessionQuota);
+    // The tenth place goes from one to the next until somebody is answered.
+    for port in 9..20 {
+        forwarded(&mut bed, TENANT_1, &asks(port), FABRIC);
+    }
+    dropped(&mut bed, FABRIC, &far_udp((2, 9)), DropReason::SgDeniedIngress);
+    answer(&mut bed, 19);
+    dropped(&mut bed, TENANT_1, &asks(20), DropReason::SessionQuota);
     // Sessions that are there go on.
-    forwarded(&mut bed, TENANT_1, &udp_from(TENANT_1, W1, FAR, (3, 2), b""), FABRIC);
-    bed.update(|tables| tables.vrfs.get_mut(VRF.index()).expect("the VRF").session_quota = u32::MAX);
-    for port in 10..200 {
-        exchange(&mut bed, TENANT_1, &udp_from(TENANT_1, W1, FAR, (port, 2), b""));
+    forwarded(&mut bed, TENANT_1, &asks(3), FABRIC);
+    bed.update(|tables| tables.vrfs.get_mut(VRF.index()).expect("the VRF").sessions = Allowance::ALL);
+    for port in 20..200 {
+        forwarded(&mut bed, TENANT_1, &asks(port), FABRIC);
     }
-    assert!(bed.drops(DropReason::SessionTableFull) >= 200 - 64, "{:?}", drops(&bed));
+    (0..9).for_each(|port| answer(&mut bed, port));
+    for port in 200..300 {
+        exchange(&mut bed, TENANT_1, &asks(port));
+        exchange(&mut bed, FABRIC, &far_udp((2, port)));
+    }
+    assert!(bed.drops(DropReason::SessionTableFull) >= 30, "all are answered: {:?}", drops(&bed));
     settled(&bed);
+}
+
+#[test]
+fn sessions_begin_no_faster_than_their_vrf_may() {
+    with_workers(|mut bed| {
+        protect(&mut bed, TENANT_1, &[(Direction::Egress, any())]);
+        bed.update(|tables| tables.vrfs.get_mut(VRF.index()).expect("the VRF").sessions.rate = 8);
+        let asks = |port| udp_from(TENANT_1, W1, FAR, (port, 2), b"");
+        let workers = bed.workers.len() as u64;
+        (0..100).for_each(|port| drop(exchange(&mut bed, TENANT_1, &asks(port))));
+        let refused = bed.drops(DropReason::SessionRate);
+        assert_eq!(refused, 100 - 8 * workers, "{:?}", drops(&bed));
+        // A session that is there is not counted, and half a second earns four.
+        bed.now = bed.now.after(Tick::PER_SECOND / 2);
+        forwarded(&mut bed, TENANT_1, &asks(0), FABRIC);
+        (100..200).for_each(|port| drop(exchange(&mut bed, TENANT_1, &asks(port))));
+        assert_eq!(bed.drops(DropReason::SessionRate) - refused, 100 - 4 * workers);
+        settled(&bed);
+    });
 }
 
 #[test]

@@ -165,6 +165,7 @@ pub enum Idle {
 pub struct Sessions {
     pub capacity: Option<usize>,
     pub quota_per_vrf: Option<u32>,
+    pub rate_per_vrf: Option<u32>,
     pub fragments: Option<usize>,
     pub tcp_syn_sent_s: Option<u64>,
     pub tcp_syn_received_s: Option<u64>,

@@ -20,6 +20,7 @@ use tieline_dpdk::{Driver, EalConfig, Hugepages};
 use tieline_engine::engine::MAX_VRFS;
 use tieline_engine::local::neighbours::NeighbourTimers;
 use tieline_engine::pipeline::outbox::MAX_PORTS;
+use tieline_engine::session::Allowance;
 use tieline_engine::session::timeouts::Timeouts;
 use tieline_engine::tables::Options;
 use tieline_engine::types::MacAddr;
@@ -75,9 +76,9 @@ pub struct Config {
     pub options: Options,
     /// Sessions of each worker.
     pub sessions: usize,
-    /// Sessions of each worker that one VRF may have unless it states a
-    /// number.
-    pub session_quota: u32,
+    /// What one VRF may have of each worker's sessions, as far as it states
+    /// nothing.
+    pub allowance: Allowance,
     /// Fragmented packets of each worker at once.
     pub fragments: usize,
     /// Idle timeouts of sessions.
@@ -159,8 +160,6 @@ impl Config {
 
     fn check(file: File) -> Result<Self, Objection> {
         let sessions = within("sessions.capacity", file.sessions.capacity, 1_000_000, 1..=64_000_000)?;
-        let quota = file.sessions.quota_per_vrf.unwrap_or(0);
-        let half = u32::try_from(sessions.div_ceil(2)).unwrap_or(u32::MAX);
         Ok(Self {
             log: check_log(file.log)?,
             sessions_of_controllers: within("api.sessions", file.api.sessions, 256, 1..=65_536)?,
@@ -188,7 +187,7 @@ impl Config {
                 ..Options::default()
             },
             sessions,
-            session_quota: if quota == 0 { half } else { quota },
+            allowance: check_allowance(&file.sessions, sessions),
             fragments: within("sessions.fragments", file.sessions.fragments, 4096, 16..=1_000_000)?,
             timeouts: check_timeouts(&file.sessions)?,
             limits: check_limits(&file.limits)?,
@@ -308,6 +307,16 @@ fn check_extra_port(port: Option<u16>) -> Result<Option<u16>, Objection> {
             format!("{port} has a meaning of its own: use another, or none"),
         )),
         other => Ok(other),
+    }
+}
+
+/// What a VRF may have that states nothing; 0 stands for half of the `capacity`
+/// as a quota, and for no limit as a rate.
+fn check_allowance(sessions: &file::Sessions, capacity: usize) -> Allowance {
+    let half = u32::try_from(capacity.div_ceil(2)).unwrap_or(u32::MAX);
+    Allowance {
+        quota: sessions.quota_per_vrf.filter(|quota| *quota > 0).unwrap_or(half),
+        rate: sessions.rate_per_vrf.filter(|rate| *rate > 0).unwrap_or(Allowance::UNLIMITED),
     }
 }
 

@@ -17,7 +17,7 @@ fn an_empty_file_is_the_default() {
     assert_eq!((config.api.roles.socket_role, config.api.roles.entries.len()), (Role::Controller, 0));
     assert_eq!(config.cores, [None]);
     assert!(matches!(config.idle, IdlePolicy::Sleep { .. }));
-    assert_eq!(config.session_quota, 500_000);
+    assert_eq!(config.allowance, Allowance { quota: 500_000, rate: Allowance::UNLIMITED });
     assert_eq!(config.limits, Config::default().limits);
 }
 
@@ -72,6 +72,7 @@ fn every_key_has_its_effect() {
         [sessions]
         capacity = 1000
         quota_per_vrf = 7
+        rate_per_vrf = 9
         fragments = 16
         tcp_established_s = 100
         udp_replied_s = 9
@@ -133,7 +134,8 @@ fn every_key_has_its_effect() {
         config.options,
         Options { clamp_mss: false, extra_mpls_udp_port: Some(51234), ..Options::default() }
     );
-    assert_eq!((config.sessions, config.session_quota, config.fragments), (1000, 7, 16));
+    assert_eq!((config.sessions, config.fragments), (1000, 16));
+    assert_eq!(config.allowance, Allowance { quota: 7, rate: 9 });
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(100));
     assert_eq!(config.timeouts.udp_replied, Duration::from_secs(9));
     assert_eq!(config.limits.imported_routes, 12);

@@ -35,6 +35,7 @@ impl Rib {
             local_addresses: spec.local_addresses.as_slice().into(),
             policy: self.policy(sg_set),
             sources: spec.sources(),
+            tunnel_sources: spec.tunnel_sources(),
         };
         if entry.policy.is_some() && self.links.add_filtered(vrf) {
             self.dirty.stateful = true;
@@ -45,8 +46,13 @@ impl Rib {
         for (prefix, kind) in spec.claims() {
             next_hops.push((prefix, self.acquire_next_hop(claim_key(id, kind, prefix), tables)));
             self.dirty.prefixes.push((vrf, prefix));
-            if spec.is_underlay() && kind == ClaimKind::Local {
+            if kind != ClaimKind::Local {
+                continue;
+            }
+            if spec.is_underlay() {
                 Arc::make_mut(&mut tables.underlay_addresses).insert(prefix.addr());
+            } else if let Some(vrf) = tables.vrfs.get_mut(vrf.index()) {
+                vrf.own_addresses.insert(prefix.addr());
             }
         }
         let neighbours = spec.static_neighbours.keys();
@@ -74,8 +80,12 @@ impl Rib {
         for (prefix, next_hop) in compiled.next_hops {
             self.release_next_hop(next_hop);
             self.dirty.prefixes.push((compiled.vrf, prefix));
-            if spec.is_underlay() && prefix.prefix_len() == prefix.max_prefix_len() {
-                Arc::make_mut(&mut tables.underlay_addresses).remove(&prefix.addr());
+        }
+        for local in &spec.local_addresses {
+            if spec.is_underlay() {
+                Arc::make_mut(&mut tables.underlay_addresses).remove(&local.addr());
+            } else if let Some(vrf) = tables.vrfs.get_mut(compiled.vrf.index()) {
+                vrf.own_addresses.remove(local.addr());
             }
         }
         for next_hop in compiled.static_neighbours {

@@ -1,5 +1,7 @@
 //! Next hops and next-hop groups, which share their names.
 
+use std::sync::Arc;
+
 use tieline_engine::tables::Tables;
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
@@ -45,10 +47,13 @@ impl Rib {
         self.check_definition(name, &declared.definition, present)?;
         let is_new = present.is_none();
         let Some(id) = self.nodes.intern(name.as_str()) else { return Ok((self.waits_for(&key), false)) };
-        self.forget_references(id);
+        self.forget_references(id, tables);
         self.add_references(id, &declared.definition);
-        if matches!(declared.definition, Definition::NextHop(NextHopTarget::Tunnel(_))) {
+        if let Definition::NextHop(NextHopTarget::Tunnel(tunnel)) = &declared.definition {
             self.nodes.tunnels.insert(id);
+            if self.nodes.add_remote(tunnel.remote) {
+                Arc::make_mut(&mut tables.remotes).insert(tunnel.remote);
+            }
         }
         if let Some(node) = self.nodes.get_mut(id) {
             node.declared = Some(declared);
@@ -110,7 +115,7 @@ impl Rib {
         if matches!(declared.definition, Definition::Group(_)) != group {
             return false;
         }
-        self.forget_references(id);
+        self.forget_references(id, tables);
         if let Some(node) = self.nodes.get_mut(id) {
             node.declared = None;
         }
@@ -155,13 +160,18 @@ impl Rib {
     }
 
     /// Takes back what the present definition of a name refers to.
-    fn forget_references(&mut self, id: NodeId) {
+    fn forget_references(&mut self, id: NodeId, tables: &mut Tables) {
         self.nodes.tunnels.remove(&id);
         let Some(definition) =
             self.nodes.get(id).and_then(|node: &Node| node.declared.as_ref()).map(|d| d.definition.clone())
         else {
             return;
         };
+        if let Definition::NextHop(NextHopTarget::Tunnel(tunnel)) = &definition
+            && self.nodes.remove_remote(tunnel.remote)
+        {
+            Arc::make_mut(&mut tables.remotes).remove(&tunnel.remote);
+        }
         for target in self.referred(&definition) {
             self.dependents.remove(&target, &Dependent::NextHop(id));
             if let Target::NextHop(member) = target {

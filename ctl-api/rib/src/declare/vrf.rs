@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tieline_engine::session::Allowance;
 use tieline_engine::tables::Tables;
 use tieline_engine::tables::vrf::Vrf as TableVrf;
 use tieline_engine::types::{Label, VrfId};
@@ -79,7 +80,12 @@ impl Rib {
     /// Writes what a VRF states by itself.
     fn write_vrf(&mut self, id: VrfId, spec: VrfSpec, message: v1::Vrf, tables: &mut Tables) {
         if let Some(entry) = tables.vrfs.get_mut(id.index()) {
-            entry.session_quota = spec.session_quota.unwrap_or(self.options.default_session_quota);
+            let default = self.options.default_allowance;
+            entry.sessions = Allowance {
+                quota: spec.session_quota.unwrap_or(default.quota),
+                rate: spec.session_rate.unwrap_or(default.rate),
+            };
+            entry.strict_sources = spec.strict_sources;
             entry.router_mac = spec.router_mac.unwrap_or(self.options.router_mac);
         }
         if let Some(label) = self.label_for(&spec) {

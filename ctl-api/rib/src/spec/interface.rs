@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tieline_engine::tables::interface::AllowedSource;
+use tieline_engine::tables::interface::{AllowedSource, TunnelSources};
 use tieline_engine::tables::port::VlanTags;
 use tieline_engine::types::{MacAddr, SgId};
 use tieline_proto::v1;
@@ -48,6 +48,8 @@ pub struct InterfaceSpec {
     pub mtu: Option<u16>,
     /// Neighbours that are not learned: address and MAC, by address.
     pub static_neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// Who may send tunnel packets here beside the remotes of next hops.
+    pub tunnel_sources: Vec<IpNet>,
 }
 
 /// Why an interface claims a prefix.
@@ -80,6 +82,7 @@ impl InterfaceSpec {
             anti_spoofing: !message.anti_spoofing_disabled,
             mtu: field::mtu("interface.mtu", message.mtu)?,
             static_neighbours: static_neighbours(message)?,
+            tunnel_sources: tunnel_sources(&message.tunnel_sources)?,
         };
         spec.check_workload()?;
         Ok(spec)
@@ -91,7 +94,11 @@ impl InterfaceSpec {
             return Err(Refusal::invalid("interface.workload_mac", sentence));
         }
         if !self.is_underlay() {
-            return Ok(());
+            if self.tunnel_sources.is_empty() {
+                return Ok(());
+            }
+            let sentence = "tunnels come in on interfaces of the underlay alone: leave this empty";
+            return Err(Refusal::invalid("interface.tunnel_sources", sentence));
         }
         let field = if !self.workload_addresses.is_empty() {
             "interface.workload_addresses"
@@ -158,6 +165,15 @@ impl InterfaceSpec {
         }
         sources.extend(self.allowed_pairs.iter().copied());
         Some(sources.into())
+    }
+
+    /// Who may send tunnel packets here.
+    pub fn tunnel_sources(&self) -> TunnelSources {
+        if self.anti_spoofing {
+            TunnelSources::Known(self.tunnel_sources.as_slice().into())
+        } else {
+            TunnelSources::Any
+        }
     }
 }
 
@@ -228,6 +244,12 @@ fn allowed_pairs(
         Ok(AllowedSource { mac: mac.or(workload_mac), prefix })
     };
     pairs.iter().enumerate().map(pair).collect()
+}
+
+fn tunnel_sources(texts: &[String]) -> Result<Vec<IpNet>, Refusal> {
+    const FIELD: &str = "interface.tunnel_sources";
+    check_count(FIELD, texts.len())?;
+    texts.iter().enumerate().map(|(at, text)| field::prefix(&format!("{FIELD}[{at}]"), text)).collect()
 }
 
 fn static_neighbours(message: &v1::Interface) -> Result<BTreeMap<IpAddr, MacAddr>, Refusal> {
@@ -328,6 +350,27 @@ mod tests {
             "interface.workload_addresses[1]"
         );
         assert_eq!(refused(&|m| m.vrf = "underlay".into()), "interface.workload_addresses");
+        assert_eq!(refused(&|m| m.tunnel_sources.push("198.18.0.0/16".into())), "interface.tunnel_sources");
+        let fabric = |m: &mut v1::Interface| {
+            *m = v1::Interface {
+                name: "f".into(),
+                port: "p".into(),
+                vrf: "underlay".into(),
+                ..Default::default()
+            };
+        };
+        let sources = |texts: &'static [&'static str]| {
+            move |m: &mut v1::Interface| {
+                fabric(m);
+                m.tunnel_sources = texts.iter().map(|text| (*text).to_owned()).collect();
+            }
+        };
+        assert_eq!(refused(&sources(&["198.18.0.0/16", "198.18.0.1/16"])), "interface.tunnel_sources[1]");
+        let many = |m: &mut v1::Interface| {
+            fabric(m);
+            m.tunnel_sources = vec!["198.18.0.0/16".into(); MAX_ADDRESSES + 1];
+        };
+        assert_eq!(refused(&many), "interface.tunnel_sources");
         assert_eq!(
             refused(&|m| m.allowed_address_pairs[0].prefix = "x".into()),
             "interface.allowed_address_pairs[0].prefix"

@@ -28,8 +28,12 @@ pub struct VrfSpec {
     pub vni: Option<Vni>,
     /// Most sessions on each worker; `None`: the default.
     pub session_quota: Option<u32>,
+    /// New sessions a second on each worker; `None`: the default.
+    pub session_rate: Option<u32>,
     /// Our inner MAC for layer 3 over VXLAN; `None`: the default.
     pub router_mac: Option<MacAddr>,
+    /// Whether what comes out of a tunnel must be routed back there.
+    pub strict_sources: bool,
 }
 
 impl VrfSpec {
@@ -54,7 +58,9 @@ impl VrfSpec {
             label: field::label("vrf.label", message.label)?,
             vni: field::vni("vrf.vni", message.vni)?,
             session_quota: Some(message.session_quota).filter(|quota| *quota > 0),
+            session_rate: Some(message.session_rate).filter(|rate| *rate > 0),
             router_mac: field::mac("vrf.router_mac", &message.router_mac)?,
+            strict_sources: message.strict_sources,
         })
     }
 }

@@ -112,7 +112,7 @@ impl Words<'_> {
                 format!("{policy:?}").replace(&number, &self.groups(policy.sg_set()))
             });
             let text = format!(
-                "{} {:?} {} {} {} {:?} {:?} {policy:?}",
+                "{} {:?} {} {} {} {:?} {:?} {:?} {policy:?}",
                 self.port(interface.port),
                 interface.tags,
                 self.vrf(interface.vrf),
@@ -120,6 +120,7 @@ impl Words<'_> {
                 interface.mtu,
                 interface.local_addresses,
                 interface.sources,
+                interface.tunnel_sources,
             );
             all.insert(format!("interface {name}"), text);
         }
@@ -128,7 +129,11 @@ impl Words<'_> {
     fn vrfs(&self, all: &mut BTreeMap<String, String>) {
         for (id, vrf) in self.tables.vrfs.iter() {
             let name = self.vrf(VrfId(id as u16));
-            let text = format!("{} {} {}", vrf.stateful, vrf.session_quota, vrf.router_mac);
+            let own: BTreeSet<IpAddr> = vrf.own_addresses.iter().collect();
+            let text = format!(
+                "{} {:?} {} {} {own:?}",
+                vrf.stateful, vrf.sessions, vrf.router_mac, vrf.strict_sources
+            );
             all.insert(format!("vrf {name}"), text);
             for (prefix, length, entry) in vrf.fib4.iter() {
                 let prefix = IpAddr::from(prefix.to_be_bytes());
@@ -161,6 +166,8 @@ impl Words<'_> {
             self.tables.labels.iter().map(|(label, id)| (label, self.vrf(*id))).collect();
         let vnis: BTreeMap<_, &str> =
             self.tables.vnis.iter().map(|(vni, id)| (*vni, self.vrf(*id))).collect();
+        let remotes: BTreeSet<&IpAddr> = self.tables.remotes.iter().collect();
+        all.insert("remotes".into(), format!("{remotes:?}"));
         let addresses: BTreeSet<&IpAddr> = self.tables.underlay_addresses.iter().collect();
         let sets: BTreeSet<String> =
             self.tables.sg_sets.iter().map(|(id, _)| self.groups(SgSetId(id as u32))).collect();

@@ -49,8 +49,9 @@ fn static_neighbours(addresses: Vec<&'static str>) -> impl Strategy<Value = Vec<
 fn fabric_interface() -> impl Strategy<Value = Kind> {
     let addresses = vec!["198.18.1.1/24", "198.18.2.1/24", "198.18.0.1/32", "2001:db8:1::1/64"];
     let neighbours = static_neighbours(vec!["198.18.1.9", "198.18.1.254", "2001:db8:1::9"]);
-    (0u32..2, 0u32..2, subsequence(addresses, 0..=2), neighbours).prop_map(
-        |(n, vlan, addresses, neighbours)| {
+    let sources = (any::<bool>(), subsequence(vec!["198.18.0.0/16", "2001:db8::/32"], 0..=2));
+    (0u32..2, 0u32..2, subsequence(addresses, 0..=2), neighbours, sources).prop_map(
+        |(n, vlan, addresses, neighbours, (anti_spoofing_disabled, sources))| {
             Kind::Interface(v1::Interface {
                 name: format!("f{n}"),
                 port: "p0".into(),
@@ -58,6 +59,8 @@ fn fabric_interface() -> impl Strategy<Value = Kind> {
                 vrf: "underlay".into(),
                 local_addresses: strings(addresses),
                 static_neighbours: neighbours,
+                anti_spoofing_disabled,
+                tunnel_sources: strings(sources),
                 ..Default::default()
             })
         },
@@ -94,14 +97,16 @@ fn tenant_interface() -> impl Strategy<Value = Kind> {
 
 fn vrf() -> impl Strategy<Value = Kind> {
     let targets = subsequence(vec!["1:1", "1:2", "1:3"], 0..=2);
-    (select(VRFS.to_vec()), targets, label(), 0u32..4, 0u32..2).prop_map(
-        |(name, import, label, vni, quota)| {
+    (select(VRFS.to_vec()), targets, label(), 0u32..4, (0u32..2, 0u32..2, any::<bool>())).prop_map(
+        |(name, import, label, vni, (quota, rate, strict_sources))| {
             Kind::Vrf(v1::Vrf {
                 name: name.into(),
                 import_route_targets: strings(import),
                 label,
                 vni,
                 session_quota: quota,
+                session_rate: rate,
+                strict_sources,
                 ..Default::default()
             })
         },

@@ -762,3 +762,72 @@ fn a_tunnel_follows_a_gateway_that_is_declared_anew() {
     }
     invariants::check(&world);
 }
+
+#[test]
+fn who_may_send_tunnels_follows_the_next_hops_and_what_the_interface_declares() {
+    use tieline_engine::tables::interface::TunnelSources;
+    let mut world = World::default();
+    world.add(port("f", v1::PortRole::Fabric));
+    let fabric = |change: &dyn Fn(&mut v1::Interface)| {
+        let Kind::Interface(mut interface) = fabric() else { panic!("the fabric's interface") };
+        change(&mut interface);
+        Kind::Interface(interface)
+    };
+    let remotes = |world: &World| {
+        let mut remotes: Vec<String> = world.tables.remotes.iter().map(|remote| remote.to_string()).collect();
+        remotes.sort();
+        remotes.join(" ")
+    };
+    // Declared is enough, whatever becomes of the way there; several may share a remote.
+    for (name, remote) in [("a", "198.18.0.2"), ("b", "198.18.0.2"), ("c", "203.0.113.1")] {
+        world.add(tunnel(name, remote));
+    }
+    assert_eq!(remotes(&world), "198.18.0.2 203.0.113.1");
+    world.remove(&tunnel("a", "198.18.0.2"));
+    assert_eq!(remotes(&world), "198.18.0.2 203.0.113.1");
+    world.add(tunnel("b", "198.18.0.7"));
+    assert_eq!(remotes(&world), "198.18.0.7 203.0.113.1");
+    world.add(vrf_next_hop("c", "blue"));
+    assert_eq!(remotes(&world), "198.18.0.7", "it is no tunnel any more");
+    invariants::check(&world);
+
+    let sources = |world: &World| {
+        let id = world.rib.interface_id("fab0").expect("a number");
+        world.tables.interfaces.get(id.index()).expect("in force").tunnel_sources.clone()
+    };
+    world.add(fabric(&|_| {}));
+    assert_eq!(sources(&world), TunnelSources::default());
+    world.add(fabric(&|interface| interface.tunnel_sources = vec!["198.18.9.0/24".into()]));
+    let net = "198.18.9.0/24".parse().expect("a prefix");
+    assert_eq!(sources(&world), TunnelSources::Known([net].into()));
+    world.add(fabric(&|interface| interface.anti_spoofing_disabled = true));
+    assert_eq!(sources(&world), TunnelSources::Any);
+}
+
+#[test]
+fn a_vrfs_own_addresses_are_those_of_its_interfaces() {
+    let mut world = site();
+    let own = |world: &World, vrf: &str| {
+        let id = world.rib.vrf_id(vrf).expect("a VRF");
+        let vrf = world.tables.vrfs.get(id.index()).expect("in force");
+        let mut own: Vec<String> = vrf.own_addresses.iter().map(|own| own.to_string()).collect();
+        own.sort();
+        own.join(" ")
+    };
+    world.add(port("t", v1::PortRole::Tenant));
+    // Workloads share their gateway's address.
+    let [one, two] = [("w8", 8, "10.1.0.8"), ("w9", 9, "10.1.0.9")]
+        .map(|(name, vlan, address)| Kind::Interface(workload(name, vlan, "blue", address)));
+    world.add(one.clone());
+    world.add(two.clone());
+    assert_eq!(own(&world, "blue"), "10.1.0.1");
+    world.remove(&one);
+    assert_eq!(own(&world, "blue"), "10.1.0.1");
+    let elsewhere = v1::Interface {
+        local_addresses: vec!["10.1.0.254/24".into()],
+        ..workload("w9", 9, "blue", "10.1.0.9")
+    };
+    world.add(Kind::Interface(elsewhere));
+    assert!(own(&world, "blue").contains("10.1.0.254"), "{}", own(&world, "blue"));
+    invariants::check(&world);
+}

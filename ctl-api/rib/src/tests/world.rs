@@ -1,5 +1,6 @@
 //! A RIB, its tables, and devices that open at once.
 
+use tieline_engine::session::Allowance;
 use tieline_engine::tables::Tables;
 use tieline_engine::types::{MacAddr, PortId};
 use tieline_proto::v1;
@@ -27,7 +28,8 @@ impl Default for World {
 
 impl World {
     pub fn with(limits: Limits) -> Self {
-        let mut rib = Rib::new(limits, RibOptions { default_session_quota: 1000, ..RibOptions::default() });
+        let default_allowance = Allowance { quota: 1000, rate: 500 };
+        let mut rib = Rib::new(limits, RibOptions { default_allowance, ..RibOptions::default() });
         let by = rib.controller("test").expect("the first controller");
         Self { rib, by, tables: Tables::default() }
     }

@@ -250,7 +250,7 @@ fn interface() -> impl Strategy<Value = object::Kind> {
                 inner_vlan: vlan / 2,
                 vrf: names.2,
                 local_addresses: lists.0,
-                local_mac: names.3,
+                local_mac: names.3.clone(),
                 workload_mac: names.4,
                 workload_addresses: lists.1,
                 security_groups: lists.2,
@@ -258,6 +258,7 @@ fn interface() -> impl Strategy<Value = object::Kind> {
                 anti_spoofing_disabled,
                 mtu,
                 static_neighbours: lists.4,
+                tunnel_sources: vec![names.3],
             })
         },
     )
@@ -275,6 +276,8 @@ fn vrf() -> impl Strategy<Value = object::Kind> {
                 label,
                 vni,
                 session_quota: label ^ vni,
+                session_rate: label.wrapping_add(vni),
+                strict_sources: label > vni,
             })
         },
     )

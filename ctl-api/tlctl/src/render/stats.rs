@@ -290,6 +290,9 @@ fn vrfs(span: Span, before: &[VrfStats], now: &[VrfStats]) -> Section {
         (Right("PACKETS"), |pair| count(pair.new.packets)),
         (Right("DROPPED"), |pair| count(pair.new.dropped_packets)),
         (Right("SESSIONS"), |pair| count(pair.new.sessions)),
+        (Right("EVICTED"), |pair| {
+            count(pair.new.sessions_evicted_for_share.saturating_add(pair.new.sessions_evicted_for_quota))
+        }),
         (Right("IPV4 ROUTES"), |pair| count(pair.new.ipv4_routes)),
         (Right("IPV6 ROUTES"), |pair| count(pair.new.ipv6_routes)),
     ];
@@ -329,7 +332,14 @@ mod tests {
                 rx_bytes: packets * 125,
                 ..Default::default()
             }],
-            vrfs: vec![VrfStats { name: "red".into(), packets, ipv4_routes: 12, ..Default::default() }],
+            vrfs: vec![VrfStats {
+                name: "red".into(),
+                packets,
+                ipv4_routes: 12,
+                sessions_evicted_for_share: 3,
+                sessions_evicted_for_quota: 2,
+                ..Default::default()
+            }],
             balance: Some(Balance { received: packets, transmitted: packets, ..Default::default() }),
             uptime_nanoseconds: seconds * 1_000_000_000,
         }
@@ -356,8 +366,8 @@ mod tests {
              INTERFACE  RX PKT/S  RX BIT/S  TX PKT/S  TX BIT/S  RX PACKETS  TX PACKETS  DROPPED\n\
              up            12.0k     12.0M         0         0      25,000           0        0\n\
              \n\
-             VRF  PKT/S  BIT/S  DROP/S  PACKETS  DROPPED  SESSIONS  IPV4 ROUTES  IPV6 ROUTES\n\
-             red  12.0k      0       0   25,000        0         0           12            0\n"
+             VRF  PKT/S  BIT/S  DROP/S  PACKETS  DROPPED  SESSIONS  EVICTED  IPV4 ROUTES  IPV6 ROUTES\n\
+             red  12.0k      0       0   25,000        0         0        5           12            0\n"
         );
     }
 

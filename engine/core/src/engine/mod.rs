@@ -396,7 +396,6 @@ fn worker_parts<I: Io>(
         sessions: SessionTable::new(limits),
         fragments: FragmentTable::new(FragmentLimits {
             capacity: config.fragments,
-            vrf_share: (config.fragments / 4).max(1),
             ..FragmentLimits::with_seed(random_seed())
         }),
         limits: RateLimits::new(config.interfaces, start),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::drop_reason::DropReason;
 use crate::io::Io;
+use crate::session::Eviction;
 use crate::stats::{Drops, InterfaceCounters, Traffic, VrfCounters};
 use crate::types::{InterfaceId, VrfId};
 
@@ -115,6 +116,8 @@ pub struct VrfTotals {
     pub drops: DropTotals,
     /// Live sessions at this moment.
     pub sessions: u64,
+    /// Sessions that had to give way, by [`Eviction`].
+    pub evicted: [u64; Eviction::COUNT],
 }
 
 impl VrfTotals {
@@ -123,6 +126,9 @@ impl VrfTotals {
             sum.routed.add(&counted.routed);
             sum.drops.add(&counted.drops);
             sum.sessions += counted.sessions.value();
+            for (evicted, counted) in sum.evicted.iter_mut().zip(&counted.evicted) {
+                *evicted += counted.value();
+            }
             sum
         })
     }
@@ -132,6 +138,7 @@ impl VrfTotals {
             routed: self.routed.since(start.routed),
             drops: self.drops.since(&start.drops),
             sessions: self.sessions,
+            evicted: std::array::from_fn(|why| self.evicted[why].saturating_sub(start.evicted[why])),
         }
     }
 }
@@ -205,6 +212,7 @@ mod tests {
                 of.routed.add(80);
                 of.drops.add(DropReason::TtlExpired, packets);
                 of.sessions.set(7);
+                of.evicted[Eviction::Quota as usize].add(packets);
             }
         };
         count(3);
@@ -224,6 +232,7 @@ mod tests {
         assert_eq!((totals.rx.packets, totals.tx.bytes, totals.drops.total()), (2, 100, 2));
         let totals = engine.vrf_totals(vrf);
         assert_eq!((totals.routed.bytes, totals.drops.of(DropReason::TtlExpired)), (160, 2));
+        assert_eq!(totals.evicted, [0, 2]);
         assert_eq!(engine.interface_totals(InterfaceId(0)), InterfaceTotals::default());
         assert_eq!(engine.interface_totals(InterfaceId(9)), InterfaceTotals::default(), "not counted");
         engine.stop();

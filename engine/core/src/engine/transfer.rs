@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::io::Io;
 use crate::packet::flow_hash::flow_hash;
-use crate::pipeline::outbox::Learned;
+use crate::pipeline::outbox::{Learned, Said};
 use crate::pipeline::owner::worker_of;
 use crate::session::tick::Tick;
 use crate::tables::Tables;
@@ -149,7 +149,8 @@ impl<I: Io> Engine<I> {
         taken.restored = learned.len() as u64;
         // From now on the service probes and ages them.
         for (neighbour, NeighbourRecord { interface, address, mac }) in learned {
-            let mut item = Learned::Neighbour { neighbour, interface, address, mac };
+            let said = Said::Carried;
+            let mut item = Learned::Neighbour { neighbour, interface, address, mac, said };
             let deadline = Instant::now() + Duration::from_secs(1);
             while let Err(back) = self.shared.neighbour_rings.learned.push(item) {
                 // What is not told is in the tables all the same, and asked
@@ -278,6 +279,7 @@ mod tests {
     use crate::engine::EngineConfig;
     use crate::io::memory::{MemoryIo, MemoryPool};
     use crate::packet::flow_key::FlowKey;
+    use crate::session::Allowance;
     use crate::session::State;
     use crate::tables::vrf::Vrf;
     use crate::testbed::topology;
@@ -291,7 +293,7 @@ mod tests {
         let config = EngineConfig { cores: vec![None; workers], sessions, ..EngineConfig::default() };
         let engine = Engine::start(config, MemoryPool::new(16)).expect("threads");
         let (_, version) = engine.update(|tables| {
-            tables.vrfs.insert(1, Vrf { session_quota: quota, ..Vrf::default() });
+            tables.vrfs.insert(1, Vrf { sessions: Allowance { quota, ..Allowance::ALL }, ..Vrf::default() });
         });
         assert!(engine.wait_programmed(version, TIMEOUT));
         engine

@@ -91,8 +91,8 @@ fn handle_rings<I: Io>(
     let mut changed = false;
     for item in std::iter::from_fn(|| rings.learned.pop()).take(BATCH) {
         changed |= match item {
-            Learned::Neighbour { neighbour, interface, address, mac } => {
-                service.handle_learned(tables, (neighbour, interface, address), mac, now, actions)
+            Learned::Neighbour { neighbour, interface, address, mac, said } => {
+                service.handle_learned(tables, (neighbour, interface, address), (mac, said), now, actions)
             }
             Learned::Host { port, mac } => learn_host(tables, port, mac),
         };

@@ -8,6 +8,13 @@
 //! the first time, a few packets wait for it. Once it has answered it is
 //! probed again every now and then; one that stops answering is forgotten,
 //! or, if a next hop needs it, marked failed and probed on.
+//!
+//! What a neighbour's MAC is, only answers say, and only to what was asked:
+//! nobody can turn a neighbour that is there away by saying that it is elsewhere.
+//! What is said unasked (a gratuitous ARP, a request, an advertisement that is
+//! not solicited) has the neighbour asked early instead, at the MAC that is known.
+//! If it has moved, it does not answer there, and everybody is asked; so RFC 4861
+//! section 7.2.5 has it for addresses that are not overridden.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,7 +22,7 @@ use std::time::Duration;
 
 use crate::drop_reason::DropReason;
 use crate::packet::meta::PacketMeta;
-use crate::pipeline::outbox::Unresolved;
+use crate::pipeline::outbox::{Said, Unresolved};
 use crate::tables::Tables;
 use crate::tables::neighbour::{Neighbour, NeighbourState};
 use crate::types::{InterfaceId, MacAddr, NeighbourId};
@@ -93,6 +100,8 @@ struct Entry<B> {
     next_probe: Duration,
     /// When it last answered, if ever.
     confirmed: Option<Duration>,
+    /// When it was last asked before its time.
+    asked_early: Option<Duration>,
     waiting: VecDeque<(B, PacketMeta)>,
 }
 
@@ -160,12 +169,13 @@ impl<B> Neighbours<B> {
         known.is_none()
     }
 
-    /// A neighbour has said where it is. Returns whether the tables changed.
+    /// Somebody has said where a neighbour is. Returns whether the tables
+    /// changed.
     pub fn handle_learned(
         &mut self,
         tables: &mut Tables,
         (id, interface, address): (NeighbourId, InterfaceId, IpAddr),
-        mac: MacAddr,
+        (mac, said): (MacAddr, Said),
         now: Duration,
         actions: &mut Vec<Action<B>>,
     ) -> bool {
@@ -176,13 +186,21 @@ impl<B> Neighbours<B> {
         if neighbour.state == NeighbourState::Static || !mac.is_unicast() {
             return false;
         }
-        let changed = neighbour.state != NeighbourState::Resolved || neighbour.header.destination() != mac;
+        let is_known = neighbour.state == NeighbourState::Resolved && neighbour.header.destination() == mac;
+        let state = neighbour.state;
+        self.track(id, interface, address, now);
+        if !self.is_believed(id, state, is_known, said) {
+            if !is_known {
+                self.ask_early(id, now);
+            }
+            return self.poll_entry(tables, id, now, actions);
+        }
+        let changed = !is_known;
         if let Some(neighbour) = tables.neighbours.get_mut(id.index()) {
             neighbour.confirmed = Some(now);
             neighbour.state = NeighbourState::Resolved;
             neighbour.header.set_destination(mac);
         }
-        self.track(id, interface, address, now);
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.confirmed = Some(now);
             entry.probes = 0;
@@ -192,6 +210,29 @@ impl<B> Neighbours<B> {
             actions.extend(waited.map(|(packet, meta)| Action::Resume(packet, Box::new(MetaBox(meta)))));
         }
         changed
+    }
+
+    /// Whether what was said of a neighbour's MAC is what was asked for.
+    fn is_believed(&self, id: NeighbourId, state: NeighbourState, is_known: bool, said: Said) -> bool {
+        let probes = self.entries.get(&id).map_or(0, |entry| entry.probes);
+        match said {
+            Said::Carried => is_known,
+            Said::Claim => false,
+            // As long as only the known MAC is asked, only it has an answer.
+            Said::Answer if state == NeighbourState::Resolved && !is_known => probes > self.timers.probes,
+            Said::Answer => probes > 0,
+        }
+    }
+
+    /// Somebody says that a neighbour is elsewhere, or has come: it is asked
+    /// now, at most once in the time between two probes.
+    fn ask_early(&mut self, id: NeighbourId, now: Duration) {
+        let interval = self.timers.probe_interval;
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let is_calm = entry.asked_early.is_none_or(|last| now.saturating_sub(last) >= interval);
+        if is_calm && entry.next_probe > now {
+            (entry.asked_early, entry.next_probe) = (Some(now), now);
+        }
     }
 
     /// Lets time pass: probes, ages, gives up. Takes up neighbours that next
@@ -231,6 +272,7 @@ impl<B> Neighbours<B> {
             probes: 0,
             next_probe: now,
             confirmed: None,
+            asked_early: None,
             waiting: VecDeque::new(),
         };
         let entry = self.entries.entry(id).or_insert_with(fresh);

@@ -86,6 +86,7 @@ mod tests {
     use crate::io::BufferPool;
     use crate::io::memory::MemoryPool;
     use crate::packet::parse::{EtherType, parse_ethernet};
+    use crate::tables::interface::TunnelSources;
     use crate::tables::port::VlanTags;
     use crate::types::{PortId, VrfId};
     use std::sync::Arc;
@@ -100,6 +101,7 @@ mod tests {
             local_addresses: local.iter().filter_map(|text| text.parse().ok()).collect::<Arc<[_]>>(),
             policy: None,
             sources: None,
+            tunnel_sources: TunnelSources::default(),
         }
     }
 

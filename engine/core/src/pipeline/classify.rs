@@ -1,6 +1,8 @@
 //! Classify: whose packet is it, may it come from there, and in which VRF is
 //! it routed. Ends tunnels; turns aside what is not routed at all.
 
+use std::net::IpAddr;
+
 use crate::drop_reason::DropReason;
 use crate::io::Io;
 use crate::packet::buffer::{IpChecksum, PacketBuf};
@@ -12,8 +14,10 @@ use crate::packet::parse::{EtherType, check_addresses, parse_ethernet, parse_ip}
 use crate::pipeline::burst::{Burst, Lane};
 use crate::pipeline::context::Context;
 use crate::pipeline::local;
+use crate::pipeline::vrf_lookup::lookup_one;
 use crate::tables::Tables;
 use crate::tables::interface::Interface;
+use crate::tables::next_hop::NextHop;
 use crate::tables::port::PortRole;
 use crate::types::{MacAddr, VrfId};
 
@@ -90,6 +94,7 @@ fn classify_tenant<B: PacketBuf>(
     let (class, source) = admit(interface, packet, meta)?;
     if matches!(class, Class::Route) {
         check_scope(&meta.key)?;
+        check_not_ours(tables, &meta.key)?;
         interface.check_source(source, meta.key.source_addr())?;
     }
     Ok(class)
@@ -109,6 +114,43 @@ fn check_scope(key: &FlowKey) -> Result<(), DropReason> {
         return Err(DropReason::MartianDestination);
     }
     Ok(())
+}
+
+/// Nobody but us sends from our addresses; what we make ourselves does not come
+/// in.
+fn check_not_ours(tables: &Tables, key: &FlowKey) -> Result<(), DropReason> {
+    let vrf = tables.vrfs.get(key.vrf.index());
+    if vrf.is_some_and(|vrf| vrf.own_addresses.is_source_of(key)) {
+        return Err(DropReason::OwnSource);
+    }
+    Ok(())
+}
+
+/// A VRF that is strict takes from a tunnel only what it would route back into
+/// one to the same remote gateway.
+fn check_way_back(tables: &Tables, key: &FlowKey, remote: IpAddr) -> Result<(), DropReason> {
+    if tables.vrfs.get(key.vrf.index()).is_none_or(|vrf| !vrf.strict_sources) {
+        return Ok(());
+    }
+    let is_there =
+        |next_hop: &NextHop| matches!(next_hop, NextHop::Tunnel(tunnel) if tunnel.remote == remote);
+    let leads_there = |next_hop: &NextHop| match next_hop {
+        NextHop::Group(group) => {
+            group.slots().iter().filter_map(|id| tables.next_hops.get(id.index())).any(is_there)
+        }
+        next_hop => is_there(next_hop),
+    };
+    let mut back = key.reversed(key.vrf);
+    for _ in 0..2 {
+        let route = lookup_one(tables, &back).ok_or(DropReason::StrayInnerSource)?;
+        match tables.next_hops.get(route.next_hop.index()) {
+            // One step from VRF to VRF, as packets take it.
+            Some(NextHop::Vrf(vrf)) => back.vrf = *vrf,
+            Some(next_hop) if leads_there(next_hop) => return Ok(()),
+            _ => break,
+        }
+    }
+    Err(DropReason::StrayInnerSource)
 }
 
 fn is_multicast(meta: &PacketMeta) -> bool {
@@ -131,11 +173,18 @@ fn classify_fabric<B: PacketBuf>(
     if !tables.underlay_addresses.contains(&meta.key.destination_addr()) {
         return Err(DropReason::NotForUs);
     }
+    let remote = meta.key.source_addr();
+    if tables.underlay_addresses.contains(&remote) {
+        return Err(DropReason::OwnSource);
+    }
     // Whatever is inside ends where the outer packet ends.
     packet.truncate(usize::from(meta.l3_offset) + usize::from(meta.ip_length));
     let Some(tunnel) = decapsulate(packet.bytes(), meta, tables.options.extra_mpls_udp_port)? else {
         return Ok(Class::Punt);
     };
+    if !tables.accepts_tunnel_from(remote, interface) {
+        return Err(DropReason::UnknownTunnelSource);
+    }
     let vrf = match tunnel.key {
         TunnelKey::Mpls(label) => {
             *tables.labels.get(label.value() as usize).ok_or(DropReason::UnknownLabel)?
@@ -144,6 +193,8 @@ fn classify_fabric<B: PacketBuf>(
     };
     packet.truncate(tunnel.end);
     enter(tables, packet, meta, vrf, tunnel.inner)?;
+    check_not_ours(tables, &meta.key)?;
+    check_way_back(tables, &meta.key, remote)?;
     Ok(Class::Route)
 }
 

@@ -15,7 +15,7 @@ use crate::packet::icmp::echo_reply_in_place;
 use crate::packet::meta::{PacketFlags, PacketMeta};
 use crate::pipeline::burst::Burst;
 use crate::pipeline::context::Context;
-use crate::pipeline::outbox::Learned;
+use crate::pipeline::outbox::{Learned, Said};
 use crate::tables::interface::Interface;
 use crate::tables::neighbour::{EthernetHeader, Neighbour, NeighbourState};
 use crate::tables::port::{Port, VlanTags};
@@ -39,10 +39,22 @@ impl Link<'_> {
         }
     }
 
+    /// Whether a message answers a question of ours: it is a reply to our MAC
+    /// (RFC 826), and to the address that we asked from, if we had one.
+    fn is_answer(&self, message: &ArpMessage) -> bool {
+        let target = message.target_ip;
+        let to_us = target.is_unspecified()
+            || self.interface.is_none_or(|(_, interface)| interface.is_local_address(IpAddr::V4(target)));
+        message.operation == ArpOperation::Reply && message.target_mac == self.mac && to_us
+    }
+
     /// Whether a station may say that it has this address. It may be asking
     /// before it has one, or for its link-local one.
     fn check_claim(&self, mac: MacAddr, address: IpAddr) -> Result<(), DropReason> {
         let Some((_, interface)) = self.interface else { return Ok(()) };
+        if interface.is_local_address(address) {
+            return Err(DropReason::OwnSource);
+        }
         match interface.check_source(mac, address) {
             Err(DropReason::SpoofedIp) if address.is_unspecified() || is_link_local(address) => Ok(()),
             checked => checked,
@@ -80,7 +92,8 @@ pub fn arp<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8)
     if let Err(reason) = link.check_claim(message.sender_mac, sender) {
         return cx.drop(burst, index, reason);
     }
-    learn(cx, &link, sender, message.sender_mac);
+    let said = if link.is_answer(&message) { Said::Answer } else { Said::Claim };
+    learn(cx, &link, sender, message.sender_mac, said);
     let answers =
         message.operation == ArpOperation::Request && link.answers_for(IpAddr::V4(message.target_ip), sender);
     if !answers {
@@ -146,7 +159,9 @@ pub fn neighbour_discovery<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::
         return cx.drop(burst, index, reason);
     }
     if let Some(mac) = learned {
-        learn(cx, &link, IpAddr::V6(address), mac);
+        let is_answer = matches!(&message, NdMessage::NeighbourAdvertisement(answer) if answer.solicited);
+        let said = if is_answer { Said::Answer } else { Said::Claim };
+        learn(cx, &link, IpAddr::V6(address), mac, said);
     }
     let NdMessage::NeighbourSolicitation(ask) = message else { return cx.consume(burst, index) };
     if !link.answers_for(IpAddr::V6(ask.target), IpAddr::V6(ask.source)) {
@@ -217,15 +232,19 @@ fn send_frame<I: Io>(cx: &mut Context<'_, I>, link: &Link<'_>, packet: I::Buf) {
 }
 
 /// Tells the neighbour service where a station is, if somebody wants to know.
-fn learn<I: Io>(cx: &Context<'_, I>, link: &Link<'_>, address: IpAddr, mac: MacAddr) {
+fn learn<I: Io>(cx: &Context<'_, I>, link: &Link<'_>, address: IpAddr, mac: MacAddr, said: Said) {
     let item = match link.interface {
         Some((interface, _)) => {
             let Some(id) = cx.tables.neighbour_index.get(&(interface, address)) else { return };
-            let is_static = |neighbour: &Neighbour| neighbour.state == NeighbourState::Static;
-            if cx.tables.neighbours.get(id.index()).is_none_or(is_static) {
+            let is_no_news = |neighbour: &Neighbour| match neighbour.state {
+                NeighbourState::Static => true,
+                NeighbourState::Resolved => said == Said::Claim && neighbour.header.destination() == mac,
+                NeighbourState::Resolving | NeighbourState::Failed => false,
+            };
+            if cx.tables.neighbours.get(id.index()).is_none_or(is_no_news) {
                 return;
             }
-            Learned::Neighbour { neighbour: *id, interface, address, mac }
+            Learned::Neighbour { neighbour: *id, interface, address, mac, said }
         }
         None => {
             let known = |port: &Port| port.host_mac == Some(mac);

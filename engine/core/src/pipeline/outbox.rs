@@ -36,6 +36,17 @@ pub struct Unresolved<B> {
     pub meta: PacketMeta,
 }
 
+/// Why somebody's MAC was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// In answer to a question of ours, as far as the message shows.
+    Answer,
+    /// Of their own accord.
+    Claim,
+    /// To the process before this one, which had it confirmed.
+    Carried,
+}
+
 /// What a worker has heard of somebody's MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
@@ -49,6 +60,8 @@ pub enum Learned {
         address: IpAddr,
         /// Its MAC.
         mac: MacAddr,
+        /// Why it was said.
+        said: Said,
     },
     /// The host has said where it is.
     Host {
@@ -319,9 +332,15 @@ impl<I: Io> Outbox<I> {
     }
 
     /// Tells the neighbour service what was heard. When its ring is full that
-    /// is lost: whoever said it will say it again.
+    /// is lost: whoever said it will say it again. Half of the ring is for
+    /// answers alone, so that nobody drowns them.
     pub fn tell_learned(&self, item: Learned) {
-        let _ = self.neighbours.learned.push(item);
+        let ring = &self.neighbours.learned;
+        let is_claim = matches!(item, Learned::Neighbour { said: Said::Claim, .. });
+        if is_claim && ring.len() >= ring.capacity() / 2 {
+            return;
+        }
+        let _ = ring.push(item);
     }
 
     /// Keeps a packet that was made here until the burst is done.

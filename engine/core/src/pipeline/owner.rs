@@ -96,8 +96,8 @@ fn complete_fragment<I: Io>(cx: &mut Context<'_, I>, meta: &mut PacketMeta) -> R
 fn hold_early<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>, index: u8) {
     let meta = *burst.meta(index);
     let Some(packet) = burst.take(index) else { return };
-    if !cx.early.hold(packet, meta, cx.now) {
-        cx.counters.drop_at(DropReason::FragmentTableFull, Some(meta.ingress), Some(meta.key.vrf));
+    if let Some((_, dropped)) = cx.early.hold(packet, meta, cx.now) {
+        cx.counters.drop_at(DropReason::FragmentTableFull, Some(dropped.ingress), Some(dropped.key.vrf));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::pipeline::context::Context;
 use crate::pipeline::owner::is_stateful;
 use crate::pipeline::vrf_lookup::{Resolved, resolve};
 use crate::policy::{self, FirstPacket};
-use crate::session::{Decision, Direction, KeyHash, NewSession, SessionRef, Verdict};
+use crate::session::{Allowance, Decision, Direction, KeyHash, NewSession, SessionRef, Verdict};
 use crate::tables::Tables;
 use crate::tables::interface::Interface;
 use crate::tables::next_hop::NextHop;
@@ -146,7 +146,7 @@ fn begin<I: Io>(
         return Err(DropReason::IcmpNoSession);
     }
     let vrf = cx.tables.vrfs.get(meta.key.vrf.index());
-    let (generation, quota) = vrf.map_or((0, 0), |vrf| (vrf.generation, vrf.session_quota));
+    let (generation, allowance) = vrf.map_or((0, Allowance::NONE), |vrf| (vrf.generation, vrf.sessions));
     let flags = tcp_flags(bytes, meta);
     let new = NewSession {
         forward: Decision { next_hop: meta.next_hop, generation, ingress: meta.ingress },
@@ -154,7 +154,7 @@ fn begin<I: Io>(
         tcp_flags: flags,
     };
     let (keys, hashes) = ([&meta.key, &asked.replies], [asked.hash, asked.replies_hash]);
-    let at = cx.sessions.insert_absent(keys, hashes, &new, quota, cx.now)?;
+    let at = cx.sessions.insert_absent(keys, hashes, &new, allowance, cx.now)?;
     let length = u32::from(meta.ip_length);
     if flags.is_none() {
         cx.sessions.count_first(at, length, cx.now);

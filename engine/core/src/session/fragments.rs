@@ -2,8 +2,13 @@
 //!
 //! Only the first fragment of a packet has ports. They are kept for two
 //! seconds, so that the fragments after it find their session. The table is
-//! bounded: an entry stands in one of two buckets of eight, and one VRF gets
-//! no more than its share of all.
+//! bounded: an entry stands in one of two buckets of eight.
+//!
+//! Every VRF may have as much as there is room for. Where both buckets of a new
+//! entry are in use, it takes the place of one of the VRF that has most in the
+//! table among those that stand there, if that is more than its own has; or
+//! else of one of the source in its own VRF that has most, if that is more than
+//! its own source has. So who floods drives out its own.
 //!
 //! All entries live equally long, so a list in the order of their last
 //! renewal is also the order in which they end.
@@ -22,6 +27,8 @@ const MAX_CAPACITY: usize = 1 << 15;
 /// Entries that have ended and are taken out with each new one. Whenever a
 /// new entry would be refused, all of them are.
 const RECLAIMED_AT_ONCE: usize = 16;
+/// Counters of sources. Sources that share one count as one.
+const SOURCES: usize = 1 << 12;
 /// No entry.
 const NONE: u16 = u16::MAX;
 
@@ -31,8 +38,6 @@ pub struct FragmentLimits {
     /// Most packets whose ports are known at once, up to 32768; rounded up to
     /// a multiple of 16. Near it, entries are refused before all are in use.
     pub capacity: usize,
-    /// Most of them in one VRF.
-    pub vrf_share: usize,
     /// VRFs: numbers from 0 to one below this can have entries.
     pub vrfs: usize,
     /// Secret random number that the hash depends on.
@@ -40,10 +45,9 @@ pub struct FragmentLimits {
 }
 
 impl FragmentLimits {
-    /// The defaults: 4096 packets, a quarter of them for one VRF, any VRF
-    /// number.
+    /// The defaults: 4096 packets, any VRF number.
     pub fn with_seed(seed: u64) -> Self {
-        Self { capacity: 4096, vrf_share: 1024, vrfs: 1 << 16, seed }
+        Self { capacity: 4096, vrfs: 1 << 16, seed }
     }
 }
 
@@ -57,7 +61,8 @@ pub struct FragmentTable {
     newest: u16,
     /// Entries by VRF.
     vrf_entries: Box<[u16]>,
-    vrf_share: usize,
+    /// Entries by what a source in its VRF hashes to.
+    source_entries: Box<[u16]>,
     live: usize,
 }
 
@@ -67,6 +72,8 @@ struct Entry {
     name: FragmentName,
     ports: (u16, u16),
     ends: Tick,
+    /// Where its source is counted.
+    source: u16,
     /// In the order of their ends.
     older: u16,
     newer: u16,
@@ -101,6 +108,7 @@ impl FragmentTable {
             name: FragmentName([0; 5]),
             ports: (0, 0),
             ends: Tick(0),
+            source: 0,
             older: NONE,
             newer: NONE,
             live: false,
@@ -111,7 +119,7 @@ impl FragmentTable {
             oldest: NONE,
             newest: NONE,
             vrf_entries: vec![0; limits.vrfs].into(),
-            vrf_share: limits.vrf_share,
+            source_entries: vec![0; SOURCES].into(),
             live: 0,
         }
     }
@@ -135,8 +143,9 @@ impl FragmentTable {
     /// What is known of the same name is replaced.
     ///
     /// # Errors
-    /// [`DropReason::FragmentTableFull`]: no room for it, or its VRF has its
-    /// share.
+    /// [`DropReason::FragmentTableFull`]: no room for it, and nobody there who
+    /// has more than its VRF and its source; or the VRF's number is beyond the
+    /// limit.
     pub fn remember(&mut self, key: &FlowKey, identification: u32, now: Tick) -> Result<(), DropReason> {
         self.reclaim(now, RECLAIMED_AT_ONCE);
         let name = FragmentName::new(key, identification);
@@ -146,16 +155,23 @@ impl FragmentTable {
             self.link(place, ports, now);
             return Ok(());
         }
+        if name.vrf() >= self.vrf_entries.len() {
+            return Err(DropReason::FragmentTableFull);
+        }
+        let source = self.source_of(key);
         let place = match self.place_for(&name) {
             Some(place) => place,
             None => {
                 self.reclaim(now, usize::MAX);
-                self.place_for(&name).ok_or(DropReason::FragmentTableFull)?
+                self.place_for(&name)
+                    .or_else(|| self.drive_out(&name, source))
+                    .ok_or(DropReason::FragmentTableFull)?
             }
         };
         let entry = &mut self.entries[usize::from(place)];
-        (entry.name, entry.live) = (name, true);
+        (entry.name, entry.source, entry.live) = (name, source, true);
         self.vrf_entries[name.vrf()] += 1;
+        self.source_entries[usize::from(source)] += 1;
         self.live += 1;
         self.link(place, ports, now);
         Ok(())
@@ -187,13 +203,15 @@ impl FragmentTable {
         })
     }
 
-    /// A free place for a new name, in the emptier of its two buckets, if its
-    /// VRF may have one.
+    /// Where the entries of a packet's source are counted. The seed keeps
+    /// tenants from choosing it.
+    fn source_of(&self, key: &FlowKey) -> u16 {
+        let source = FlowKey { vrf: key.vrf, family: key.family, source: key.source, ..FlowKey::ZERO };
+        (self.hash.of(&source).0 % SOURCES as u64) as u16
+    }
+
+    /// A free place for a new name, in the emptier of its two buckets.
     fn place_for(&self, name: &FragmentName) -> Option<u16> {
-        let used = self.vrf_entries.get(name.vrf())?;
-        if usize::from(*used) >= self.vrf_share {
-            return None;
-        }
         let free = |place: &u16| !self.entries[usize::from(*place)].live;
         let [first, second] = self.places(name);
         let room = |bucket: &std::ops::Range<u16>| bucket.clone().filter(free).count();
@@ -201,19 +219,41 @@ impl FragmentTable {
         bucket.find(free)
     }
 
+    /// Takes out the entry that has to give way to a new one, if any has to.
+    fn drive_out(&mut self, name: &FragmentName, source: u16) -> Option<u16> {
+        let weight =
+            |vrf: usize, source: u16| (self.vrf_entries[vrf], self.source_entries[usize::from(source)]);
+        let of = |place: &u16| {
+            let entry = &self.entries[usize::from(*place)];
+            weight(entry.name.vrf(), entry.source)
+        };
+        let place = self.places(name).into_iter().flatten().max_by_key(of)?;
+        let (own, most) = (weight(name.vrf(), source), of(&place));
+        let same_vrf = self.entries[usize::from(place)].name.vrf() == name.vrf();
+        if most.0 > own.0 || (same_vrf && most.1 > own.1) {
+            self.remove(place);
+            return Some(place);
+        }
+        None
+    }
+
+    fn remove(&mut self, place: u16) {
+        self.unlink(place);
+        let entry = &mut self.entries[usize::from(place)];
+        entry.live = false;
+        self.vrf_entries[entry.name.vrf()] -= 1;
+        self.source_entries[usize::from(entry.source)] -= 1;
+        self.live -= 1;
+    }
+
     /// Takes out up to `most` entries that have ended.
     fn reclaim(&mut self, now: Tick, most: usize) {
         for _ in 0..most.min(self.live) {
             let place = self.oldest;
-            let entry = &self.entries[usize::from(place)];
-            if !now.has_reached(entry.ends) {
+            if !now.has_reached(self.entries[usize::from(place)].ends) {
                 break;
             }
-            let vrf = entry.name.vrf();
-            self.unlink(place);
-            self.entries[usize::from(place)].live = false;
-            self.vrf_entries[vrf] -= 1;
-            self.live -= 1;
+            self.remove(place);
         }
     }
 
@@ -274,8 +314,6 @@ mod tests {
         ]
     }
 
-    const SHARE: usize = 10;
-
     /// Ports and when they are forgotten.
     type Known = ((u16, u16), Tick);
 
@@ -286,7 +324,7 @@ mod tests {
             seed: u64,
             steps in proptest::collection::vec(step(), 1..200),
         ) {
-            let limits = FragmentLimits { capacity: 64, vrf_share: SHARE, vrfs: 3, seed };
+            let limits = FragmentLimits { capacity: 512, vrfs: 3, seed };
             let mut table = FragmentTable::new(limits);
             let mut oracle: HashMap<(u16, u8, u32), Known> = HashMap::new();
             let mut now = Tick(start);
@@ -301,15 +339,14 @@ mod tests {
                     }
                     Step::Remember { vrf, host, id, ports } => {
                         oracle.retain(|_, (_, ends)| !now.has_reached(*ends));
-                        let used = oracle.keys().filter(|name| name.0 == vrf).count();
-                        // Half full at most: the share is the only limit met.
-                        let fits = vrf < 3 && (used < SHARE || oracle.contains_key(&(vrf, host, id)));
+                        // A quarter full at most: nobody has to give way.
+                        let fits = vrf < 3;
                         let result = table.remember(&key(vrf, host, ports), id, now);
                         prop_assert_eq!(result, fits.then_some(()).ok_or(DropReason::FragmentTableFull));
                         if fits {
                             oracle.insert((vrf, host, id), (ports, now.after(LIFE)));
                         }
-                        prop_assert!(table.len() >= oracle.len() && table.len() <= 64);
+                        prop_assert!(table.len() >= oracle.len() && table.len() <= 512);
                     }
                 }
             }
@@ -318,8 +355,7 @@ mod tests {
 
     #[test]
     fn it_fills_nearly_to_the_last_place_refuses_and_starts_anew_when_all_has_ended() {
-        let limits = FragmentLimits { vrf_share: usize::MAX, ..FragmentLimits::with_seed(3) };
-        let mut table = FragmentTable::new(limits);
+        let mut table = FragmentTable::new(FragmentLimits::with_seed(3));
         let accepted =
             (0..8192).filter(|id| table.remember(&key(1, 1, (1, 2)), *id, Tick(5)).is_ok()).count();
         assert_eq!(accepted, table.len());
@@ -330,12 +366,63 @@ mod tests {
         assert_eq!(again.count(), 2048);
     }
 
-    #[test]
-    fn one_vrf_gets_its_share_and_leaves_the_rest_to_others() {
+    /// Remembers `count` packets of each of `flooders`, in turn.
+    fn flood(table: &mut FragmentTable, flooders: &[(u16, u8)], count: u32) {
+        for id in 0..count {
+            for (vrf, host) in flooders {
+                let _ = table.remember(&key(*vrf, *host, (1, 2)), 1_000_000 + id, Tick(0));
+            }
+        }
+    }
+
+    /// How many of a host's packets are remembered, and still are after another
+    /// round of the flood.
+    fn lives_on(flooders: &[(u16, u8)], vrf: u16, host: u8) -> usize {
         let mut table = FragmentTable::new(FragmentLimits::with_seed(9));
-        let mut flood =
-            |vrf| (0..5000).filter(|id| table.remember(&key(vrf, 1, (1, 2)), *id, Tick(0)).is_ok()).count();
-        assert_eq!(flood(1), 1024);
-        assert_eq!(flood(2), 1024);
+        flood(&mut table, flooders, 5000);
+        let mut kept = 0;
+        for id in 0..100 {
+            let key = key(vrf, host, (5, 6));
+            let taken = table.remember(&key, id, Tick(0)).is_ok();
+            flood(&mut table, flooders, 500);
+            kept += usize::from(taken && table.ports(&key, id, Tick(0)) == Some((5, 6)));
+        }
+        counts_are_exact(&table);
+        kept
+    }
+
+    fn counts_are_exact(table: &FragmentTable) {
+        let mut counted: (HashMap<usize, u16>, HashMap<u16, u16>) = Default::default();
+        let live = table.entries.iter().filter(|entry| entry.live);
+        for entry in live {
+            *counted.0.entry(entry.name.vrf()).or_default() += 1;
+            *counted.1.entry(entry.source).or_default() += 1;
+        }
+        assert_eq!(counted.0.values().map(|count| usize::from(*count)).sum::<usize>(), table.len());
+        assert!(counted.0.iter().all(|(vrf, count)| table.vrf_entries[*vrf] == *count));
+        assert!(counted.1.iter().all(|(source, count)| table.source_entries[usize::from(*source)] == *count));
+    }
+
+    #[test]
+    fn one_vrf_may_have_all_of_it_and_makes_room_for_others() {
+        let mut table = FragmentTable::new(FragmentLimits::with_seed(9));
+        flood(&mut table, &[(1, 1)], 5000);
+        assert!(table.len() > 3600, "{}", table.len());
+        assert_eq!(lives_on(&[(1, 1)], 2, 1), 100);
+    }
+
+    #[test]
+    fn s5_ten_vrfs_that_flood_cost_an_eleventh_less_than_one_percent_of_its_fragments() {
+        let flooders: Vec<(u16, u8)> = (0..10).map(|vrf| (vrf, 1)).collect();
+        assert_eq!(lives_on(&flooders, 10, 1), 100);
+    }
+
+    #[test]
+    fn s5_hosts_that_flood_drive_out_themselves_within_their_vrf() {
+        let flooders: Vec<(u16, u8)> = (0..10).map(|host| (3, host)).collect();
+        assert_eq!(lives_on(&flooders, 3, 10), 100);
+        // Beside other VRFs that flood too.
+        let flooders: Vec<(u16, u8)> = flooders.into_iter().chain([(1, 1), (2, 1)]).collect();
+        assert!(lives_on(&flooders, 3, 10) >= 80);
     }
 }

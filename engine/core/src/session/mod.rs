@@ -4,6 +4,7 @@
 //! made, and never grows. Time comes in as an argument.
 //!
 //! - [`table`]: the sessions: find, insert, touch, expire, dump
+//! - [`shares`]: which VRF has how much of the table, and who gives way
 //! - [`entry`]: what is kept of one session
 //! - [`state`], [`tcp`]: what the ends have said so far
 //! - [`timeouts`], [`tick`]: how long silence may last, and the unit of time
@@ -17,6 +18,7 @@ pub mod entry;
 pub mod fragments;
 pub mod hash;
 mod index;
+pub mod shares;
 pub mod state;
 pub mod table;
 mod tags;
@@ -28,6 +30,7 @@ mod wheel;
 pub use entry::{Decision, Direction, Flow, NewSession, Session, SessionRef};
 pub use fragments::{FragmentLimits, FragmentTable};
 pub use hash::KeyHash;
+pub use shares::{Allowance, Eviction};
 pub use state::State;
 pub use table::restore::NotRestored;
 pub use table::{SessionLimits, SessionTable, Settled, Verdict};

@@ -23,6 +23,7 @@ use crate::prefetch::prefetch;
 use crate::session::entry::{Decision, Direction, Flow, NewSession, Record, Session, SessionRef};
 use crate::session::hash::{KeyHash, KeyedHash};
 use crate::session::index::{BYTES_PER_KEY, Index};
+use crate::session::shares::{Allowance, BYTES_PER_PLACE, Eviction, Grip, Shares, Victim};
 use crate::session::state::{State, Transition};
 use crate::session::tick::Tick;
 use crate::session::timeouts::{TimeoutTicks, Timeouts};
@@ -34,13 +35,20 @@ use arrayvec::ArrayVec;
 pub const MAX_CAPACITY: usize = 1 << 28;
 
 /// Bytes that one session takes, its share of the index included.
-pub const BYTES_PER_SESSION: usize =
-    size_of::<[Flow; 2]>() + size_of::<Record>() + BYTES_PER_TIMER + 2 * BYTES_PER_KEY + size_of::<u32>();
+pub const BYTES_PER_SESSION: usize = size_of::<[Flow; 2]>()
+    + size_of::<Record>()
+    + BYTES_PER_TIMER
+    + BYTES_PER_PLACE
+    + 2 * BYTES_PER_KEY
+    + size_of::<u32>();
 
-const _: () = assert!(BYTES_PER_SESSION <= 192);
+const _: () = assert!(BYTES_PER_SESSION <= 200);
 
 /// Sessions that are due whose memory is fetched together.
 const EXPIRED_TOGETHER: usize = 32;
+
+/// Held sessions that are looked at when one of them has to give way.
+const HELD_LOOKS: usize = 8;
 
 /// What a table is made for.
 #[derive(Debug, Clone)]
@@ -113,8 +121,8 @@ pub struct SessionTable {
     free: Vec<u32>,
     /// By state and direction: whether an ordinary packet changes nothing.
     settled: [[bool; 2]; State::COUNT],
-    /// Sessions by the VRF of their first packet.
-    vrf_sessions: Box<[u32]>,
+    /// Who has how much of it. A session is of the VRF of its first packet.
+    shares: Shares,
 }
 
 impl SessionTable {
@@ -137,7 +145,7 @@ impl SessionTable {
             free: Vec::with_capacity(capacity),
             settled: State::ALL
                 .map(|state| [Direction::Forward, Direction::Reverse].map(|way| state.is_settled(way))),
-            vrf_sessions: vec![0; limits.vrfs].into(),
+            shares: Shares::new(limits.vrfs, capacity),
         }
     }
 
@@ -158,7 +166,13 @@ impl SessionTable {
 
     /// Live sessions whose first packet was in this VRF.
     pub fn vrf_len(&self, vrf: VrfId) -> u32 {
-        self.vrf_sessions.get(vrf.index()).copied().unwrap_or(0)
+        self.shares.sessions(vrf.index())
+    }
+
+    /// How many sessions whose first packet was in this VRF had to give way to
+    /// others.
+    pub fn evicted(&self, vrf: VrfId, why: Eviction) -> u64 {
+        self.shares.evicted(vrf.index(), why)
     }
 
     /// The hash of a key in this table.
@@ -226,15 +240,18 @@ impl SessionTable {
     /// - [`DropReason::TcpInvalidState`]: a TCP segment that opens nothing
     /// - [`DropReason::SessionConflict`]: replies would be taken for those of
     ///   another session
-    /// - [`DropReason::SessionQuota`]: the VRF of `forward` has `vrf_quota`
-    ///   sessions, or its number is beyond the limit
-    /// - [`DropReason::SessionTableFull`]: there is no place
+    /// - [`DropReason::SessionRate`]: the VRF of `forward` has begun as many as
+    ///   its rate allows
+    /// - [`DropReason::SessionQuota`]: that VRF has as many as its quota, all of
+    ///   them answered, or its number is beyond the limit
+    /// - [`DropReason::SessionTableFull`]: there is no place, and nobody who has
+    ///   to give way to this VRF; see [`shares`](crate::session::shares)
     pub fn insert(
         &mut self,
         forward: FlowKey,
         reverse: FlowKey,
         init: &NewSession,
-        vrf_quota: u32,
+        allowance: Allowance,
         now: Tick,
     ) -> Result<SessionRef, DropReason> {
         let hash = self.hash(&forward);
@@ -242,7 +259,7 @@ impl SessionTable {
             return Ok(existing);
         }
         let hashes = [hash, self.hash(&reverse)];
-        self.insert_absent([&forward, &reverse], hashes, init, vrf_quota, now)
+        self.insert_absent([&forward, &reverse], hashes, init, allowance, now)
     }
 
     /// Adds a session whose first key is known to have none: `hashes` are the
@@ -258,7 +275,7 @@ impl SessionTable {
         keys: [&FlowKey; 2],
         hashes: [KeyHash; 2],
         init: &NewSession,
-        vrf_quota: u32,
+        allowance: Allowance,
         now: Tick,
     ) -> Result<SessionRef, DropReason> {
         let [forward, reverse] = keys;
@@ -269,8 +286,14 @@ impl SessionTable {
             return Err(DropReason::SessionConflict);
         }
         let vrf = forward.vrf.index();
-        if self.vrf_sessions.get(vrf).is_none_or(|count| *count >= vrf_quota) {
+        if !self.shares.knows(vrf) {
             return Err(DropReason::SessionQuota);
+        }
+        if !self.shares.is_within_rate(vrf, allowance.rate, now) {
+            return Err(DropReason::SessionRate);
+        }
+        if self.shares.sessions(vrf) >= allowance.quota || self.live == self.capacity {
+            self.make_room(vrf, allowance.quota)?;
         }
         let place = self.take_place().ok_or(DropReason::SessionTableFull)?;
         self.occupy(place, keys, hashes, state, init, now);
@@ -278,10 +301,52 @@ impl SessionTable {
             self.free(place);
             return Err(DropReason::SessionTableFull);
         }
-        self.vrf_sessions[vrf] += 1;
+        self.shares.add(place, vrf, Grip::of(state));
+        self.shares.spend(vrf, allowance.rate);
         self.live += 1;
         self.wheel.arm(place, now.after(self.timeouts.of(state)), now);
         Ok(SessionRef::new(place, Direction::Forward))
+    }
+
+    /// Ends a session so that another of `vrf` can begin, which has its quota
+    /// or finds the table full.
+    #[cold]
+    fn make_room(&mut self, vrf: usize, quota: u32) -> Result<(), DropReason> {
+        let sessions = self.shares.sessions(vrf);
+        if sessions >= quota {
+            let loose = self.shares.oldest_loose(vrf).ok_or(DropReason::SessionQuota)?;
+            self.evict(loose, Eviction::Quota);
+            // A quota that has been lowered is come down to by and by.
+            return if sessions > quota { Err(DropReason::SessionQuota) } else { Ok(()) };
+        }
+        let place = match self.shares.victim(vrf).ok_or(DropReason::SessionTableFull)? {
+            Victim::Loose(place) => place,
+            Victim::HeldOf(worst) => self.idlest_held(worst).ok_or(DropReason::SessionTableFull)?,
+        };
+        self.evict(place, Eviction::TableFull);
+        Ok(())
+    }
+
+    /// The one of a VRF's oldest held sessions that has been idle longest; the
+    /// others get another chance.
+    fn idlest_held(&mut self, vrf: usize) -> Option<u32> {
+        let mut idlest: Option<(u32, Tick)> = None;
+        for _ in 0..HELD_LOOKS {
+            let place = self.shares.oldest_held(vrf)?;
+            let seen = self.session(place)?.last_seen();
+            if idlest.is_none_or(|(_, earliest)| !seen.has_reached(earliest)) {
+                idlest = Some((place, seen));
+            }
+            self.shares.rotate_held(vrf);
+        }
+        idlest.map(|(place, _)| place)
+    }
+
+    /// Ends a session that has to give way.
+    fn evict(&mut self, place: u32, why: Eviction) {
+        self.shares.count_evicted(self.vrf_of(place), why);
+        self.wheel.disarm(place);
+        self.release(place);
     }
 
     /// Starts to fetch the places that the next `count` sessions will take.
@@ -292,6 +357,7 @@ impl SessionTable {
             prefetch(&self.flows[index][1]);
             prefetch(&self.records[index]);
             self.wheel.prefetch(*place);
+            self.shares.prefetch(*place);
         }
     }
 
@@ -368,6 +434,10 @@ impl SessionTable {
     /// when there is nothing to do: it is then a matter of a few instructions.
     pub fn expire(&mut self, now: Tick, mut budget: usize) -> usize {
         let mut ended = 0;
+        if self.live > self.capacity - self.capacity / 8 {
+            // Soon somebody has to give way.
+            self.shares.look_around();
+        }
         while budget > 0 {
             let mut due: ArrayVec<u32, EXPIRED_TOGETHER> = ArrayVec::new();
             while due.len() < budget.min(EXPIRED_TOGETHER)
@@ -420,7 +490,9 @@ impl SessionTable {
     }
 
     fn enter(&mut self, index: u32, state: State, now: Tick) {
-        self.records[index as usize].state = Some(state);
+        if let Some(before) = self.records[index as usize].state.replace(state) {
+            self.shares.change(index, self.vrf_of(index), Grip::of(before), Grip::of(state));
+        }
         settle(&mut self.flows[index as usize], self.settled[state as usize]);
         self.wheel.advance(index, now.after(self.timeouts.of(state)), now);
     }
@@ -497,10 +569,17 @@ impl SessionTable {
         self.index.remove(forward, SessionRef::new(index, Direction::Forward));
         // A flow to itself had one key.
         self.index.remove(reverse, SessionRef::new(index, Direction::Reverse));
-        let vrf = self.flows[index as usize][0].key.vrf;
-        self.vrf_sessions[vrf.index()] -= 1;
+        if let Some(state) = self.records[index as usize].state {
+            self.shares.remove(index, self.vrf_of(index), Grip::of(state));
+        }
         self.live -= 1;
         self.free(index);
+    }
+
+    /// The VRF that a session is of.
+    #[inline]
+    fn vrf_of(&self, index: u32) -> usize {
+        self.flows[index as usize][0].key.vrf.index()
     }
 }
 

@@ -12,6 +12,7 @@ pub mod stages;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::drop_reason::DropReason;
+use crate::session::Eviction;
 use crate::types::{InterfaceId, VrfId};
 use stages::StageCounters;
 
@@ -107,6 +108,8 @@ pub struct VrfCounters {
     pub drops: Drops,
     /// Live sessions of the worker.
     pub sessions: Counter,
+    /// Sessions of the worker that had to give way, by [`Eviction`].
+    pub evicted: [Counter; Eviction::COUNT],
 }
 
 /// What one thread counts.

@@ -29,6 +29,23 @@ pub struct Interface {
     pub policy: Option<Arc<Policy>>,
     /// Sources that the workload may use; `None`: any.
     pub sources: Option<Arc<[AllowedSource]>>,
+    /// Who may send tunnel packets here, on the fabric.
+    pub tunnel_sources: TunnelSources,
+}
+
+/// Who may send tunnel packets to an interface of the fabric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelSources {
+    /// The remotes of next hops, and these.
+    Known(Arc<[IpNet]>),
+    /// Everybody.
+    Any,
+}
+
+impl Default for TunnelSources {
+    fn default() -> Self {
+        Self::Known(Arc::from([]))
+    }
 }
 
 impl Interface {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::types::{InterfaceId, NeighbourId, NextHopId, PortId, SgId, SgSetId, Vni, VrfId};
-use interface::Interface;
+use interface::{Interface, TunnelSources};
 use neighbour::Neighbour;
 use next_hop::NextHop;
 use port::Port;
@@ -64,6 +64,8 @@ pub struct Tables {
     pub vnis: CowMap<Vni, VrfId>,
     /// Our own addresses in the underlay: where tunnels end.
     pub underlay_addresses: CowSet<IpAddr>,
+    /// Where the tunnels of next hops end: who may send tunnel packets.
+    pub remotes: CowSet<IpAddr>,
     /// By [`SgSetId`]: sorted IDs; entry 0 is empty.
     pub sg_sets: Slab<Arc<[SgId]>>,
     /// What is switched on.
@@ -102,6 +104,7 @@ impl Default for Tables {
             labels: Slab::default(),
             vnis: CowMap::default(),
             underlay_addresses: CowSet::default(),
+            remotes: CowSet::default(),
             sg_sets: Slab::default(),
             options: Options::default(),
         };
@@ -123,6 +126,17 @@ impl Tables {
         let id = NeighbourId(u32::try_from(self.neighbours.push(neighbour)).ok()?);
         Arc::make_mut(&mut self.neighbour_index).insert((interface, address), id);
         Some(id)
+    }
+
+    /// Whether a tunnel packet that came in on an interface of the fabric may be
+    /// from this address.
+    pub fn accepts_tunnel_from(&self, source: IpAddr, interface: &Interface) -> bool {
+        match &interface.tunnel_sources {
+            TunnelSources::Any => true,
+            TunnelSources::Known(further) => {
+                self.remotes.contains(&source) || further.iter().any(|prefix| prefix.contains(&source))
+            }
+        }
     }
 
     /// Takes out a neighbour. Nothing may refer to it any more.

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use crate::packet::encap::{EncapHeader, EncapOptions};
 use crate::policy::Policy;
 use crate::tables::Tables;
-use crate::tables::interface::{AllowedSource, Interface};
+use crate::tables::interface::{AllowedSource, Interface, TunnelSources};
 use crate::tables::neighbour::NeighbourState;
 use crate::tables::next_hop::{NextHop, Tunnel};
 use crate::tables::port::{Port, PortRole, VlanTags};
@@ -49,6 +49,8 @@ pub const REMOTE_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0xf, 2]);
 pub const ROUTER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0xee, 1]);
 /// The remote gateway's address.
 pub const REMOTE: &str = "198.18.0.2";
+/// Its IPv6 address.
+pub const REMOTE_V6: &str = "2001:db8:f::2";
 /// The next hop to the remote gateway.
 pub const REMOTE_NEXT_HOP: NextHopId = NextHopId(1);
 
@@ -129,6 +131,7 @@ fn add_fabric(tables: &mut Tables) {
         local_addresses: Arc::clone(&local),
         policy: None,
         sources: None,
+        tunnel_sources: TunnelSources::default(),
     };
     tables.interfaces.insert(FABRIC_INTERFACE.index(), interface);
     for address in local.iter() {
@@ -137,6 +140,9 @@ fn add_fabric(tables: &mut Tables) {
         add_route(tables, VrfId::UNDERLAY, address.trunc(), next_hop, SgSetId::EMPTY);
         let own = push(tables, NextHop::Local(FABRIC_INTERFACE), 10);
         add_route(tables, VrfId::UNDERLAY, IpNet::from(address.addr()), own, SgSetId::EMPTY);
+    }
+    for remote in [REMOTE, REMOTE_V6] {
+        Arc::make_mut(&mut tables.remotes).extend(remote.parse::<IpAddr>());
     }
     let neighbour = static_neighbour(tables, FABRIC_INTERFACE, REMOTE, REMOTE_MAC);
     set_tunnel(tables, neighbour, encap_mpls_udp());
@@ -188,10 +194,14 @@ fn add_tenant(tables: &mut Tables, id: PortId) {
         local_addresses: Arc::clone(&local),
         policy: None,
         sources: Some(sources.collect()),
+        tunnel_sources: TunnelSources::default(),
     };
     tables.interfaces.insert(interface.index(), entry);
     let gateway = push(tables, NextHop::Local(interface), 20);
     for address in local.iter() {
+        if let Some(vrf) = tables.vrfs.get_mut(VRF.index()) {
+            vrf.own_addresses.insert(address.addr());
+        }
         add_route(tables, VRF, IpNet::from(address.addr()), gateway, SgSetId::EMPTY);
     }
     for address in &own {

@@ -31,6 +31,7 @@ use crate::pipeline::express::adjacency::Adjacencies;
 use crate::pipeline::handover::{Handover, HandoverRings, Work};
 use crate::pipeline::outbox::{NeighbourRings, Outbox};
 use crate::pipeline::{run_handed_over, run_received, tx};
+use crate::session::Eviction;
 use crate::session::fragments::FragmentTable;
 use crate::session::table::SessionTable;
 use crate::session::tick::Tick;
@@ -286,6 +287,9 @@ impl<I: Io> Worker<I> {
             let id = VrfId(index as u16);
             if let Some(counters) = self.counters.vrf(id) {
                 counters.sessions.set(u64::from(self.sessions.vrf_len(id)));
+                for (why, counter) in Eviction::ALL.iter().zip(&counters.evicted) {
+                    counter.set(self.sessions.evicted(id, *why));
+                }
             }
         }
     }

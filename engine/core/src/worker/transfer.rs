@@ -3,7 +3,7 @@
 //! which gets it back.
 
 use crate::session::tick::Tick;
-use crate::session::{NotRestored, SessionTable};
+use crate::session::{Allowance, NotRestored, SessionTable};
 use crate::tables::Tables;
 use crate::transfer::{ChunkWriter, SessionRecord};
 
@@ -127,8 +127,8 @@ impl SessionImport {
     ) -> bool {
         for session in self.sessions.iter().skip(self.next).take(budget) {
             let vrf = tables.vrfs.get(session.key.vrf.index());
-            let quota = vrf.map_or(0, |vrf| vrf.session_quota);
-            self.taken.count(table.restore(session, quota, now));
+            let allowance = vrf.map_or(Allowance::NONE, |vrf| vrf.sessions);
+            self.taken.count(table.restore(session, allowance, now));
         }
         self.next = self.next.saturating_add(budget).min(self.sessions.len());
         self.next == self.sessions.len()

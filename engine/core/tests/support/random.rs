@@ -76,11 +76,12 @@ pub fn frame(random: &mut Random) -> (PortId, Vec<u8>) {
     (PortId(if random.below(50) == 0 { random.below(4) as u16 } else { port.0 }), bytes)
 }
 
-/// Another policy, other options, other groups.
+/// Another policy, other options, other groups, others who may send.
 pub fn change_tables(random: &mut Random, bed: &mut Testbed) {
     let port = TENANTS[random.below(2)];
     let last = random.below(40) as u16;
     let kind = random.below(3);
+    let (known, strict, own) = (random.below(16) > 0, random.below(16) == 0, random.below(16) == 0);
     bed.update(|tables| {
         let l4 = L4Match::Ports { first: 0, last };
         let rule = Rule { group: SgId(1), family: None, protocol: Some(17), l4, remote: Remote::Any };
@@ -88,6 +89,17 @@ pub fn change_tables(random: &mut Random, bed: &mut Testbed) {
         let policy = (kind > 0).then(|| Policy::new(SgSetId::EMPTY, both));
         set_policy(tables, port, policy);
         tables.options.clamp_mss = kind == 1;
+        let remote: IpAddr = REMOTE.parse().expect("an address");
+        let remotes = Arc::make_mut(&mut tables.remotes);
+        remotes.remove(&remote);
+        remotes.extend(known.then_some(remote));
+        let vrf = tables.vrfs.get_mut(VRF.index()).expect("the VRF");
+        vrf.strict_sources = strict;
+        let far: IpAddr = FAR.parse().expect("an address");
+        vrf.own_addresses.remove(far);
+        if own {
+            vrf.own_addresses.insert(far);
+        }
         tables.sg_sets.insert(9, Arc::from([SgId(u32::from(last))]));
     });
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tables::interface::Interface;
+use crate::tables::interface::{Interface, TunnelSources};
 use crate::tables::port::VlanTags;
 use crate::types::{PortId, VrfId};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ fn tables() -> Tables {
         local_addresses: Arc::from([]),
         policy: None,
         sources: None,
+        tunnel_sources: TunnelSources::default(),
     };
     tables.interfaces.insert(IFACE.index(), interface);
     tables
@@ -50,9 +51,16 @@ impl World {
     }
 
     fn learned(&mut self, of: u8, mac: MacAddr, at: u64) -> bool {
-        let id = self.id(of);
-        let now = Duration::from_millis(at);
-        self.service.handle_learned(&mut self.tables, (id, IFACE, address(of)), mac, now, &mut self.actions)
+        self.said(Said::Answer, of, mac, at)
+    }
+
+    fn said(&mut self, said: Said, of: u8, mac: MacAddr, at: u64) -> bool {
+        let (of, now) = ((self.id(of), IFACE, address(of)), Duration::from_millis(at));
+        self.service.handle_learned(&mut self.tables, of, (mac, said), now, &mut self.actions)
+    }
+
+    fn mac(&self, of: u8) -> MacAddr {
+        self.tables.neighbours.get(self.id(of).index()).expect("it is known").header.destination()
     }
 
     fn id(&self, of: u8) -> NeighbourId {
@@ -89,7 +97,7 @@ fn packets_wait_for_the_answer_and_go_on_in_order() {
     assert_eq!(world.service.waiting(), 0);
     assert!(!world.learned(5, MAC, 30), "the same again changes nothing");
     let neighbour = world.tables.neighbours.get(world.id(5).index()).expect("it is known");
-    assert_eq!(neighbour.confirmed, Some(Duration::from_millis(30)));
+    assert_eq!(neighbour.confirmed, Some(Duration::from_millis(20)), "nobody asked again");
 }
 
 #[test]
@@ -185,7 +193,13 @@ fn an_id_that_means_another_interfaces_neighbour_learns_nothing() {
     world.packet(1, 5, 0);
     let at = (world.id(5), InterfaceId(2), address(5));
     let now = Duration::from_millis(10);
-    assert!(!world.service.handle_learned(&mut world.tables, at, MAC, now, &mut world.actions));
+    assert!(!world.service.handle_learned(
+        &mut world.tables,
+        at,
+        (MAC, Said::Answer),
+        now,
+        &mut world.actions
+    ));
     assert_eq!(world.state(5), Some(NeighbourState::Resolving));
 }
 
@@ -199,4 +213,75 @@ fn an_interface_has_a_bounded_number_of_neighbours() {
         }
     }
     assert_eq!(world.tables.neighbours.len(), 2);
+}
+
+/// Where an attacker says that neighbours are.
+const ELSEWHERE: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xbb]);
+
+#[test]
+fn nobody_turns_a_reachable_neighbour_away() {
+    let mut world = World::new(NeighbourTimers::default());
+    world.packet(1, 5, 0);
+    world.learned(5, MAC, 100);
+    world.happened();
+    // Unasked, as a claim and dressed as an answer; the neighbour is asked, alone.
+    for (said, at) in [(Said::Claim, 200), (Said::Answer, 2000)] {
+        assert!(!world.said(said, 5, ELSEWHERE, at));
+        assert_eq!(world.happened(), ["ask one"]);
+        assert!(!world.said(said, 5, ELSEWHERE, at + 1), "between question and answer");
+        assert!(!world.learned(5, MAC, at + 2));
+        assert_eq!((world.happened().len(), world.mac(5)), (0, MAC));
+    }
+    // A flood of it has it asked once in a probe interval.
+    for at in 10_000..20_000 {
+        world.said(Said::Claim, 5, ELSEWHERE, at);
+        world.learned(5, MAC, at);
+    }
+    assert_eq!((world.happened().len(), world.mac(5)), (10, MAC));
+}
+
+#[test]
+fn a_neighbour_that_has_moved_is_found_where_it_says_it_is() {
+    let mut world = World::new(NeighbourTimers::default());
+    world.packet(1, 5, 0);
+    world.learned(5, MAC, 100);
+    world.happened();
+    assert!(!world.said(Said::Claim, 5, ELSEWHERE, 5000));
+    for at in [6000, 7000, 8000] {
+        world.poll(at);
+    }
+    assert_eq!(world.happened(), ["ask one", "ask one", "ask one", "ask all"]);
+    assert_eq!(world.mac(5), MAC, "usable meanwhile");
+    assert!(world.learned(5, ELSEWHERE, 8001), "everybody was asked");
+    assert_eq!(world.mac(5), ELSEWHERE);
+}
+
+#[test]
+fn a_claim_has_a_neighbour_asked_that_is_not_known_and_is_not_believed() {
+    let mut world = World::new(NeighbourTimers::default());
+    let id = world.tables.intern_neighbour(IFACE, address(7)).expect("an interface");
+    world.tables.neighbours.get_mut(id.index()).expect("just made").users = 1;
+    for at in [0, 1000, 2000, 3000, 4000] {
+        world.poll(at);
+    }
+    assert_eq!(world.state(7), Some(NeighbourState::Failed));
+    world.happened();
+    assert!(!world.said(Said::Claim, 7, ELSEWHERE, 4100));
+    assert_eq!((world.happened(), world.state(7)), (vec!["ask all".into()], Some(NeighbourState::Failed)));
+    assert!(world.learned(7, MAC, 4101));
+    assert_eq!((world.mac(7), world.state(7)), (MAC, Some(NeighbourState::Resolved)));
+}
+
+#[test]
+fn what_the_process_before_had_confirmed_is_taken_up() {
+    let mut world = World::new(NeighbourTimers::default());
+    let id = world.tables.intern_neighbour(IFACE, address(7)).expect("an interface");
+    let neighbour = world.tables.neighbours.get_mut(id.index()).expect("just made");
+    neighbour.state = NeighbourState::Resolved;
+    neighbour.header.set_destination(MAC);
+    assert!(!world.said(Said::Carried, 7, MAC, 100));
+    world.poll(30_000);
+    assert!(world.happened().is_empty(), "it counts as confirmed then");
+    world.poll(30_100);
+    assert_eq!(world.happened(), ["ask one"]);
 }

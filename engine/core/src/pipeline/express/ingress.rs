@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::packet::buffer::{IpChecksum, PacketBuf};
 use crate::packet::decap::{Inner, TunnelKey, decapsulate};
-use crate::packet::flow_key::Family;
+use crate::packet::flow_key::{Family, FlowKey};
 use crate::packet::headers::{ethernet, protocol};
 use crate::packet::ip::{Ecn, ecn};
 use crate::packet::meta::{PacketFlags, PacketMeta};
@@ -25,10 +25,15 @@ pub(super) struct Ingress<'a> {
     link: Option<Link<'a>>,
     /// A source that may send, with the link's MAC.
     source: Option<[u8; 16]>,
-    underlay: Option<IpAddr>,
+    /// The ends of a tunnel that may come in on the link, which is of one IP
+    /// version.
+    tunnel: Option<Ends>,
     /// The VRF of the last tunnel packet.
     tunnel_vrf: Option<(VrfId, &'a Vrf)>,
 }
+
+/// Whose tunnel it is: source and destination as they stand in a key.
+type Ends = [u128; 2];
 
 /// The longest link header.
 const HEAD: usize = ethernet::LENGTH + 2 * ethernet::TAG_LENGTH;
@@ -56,11 +61,19 @@ impl<'a> Link<'a> {
         if plain.hop_limit <= 1 {
             return None;
         }
-        if self.interface.sources.is_some() && *known != Some(plain.key.source) {
-            self.interface.check_source(self.source, plain.key.source_addr()).ok()?;
+        if *known != Some(plain.key.source) {
+            if !self.may_send(plain.key.source_addr()) {
+                return None;
+            }
             *known = Some(plain.key.source);
         }
-        Some(Routed { plain, vrf: self.vrf })
+        Some(Routed { plain, vrf: self.vrf, is_inner: false })
+    }
+
+    /// Whether packets may come in here from where this one does.
+    #[inline(never)]
+    fn may_send(&self, address: IpAddr) -> bool {
+        !self.vrf.own_addresses.holds(address) && self.interface.check_source(self.source, address).is_ok()
     }
 
     /// Whether a frame has this header.
@@ -83,6 +96,8 @@ fn word(bytes: &[u8; HEAD], at: usize) -> u64 {
 pub(super) struct Routed<'a> {
     pub(super) plain: Plain,
     pub(super) vrf: &'a Vrf,
+    /// Whether it came in a tunnel.
+    pub(super) is_inner: bool,
 }
 
 /// Writes down what was read.
@@ -97,7 +112,7 @@ impl<'a> Ingress<'a> {
     /// `None`: nothing from this port is plain.
     pub(super) fn new(tables: &'a Tables, port: PortId) -> Option<Self> {
         let port = tables.ports.get(port.index()).filter(|port| port.role != PortRole::Host)?;
-        Some(Self { tables, port, link: None, source: None, underlay: None, tunnel_vrf: None })
+        Some(Self { tables, port, link: None, source: None, tunnel: None, tunnel_vrf: None })
     }
 
     /// Reads a packet, of one that comes out of a tunnel the inner packet, and
@@ -118,7 +133,7 @@ impl<'a> Ingress<'a> {
         let link = match &self.link {
             Some(link) if link.fits(head) => link,
             _ => {
-                self.source = None;
+                (self.source, self.tunnel) = (None, None);
                 self.link.insert(find_link(self.tables, self.port, bytes, head)?)
             }
         };
@@ -164,12 +179,12 @@ impl<'a> Ingress<'a> {
             return None;
         }
         describe(meta, outer);
-        let destination = outer.key.destination_addr();
-        if self.underlay != Some(destination) {
-            if outer.key.protocol != protocol::UDP || !self.tables.underlay_addresses.contains(&destination) {
+        let ends = [outer.key.source, outer.key.destination].map(u128::from_ne_bytes);
+        if self.tunnel != Some(ends) {
+            if !self.may_come_in(&outer.key) {
                 return None;
             }
-            self.underlay = Some(destination);
+            self.tunnel = Some(ends);
         }
         let end = usize::from(outer.l3_offset) + usize::from(outer.ip_length);
         let bytes = bytes.get(..end)?;
@@ -190,7 +205,24 @@ impl<'a> Ingress<'a> {
         if plain.hop_limit <= 1 || !leaves_marks {
             return None;
         }
-        Some(Routed { plain, vrf: self.vrf(vrf_id)? })
+        let vrf = self.vrf(vrf_id)?;
+        // So is what a strict VRF asks for.
+        if vrf.strict_sources {
+            return None;
+        }
+        Some(Routed { plain, vrf, is_inner: true })
+    }
+
+    /// Whether a tunnel of ours may have these ends.
+    #[cold]
+    #[inline(never)]
+    fn may_come_in(&self, outer: &FlowKey) -> bool {
+        let Some(link) = &self.link else { return false };
+        let (source, own) = (outer.source_addr(), &self.tables.underlay_addresses);
+        outer.protocol == protocol::UDP
+            && own.contains(&outer.destination_addr())
+            && !own.contains(&source)
+            && self.tables.accepts_tunnel_from(source, link.interface)
     }
 
     #[inline(always)]

@@ -29,6 +29,7 @@ use crate::pipeline::vrf_lookup::{self, follow};
 use crate::prefetch::prefetch;
 use crate::session::{KeyHash, SessionRef, SessionTable};
 use crate::stats::{Counters, Traffic};
+use crate::tables::Tables;
 use crate::tables::vrf::FibEntry;
 use crate::types::{InterfaceId, NextHopId, VrfId, WorkerId};
 use adjacency::Adjacency;
@@ -73,7 +74,7 @@ pub fn run_handed_over<I: Io>(cx: &mut Context<'_, I>, burst: &mut Burst<I::Buf>
         let Some(vrf) = cx.tables.vrfs.get(key.vrf.index()).filter(|vrf| vrf.stateful) else { continue };
         let hash = cx.sessions.hash(key);
         cx.sessions.prefetch(hash);
-        candidates.push(Candidate { hash, generation: vrf.generation, index });
+        candidates.push(Candidate { hash, generation: vrf.generation, index, is_unchecked: false });
     }
     let mut done = Done { counts_received: false, ..Done::default() };
     send_stateful(cx, burst, &candidates, &mut done);
@@ -94,6 +95,8 @@ struct Candidate {
     hash: KeyHash,
     generation: u32,
     index: u8,
+    /// Whether its source may be an address of ours, of which no session is.
+    is_unchecked: bool,
 }
 
 /// Reads packets into their metadata; the traffic class stands in `scratch`.
@@ -119,25 +122,28 @@ struct Sorter<'a> {
 impl Sorter<'_> {
     #[inline(always)]
     fn sort(&mut self, index: u8, meta: &mut PacketMeta, packet: &Routed<'_>) {
-        let Routed { plain, vrf } = packet;
+        let Routed { plain, vrf, is_inner } = packet;
+        // A tenant's source has been looked at where it came in.
+        let is_from_us = || *is_inner && vrf.own_addresses.is_source_of(&plain.key);
         let flow_hash = flow_hash(&plain.key);
         describe(meta, plain);
         (meta.flow_hash, meta.scratch) = (flow_hash, u32::from(plain.traffic_class));
         if !vrf.stateful {
-            if has_plain_addresses(&plain.key) {
+            if has_plain_addresses(&plain.key) && !is_from_us() {
                 self.found.stateless.push(index);
             }
             return;
         }
         if worker_of(flow_hash, self.workers) != self.worker {
-            if has_plain_addresses(&plain.key) {
+            if has_plain_addresses(&plain.key) && !is_from_us() {
                 self.found.foreign.push(index);
             }
         } else {
-            // Only packets with plain addresses have sessions.
+            // Only packets with plain addresses that are not ours have sessions.
             let hash = self.sessions.hash(&plain.key);
             self.sessions.prefetch(hash);
-            self.found.stateful.push(Candidate { hash, generation: vrf.generation, index });
+            let generation = vrf.generation;
+            self.found.stateful.push(Candidate { hash, generation, index, is_unchecked: *is_inner });
         }
     }
 }
@@ -154,14 +160,14 @@ fn send_stateful<I: Io>(
     for candidate in candidates {
         match cx.sessions.prefetch_session(candidate.hash) {
             Some(likely) => found.push((candidate, likely)),
-            None => pass_on(burst, candidate, true),
+            None => pass_on(cx.tables, burst, candidate, true),
         }
     }
     for (candidate, likely) in &found {
         let Some((packet, meta)) = burst.packet(candidate.index) else { continue };
         let settled = cx.sessions.settled(&meta.key, candidate.hash, *likely, candidate.generation);
         let Some(settled) = settled else {
-            pass_on(burst, candidate, false);
+            pass_on(cx.tables, burst, candidate, false);
             continue;
         };
         let Some(adjacency) = cx.adjacencies.get(cx.tables, settled.next_hop, &meta.key) else { continue };
@@ -173,8 +179,13 @@ fn send_stateful<I: Io>(
 
 /// Leaves a packet whose session does not know its way, or that has none, to
 /// the stages behind: it is read already.
-fn pass_on<B>(burst: &mut Burst<B>, candidate: &Candidate, absent: bool) {
-    if has_plain_addresses(&burst.meta(candidate.index).key) {
+fn pass_on<B>(tables: &Tables, burst: &mut Burst<B>, candidate: &Candidate, absent: bool) {
+    let key = &burst.meta(candidate.index).key;
+    let is_from_us = || {
+        let vrf = tables.vrfs.get(key.vrf.index());
+        vrf.is_some_and(|vrf| vrf.own_addresses.is_source_of(key))
+    };
+    if has_plain_addresses(key) && !(candidate.is_unchecked && is_from_us()) {
         burst.set_plain(candidate.index, Some(candidate.hash), absent);
     }
 }

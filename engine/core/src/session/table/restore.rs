@@ -2,6 +2,7 @@
 
 use crate::packet::flow_key::FlowKey;
 use crate::session::entry::{Direction, Flow, Record, Session};
+use crate::session::shares::{Allowance, Eviction, Grip, Victim};
 use crate::session::table::{SessionTable, settle};
 use crate::session::tick::Tick;
 use crate::transfer::SessionRecord;
@@ -45,7 +46,12 @@ impl SessionTable {
     ///
     /// # Errors
     /// See [`NotRestored`]. Those that had its keys have ended all the same.
-    pub fn restore(&mut self, record: &SessionRecord, vrf_quota: u32, now: Tick) -> Result<(), NotRestored> {
+    pub fn restore(
+        &mut self,
+        record: &SessionRecord,
+        allowance: Allowance,
+        now: Tick,
+    ) -> Result<(), NotRestored> {
         let keys = record.keys();
         let hashes = keys.each_ref().map(|key| self.hash(key));
         for (key, hash) in keys.iter().zip(hashes) {
@@ -58,8 +64,15 @@ impl SessionTable {
             return Err(NotRestored::Over);
         }
         let vrf = record.key.vrf.index();
-        if self.vrf_sessions.get(vrf).is_none_or(|count| *count >= vrf_quota) {
+        if !self.shares.knows(vrf) {
             return Err(NotRestored::Quota);
+        }
+        let grip = Grip::of(record.state);
+        if self.shares.sessions(vrf) >= allowance.quota {
+            self.drive_out(grip, self.shares.oldest_loose(vrf), Eviction::Quota).ok_or(NotRestored::Quota)?;
+        } else if self.live == self.capacity {
+            let loose = self.shares.victim(vrf).and_then(Victim::loose);
+            self.drive_out(grip, loose, Eviction::TableFull).ok_or(NotRestored::Full)?;
         }
         let place = self.take_place().ok_or(NotRestored::Full)?;
         let flow = |at: usize| {
@@ -80,10 +93,17 @@ impl SessionTable {
             self.free(place);
             return Err(NotRestored::Full);
         }
-        self.vrf_sessions[vrf] += 1;
+        self.shares.add(place, vrf, grip);
         self.live += 1;
         self.wheel.arm(place, now.after(left), now);
         Ok(())
+    }
+
+    /// Ends a loose session for one that is held; others drive nothing out.
+    fn drive_out(&mut self, by: Grip, loose: Option<u32>, why: Eviction) -> Option<()> {
+        let place = loose.filter(|_| by == Grip::Held)?;
+        self.evict(place, why);
+        Some(())
     }
 
     /// Copies sessions from place `cursor` on, among the next `max`, and moves
@@ -122,6 +142,10 @@ mod tests {
         table.lookup(key, table.hash(key))
     }
 
+    fn quota(quota: u32) -> Allowance {
+        Allowance { quota, ..Allowance::ALL }
+    }
+
     fn limits(capacity: usize, seed: u64) -> SessionLimits {
         SessionLimits { capacity, ..SessionLimits::with_seed(seed) }
     }
@@ -142,7 +166,7 @@ mod tests {
             Decision { next_hop: NextHopId(1), generation: 1, ingress: crate::types::InterfaceId(3) };
         let tcp_flags = (key.protocol == 6).then_some(SYN);
         let init = NewSession { forward, reverse: None, tcp_flags };
-        table.insert(key, key.reversed(VrfId(2)), &init, 100, now).expect("room")
+        table.insert(key, key.reversed(VrfId(2)), &init, Allowance::ALL, now).expect("room")
     }
 
     /// A packet of a session: which, which way, TCP flags, and ticks after the one before.
@@ -171,7 +195,7 @@ mod tests {
             let there = Tick(other);
             let mut new = SessionTable::new(limits(16, seeds.1));
             for record in &before {
-                prop_assert_eq!(new.restore(record, 100, there), Ok(()));
+                prop_assert_eq!(new.restore(record, Allowance::ALL, there), Ok(()));
             }
             prop_assert_eq!(all(&new, there), before.clone());
             prop_assert_eq!((new.len(), new.vrf_len(VrfId(1))), (old.len(), old.vrf_len(VrfId(1))));
@@ -198,7 +222,7 @@ mod tests {
             let mut fed = records.clone();
             fed.extend(repeat.iter().map(|index| records[index.index(records.len())]));
             for record in &fed {
-                let taken = table.restore(record, 20, now);
+                let taken = table.restore(record, quota(20), now);
                 let [forward, reverse] = record.keys().map(|key| find(&table, &key));
                 prop_assert_eq!(taken.is_ok(), forward.is_some());
                 prop_assert_eq!(taken.is_ok(), reverse.is_some());
@@ -229,12 +253,36 @@ mod tests {
         assert_eq!((record.state, record.idle, record.age), (State::TcpEstablished, [8, 9], 10));
 
         let mut new = SessionTable::new(limits(4, 2));
-        new.restore(&record, 1, Tick(5)).expect("room");
+        new.restore(&record, quota(1), Tick(5)).expect("room");
         let at = find(&new, &record.key).expect("it is there");
         assert_eq!(new.flow(at).next_hop(1), None, "decided by the tables here");
         assert_eq!(new.touch(at, 1500, Some(ACK), Tick(6)), Verdict::Pass);
         assert_eq!(new.flow(at).packets(), 3);
         assert_eq!(State::TcpEstablished.next(Direction::Forward, Some(ACK)), Transition::To(record.state));
+    }
+
+    #[test]
+    fn what_is_answered_drives_out_what_is_not() {
+        let loose = |port| SessionRecord { state: State::UdpUnreplied, ..record(port) };
+        let held = |port| SessionRecord { state: State::UdpReplied, ..record(port) };
+        fn record(port: u16) -> SessionRecord {
+            let mut old = SessionTable::new(limits(1, 1));
+            open(&mut old, key(17, port), Tick(0));
+            all(&old, Tick(0))[0]
+        }
+        let mut new = SessionTable::new(limits(4, 2));
+        for (port, allowed, taken) in [(1, 9, Ok(())), (2, 9, Ok(())), (3, 2, Err(NotRestored::Quota))] {
+            assert_eq!(new.restore(&loose(port), quota(allowed), Tick(0)), taken);
+        }
+        assert_eq!(new.restore(&held(4), quota(2), Tick(0)), Ok(()));
+        assert_eq!((find(&new, &key(17, 1)), new.evicted(VrfId(1), Eviction::Quota)), (None, 1));
+        for port in [5, 6] {
+            assert_eq!(new.restore(&held(port), quota(9), Tick(0)), Ok(()));
+        }
+        assert_eq!(new.restore(&loose(7), quota(9), Tick(0)), Err(NotRestored::Full));
+        assert_eq!(new.restore(&held(8), quota(9), Tick(0)), Ok(()));
+        assert_eq!((find(&new, &key(17, 2)), new.evicted(VrfId(1), Eviction::TableFull)), (None, 1));
+        assert_eq!(new.restore(&held(9), quota(9), Tick(0)), Err(NotRestored::Full), "all are answered");
     }
 
     #[test]
@@ -245,14 +293,14 @@ mod tests {
         }
         let records = all(&old, Tick(0));
         let mut new = SessionTable::new(limits(2, 2));
-        assert_eq!(new.restore(&records[0], 0, Tick(0)), Err(NotRestored::Quota));
-        assert_eq!(new.restore(&records[0], 2, Tick(0)), Ok(()));
-        assert_eq!(new.restore(&records[1], 1, Tick(0)), Err(NotRestored::Quota));
-        assert_eq!(new.restore(&records[1], 9, Tick(0)), Ok(()));
-        assert_eq!(new.restore(&records[2], 9, Tick(0)), Err(NotRestored::Full));
-        assert_eq!(new.restore(&records[1], 9, Tick(0)), Ok(()), "again: it takes its own place");
+        assert_eq!(new.restore(&records[0], quota(0), Tick(0)), Err(NotRestored::Quota));
+        assert_eq!(new.restore(&records[0], quota(2), Tick(0)), Ok(()));
+        assert_eq!(new.restore(&records[1], quota(1), Tick(0)), Err(NotRestored::Quota));
+        assert_eq!(new.restore(&records[1], quota(9), Tick(0)), Ok(()));
+        assert_eq!(new.restore(&records[2], quota(9), Tick(0)), Err(NotRestored::Full));
+        assert_eq!(new.restore(&records[1], quota(9), Tick(0)), Ok(()), "again: it takes its own place");
         let over = SessionRecord { idle: [30 * 16, 31 * 16], ..records[1] };
-        assert_eq!(new.restore(&over, 9, Tick(0)), Err(NotRestored::Over));
+        assert_eq!(new.restore(&over, quota(9), Tick(0)), Err(NotRestored::Over));
         assert_eq!(new.len(), 1, "what is over here is not kept in its older form");
     }
 

@@ -819,7 +819,7 @@ fn a_vrfs_own_addresses_are_those_of_its_interfaces() {
     let [one, two] = [("w8", 8, "10.1.0.8"), ("w9", 9, "10.1.0.9")]
         .map(|(name, vlan, address)| Kind::Interface(workload(name, vlan, "blue", address)));
     world.add(one.clone());
-    world.add(two.clone());
+    world.add(two);
     assert_eq!(own(&world, "blue"), "10.1.0.1");
     world.remove(&one);
     assert_eq!(own(&world, "blue"), "10.1.0.1");

@@ -135,7 +135,7 @@ fn a_declared_mac_is_never_replaced(workers: usize, steps: &mut Steps) -> Result
 
 /// S7: tunnels come in from declared next hops and declared prefixes.
 fn s7_tunnels_come_from_declared_remotes(workers: usize, steps: &mut Steps) -> Result<()> {
-    let mut sites = Sites::start(workers)?;
+    let sites = Sites::start(workers)?;
     sites.connect(Underlay::V4, "mpls_udp")?;
     let (gateway, [red1, red2]) = (&sites.gateways[0], &sites.red);
     let fabric = |more: &str| {

@@ -17,7 +17,7 @@
 //!
 //! Sessions stand in two lists for each VRF, in the order in which they came
 //! there. The heaviest VRF is kept in mind; each time somebody has to give way,
-//! the next [`LOOKS`] VRFs are compared with it. So all of it takes a bounded
+//! the next few VRFs are compared with it. So all of it takes a bounded
 //! number of steps, and what a session costs beside its lists is two sums.
 
 use crate::session::state::State;

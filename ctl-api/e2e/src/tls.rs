@@ -1,6 +1,8 @@
 //! Certificates for a gateway that serves its API over TCP, and for its client.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -67,6 +69,9 @@ impl Certificates {
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.path(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        // Keys that others can read are refused.
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -24,7 +24,7 @@ use tieline_engine::packet::meta::{PacketFlags, PacketMeta};
 use tieline_engine::packet::mss::clamp_mss;
 use tieline_engine::packet::parse::{check_addresses, icmp_type_code, parse_ethernet, parse_ip, tcp_flags};
 use tieline_engine::session::tick::Tick;
-use tieline_engine::session::{SessionLimits, SessionTable};
+use tieline_engine::session::{Allowance, SessionLimits, SessionTable};
 use tieline_engine::transfer::stream::{Chunk, ChunkWriter, Reader};
 use tieline_engine::types::{InterfaceId, MacAddr};
 
@@ -196,7 +196,7 @@ pub fn transfer(data: &[u8]) {
             let mut reader = Reader::new(writer.finish());
             let Ok(Chunk::Sessions(again)) = reader.next_chunk() else { panic!("our own chunk") };
             assert!(again.flatten().eq([record]));
-            let taken = table.restore(&record, 48, Tick(7)).is_ok();
+            let taken = table.restore(&record, Allowance { quota: 48, ..Allowance::ALL }, Tick(7)).is_ok();
             for key in record.keys() {
                 assert_eq!(table.lookup(&key, table.hash(&key)).is_some(), taken);
             }

@@ -67,7 +67,10 @@ class Daemon:
     def __init__(self, place):
         self.place = place
         self.address = f"unix:{place}/control.sock"
-        configuration = f'[api]\nsocket = "{place}/control.sock"\n\n[dpdk]\nhugepages = "never"\n'
+        configuration = (
+            f'[api]\nsocket = "{place}/control.sock"\n\n'
+            '[dpdk]\nhugepages = "never"\ntest_drivers = ["net_null"]\n'
+        )
         (place / "tieline.toml").write_text(configuration)
         self.start()
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::drop_reason::DropReason;
 use crate::engine::{TableWriter, ThreadSetup};
+use crate::essential;
 use crate::io::{BufferPool, Io};
 use crate::local::neighbours::{Action, MetaBox, NeighbourTimers, Neighbours};
 use crate::local::probe;
@@ -42,7 +43,7 @@ pub(crate) struct NeighbourThread<I: Io> {
 
 /// Starts it. It ends when `stopping` is set.
 pub(crate) fn spawn<I: Io>(parts: NeighbourThread<I>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("neighbours".into()).spawn(move || {
+    essential::spawn("neighbours", move || {
         let guard: Box<dyn Any> = (parts.thread_setup)();
         run(parts);
         drop(guard);

@@ -13,8 +13,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tieline_engine::engine::Engine;
-use tieline_engine::essential;
 use tieline_engine::io::Io;
+use tieline_process::essential;
 use tieline_proto::v1::gateway_message::Message;
 
 use crate::keeper::{Keeper, NotStored};

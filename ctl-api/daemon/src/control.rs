@@ -8,7 +8,7 @@ use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tieline_engine::essential;
+use tieline_process::essential;
 use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 use tieline_proto::v1::operation::Operation;

@@ -14,7 +14,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use tieline_engine::essential;
+use tieline_process::essential;
 
 /// Bytes of the largest message that the kernel sends at once.
 const LARGEST: usize = 64 << 10;

@@ -17,7 +17,6 @@
 //! - [`stats`]: what is counted
 //! - [`transfer`]: live state on its way to another process
 //! - [`testbed`]: an engine in the hand, for tests, fuzzers and benchmarks
-//! - [`essential`]: threads that the process is nothing without
 //! - [`cycles`]: the processor's clock
 //! - [`types`], [`drop_reason`]: the vocabulary
 
@@ -25,7 +24,6 @@ pub mod cycles;
 pub mod drop_reason;
 #[cfg(not(loom))]
 pub mod engine;
-pub mod essential;
 mod huge_pages;
 pub mod io;
 pub mod local;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, OpenPort, Pool, Port, PortConfig};
 use tieline_engine::engine::ports::PortQueues;
-use tieline_engine::essential;
+use tieline_process::essential;
 use tieline_rib::spec::port::PortSpec;
 
 use super::allowed::check_paths;

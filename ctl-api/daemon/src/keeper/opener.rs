@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use tieline_engine::essential;
+use tieline_process::essential;
 use tieline_store::{Opened, Options, Store, StoreError};
 
 use crate::identity::NodeId;

@@ -21,8 +21,8 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
+use tieline_process::essential;
 
-use crate::essential;
 use crate::io::Io;
 use crate::local::neighbour_thread::{self, NeighbourThread};
 use crate::local::neighbours::NeighbourTimers;
@@ -181,7 +181,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The tables, which only whole changes leave. Whoever changes them in an
-/// [essential](essential) thread takes the process with it when it panics;
+/// [essential] thread takes the process with it when it panics;
 /// until it is gone, nobody sees, changes or publishes what it has left.
 fn tables_of(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
     writer.lock().unwrap_or_else(|_: PoisonError<_>| {

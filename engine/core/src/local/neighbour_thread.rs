@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tieline_process::essential;
+
 use crate::drop_reason::DropReason;
 use crate::engine::{TableWriter, ThreadSetup};
-use crate::essential;
 use crate::io::{BufferPool, Io};
 use crate::local::neighbours::{Action, MetaBox, NeighbourTimers, Neighbours};
 use crate::local::probe;

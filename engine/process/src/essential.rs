@@ -1,15 +1,17 @@
-//! Threads that a gateway is no gateway without.
+//! Threads and tasks that a program is nothing without.
 //!
 //! Each of them has something that the others wait for: a worker its queues and
 //! sessions, the control thread the tables, the neighbour service the packets
-//! that wait for an answer. Half a gateway that goes on answering its API would
-//! hide that one of them is gone. A panic in any of them therefore ends the
-//! whole process, so that its supervisor starts it anew with the last state
-//! from the store.
+//! that wait for an answer, a controller's driver the sessions with its peers.
+//! Half a program that goes on answering its API would hide that one of them is
+//! gone. A panic in any of them therefore ends the whole process, so that its
+//! supervisor starts it anew with the last state from its store.
+//!
+//! What serves a single request is not essential: a panic there ends the request.
 
 use std::thread::JoinHandle;
 
-/// Starts such a thread. The process aborts when it panics.
+/// Starts a thread. The process aborts when it panics.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -21,6 +23,13 @@ pub fn spawn<T: Send + 'static>(
         let _end = AbortOnPanic;
         run()
     })
+}
+
+/// Makes a task of which a panic aborts the process, whatever the runtime does
+/// about panics.
+pub async fn task<F: Future>(work: F) -> F::Output {
+    let _end = AbortOnPanic;
+    work.await
 }
 
 /// Aborts the process when it is dropped by a panic. The message of the panic
@@ -72,6 +81,29 @@ mod tests {
         let (signal, said) = alone("a_panic_ends_the_process_and_says_where");
         assert_eq!(signal, Some(libc::SIGABRT), "{said}");
         assert!(said.contains("important") && said.contains("this is the reason"), "{said}");
+    }
+
+    #[test]
+    fn a_panic_of_a_task_ends_the_process_too() {
+        if is_alone() {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            let bad = runtime.spawn(task(async {
+                tokio::task::yield_now().await;
+                panic!("this is the reason");
+            }));
+            let _: Result<(), _> = runtime.block_on(bad);
+            return;
+        }
+        let (signal, said) = alone("a_panic_of_a_task_ends_the_process_too");
+        assert_eq!(signal, Some(libc::SIGABRT), "{said}");
+        assert!(said.contains("this is the reason"), "{said}");
+    }
+
+    #[test]
+    fn a_task_that_is_dropped_ends_nothing() {
+        drop(task(std::future::pending::<()>()));
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        assert_eq!(runtime.block_on(task(async { 7 })), 7);
     }
 
     #[test]

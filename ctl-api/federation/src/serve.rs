@@ -9,13 +9,13 @@ use tieline_federation::controller::{self, Settings, questions};
 use tieline_federation::intent::names::Name;
 use tieline_federation::intent::rules::Author;
 use tieline_federation::metrics;
+use tieline_log::filter::Filter;
 use tieline_process::essential;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
-use tracing_subscriber::EnvFilter;
 
 use crate::backend;
 use crate::cli::{Connection, Run};
@@ -23,8 +23,7 @@ use crate::error::{Error, Exit};
 
 /// Runs until a signal comes.
 pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tieline_log::start(&Filter::default()).map_err(|error| Error::Usage(error.to_string()))?;
     if connection.server.is_some() {
         return Err(Error::Usage("run is the server itself: leave out --server".to_owned()));
     }

@@ -12,11 +12,11 @@ use tieline_store::StoreError;
 use crate::acknowledge::{Acknowledgements, Errand};
 use crate::config::Config;
 use crate::doors::Doors;
+use crate::frame::StoreWord;
 use crate::gateway::Gateway;
 use crate::keeper::Contents;
 use crate::socket::ControlSocket;
 use crate::upgrade;
-use crate::upgrade::frame::StoreWord;
 use crate::upgrade::site::Site as _;
 use crate::upgrade::taker::{self, Outcome};
 

@@ -17,10 +17,10 @@ use tonic::Status;
 
 use crate::acknowledge::{Acknowledgement, Acknowledgements, Errand};
 use crate::gateway::{Gateway, Work};
+use crate::replies::{Room, Slot};
 use crate::security::rights::Rights;
-use crate::service::replies::{Room, Slot};
-use crate::service::shares::Share;
 use crate::sessions::{Hello, SessionId};
+use crate::shares::Share;
 
 /// Requests that can wait, of all clients together.
 const QUEUE: usize = 4096;

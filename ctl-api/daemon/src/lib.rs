@@ -11,6 +11,8 @@
 //! - `acknowledge`, `keeper`, `persist`: the threads behind it, and the
 //!   store
 //! - `changes`, `events`, `problems`: what watchers hear of
+//! - `replies`, `shares`: what a session may take: acknowledgements that it does
+//!   not read, and batches that wait
 //! - `service`, `stats`: the gRPC services
 //! - `doors`, `server`: where clients come in, and serving them
 //! - `security`: who may do what, and how much of it
@@ -35,6 +37,7 @@ mod control;
 mod device_ports;
 mod doors;
 mod events;
+pub mod frame;
 mod gateway;
 mod identity;
 mod keeper;
@@ -42,10 +45,12 @@ mod life;
 mod links;
 mod persist;
 mod problems;
+mod replies;
 mod security;
 mod server;
 mod service;
 mod sessions;
+mod shares;
 mod socket;
 mod start;
 mod stats;
@@ -53,4 +58,3 @@ mod upgrade;
 
 pub use args::Args;
 pub use life::run;
-pub use upgrade::frame;

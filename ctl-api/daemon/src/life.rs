@@ -23,7 +23,7 @@ use crate::keeper;
 use crate::problems::Problems;
 use crate::security::tls::Loaded;
 use crate::service::session::{About, Sessions};
-use crate::service::shares::Shares;
+use crate::shares::Shares;
 use crate::socket::ControlSocket;
 use crate::start::{NO_THREAD, start_engine};
 use crate::upgrade;

@@ -12,9 +12,9 @@ use tieline_engine::transfer::stream;
 use crate::acknowledge::Errand;
 use crate::control::Control;
 use crate::doors::Doors;
+use crate::frame::{Channel, FrameError, Kind, PortFacts, StoreWord};
 use crate::gateway::Gateway;
 use crate::keeper::NotStored;
-use crate::upgrade::frame::{Channel, FrameError, Kind, PortFacts, StoreWord};
 use crate::upgrade::site::Site;
 use crate::upgrade::{
     CLOSE_PATIENCE, FROZEN_PATIENCE, PREPARE_PATIENCE, SERVING_PATIENCE, WORKER_PATIENCE, check_hello, hello,

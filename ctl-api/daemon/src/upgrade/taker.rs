@@ -13,9 +13,7 @@ use tieline_engine::types::MacAddr;
 use tieline_engine::worker::transfer::Taken;
 use tieline_rib::PortInfo;
 
-use crate::upgrade::frame::{
-    Channel, Door, FrameError, Kind, OLDEST_PROTOCOL, PROTOCOL, PortFacts, StoreWord,
-};
+use crate::frame::{Channel, Door, FrameError, Kind, OLDEST_PROTOCOL, PROTOCOL, PortFacts, StoreWord};
 use crate::upgrade::site::{Site, wait_programmed};
 use crate::upgrade::socket::{self, Process};
 use crate::upgrade::{

@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::acknowledge::{Acknowledgement, Acknowledgements, Errand};
-use crate::gateway::{Gateway, Work};
+use crate::batch::Work;
+use crate::gateway::Gateway;
 use crate::replies::{Room, Slot};
 use crate::security::rights::Rights;
-use crate::sessions::{Hello, SessionId};
+use crate::sessions::{Hello, Opened, SessionId};
 use crate::shares::Share;
 
 /// Requests that can wait, of all clients together.
@@ -50,19 +51,6 @@ pub struct Submission {
     pub programmed: Slot,
     /// Its share of what may wait; given back when it is carried out.
     pub share: Share,
-}
-
-/// A session that has begun.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    /// The controller's number.
-    pub by: ControllerId,
-    /// The session.
-    pub session: SessionId,
-    /// What the controller holds already.
-    pub held: u64,
-    /// How much the gateway takes.
-    pub limits: Vec<v1::Limit>,
 }
 
 type Read = Box<dyn FnOnce(&Gateway) + Send>;

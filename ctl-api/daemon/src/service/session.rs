@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
-use crate::control::{Control, Opened, Submission};
+use crate::control::{Control, Submission};
 use crate::identity::NodeId;
 use crate::replies::{Gone, Replies};
 use crate::security::Peer;
 use crate::security::accounts::Account;
 use crate::security::rights::Rights;
-use crate::sessions::{Hello, Terms};
+use crate::sessions::{Hello, Opened, Terms};
 use crate::shares::Shares;
 
 /// The revision of the API that is spoken here.

@@ -14,8 +14,9 @@ use tieline_engine::worker::transfer::Taken;
 use tieline_rib::PortInfo;
 
 use crate::frame::{Channel, Door, FrameError, Kind, OLDEST_PROTOCOL, PROTOCOL, PortFacts, StoreWord};
+use crate::process::Process;
 use crate::upgrade::site::{Site, wait_programmed};
-use crate::upgrade::socket::{self, Process};
+use crate::upgrade::socket;
 use crate::upgrade::{
     CLOSE_PATIENCE, FROZEN_PATIENCE, PREPARE_PATIENCE, WORKER_PATIENCE, check_hello, hello,
 };

@@ -8,6 +8,7 @@ use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tieline_process::essential;
 use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 use tieline_proto::v1::operation::Operation;
@@ -54,6 +55,8 @@ pub struct Submission {
 }
 
 type Read = Box<dyn FnOnce(&Gateway) + Send>;
+/// Returns the version of the tables that holds the change.
+type Change = Box<dyn FnOnce(&mut Gateway) -> u64 + Send>;
 type Alone = Box<dyn FnOnce(&mut Gateway) + Send>;
 
 enum Request {
@@ -74,6 +77,7 @@ enum Request {
         slot: Slot,
     },
     Read(Read),
+    Change(Change),
     Alone(Alone),
     /// There is news of devices.
     Devices,
@@ -116,7 +120,7 @@ pub fn start(acknowledgements: blocking::SyncSender<Errand>) -> std::io::Result<
     let (head, watched) = watch::channel(0);
     let (gateway, given) = blocking::sync_channel(1);
     let woken = requests.downgrade();
-    let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+    let thread = essential::spawn("control", move || {
         let gateway: Gateway = given.recv().ok()?;
         gateway.ports().set_waker(Box::new(move || {
             // Where the queue is full, the next tick sees to it.
@@ -188,6 +192,26 @@ impl Control {
             let _ = sender.send(read(gateway));
         });
         self.send(Request::Read(read)).await?;
+        receiver.await.map_err(|_| stopping())
+    }
+
+    /// Changes something in the gateway: `change` also returns the version of the
+    /// tables that holds it.
+    ///
+    /// # Errors
+    /// When the daemon is stopping.
+    pub async fn change<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Gateway) -> (R, u64) + Send + 'static,
+    ) -> Result<R, Status> {
+        let (sender, receiver) = oneshot::channel();
+        let change: Change = Box::new(move |gateway| {
+            let (result, version) = change(gateway);
+            // Who asked may have gone.
+            let _ = sender.send(result);
+            version
+        });
+        self.send(Request::Change(change)).await?;
         receiver.await.map_err(|_| stopping())
     }
 
@@ -289,6 +313,10 @@ impl Thread {
                 self.publish_changes(acknowledgements);
             }
             Request::Read(read) => read(&self.gateway),
+            Request::Change(change) => {
+                let version = change(&mut self.gateway);
+                self.publish_changes(Acknowledgements::at(version));
+            }
             Request::Alone(work) => {
                 work(&mut self.gateway);
                 return !self.gateway.is_given_away();

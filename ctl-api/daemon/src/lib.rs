@@ -16,7 +16,7 @@
 //! - `service`, `stats`: the gRPC services
 //! - `doors`, `server`: where clients come in, and serving them
 //! - `security`: who may do what, and how much of it
-//! - `process`: whether another daemon still runs; `upgrade`: a new daemon takes over from the one that runs
+//! - `other_process`: whether another daemon still runs; `upgrade`: a new daemon takes over from the one that runs
 //!
 //! The program is [`run`] with its [`Args`], and nothing else. Beside them,
 //! [`frame`] is public: what daemons say to each other when one takes over.
@@ -43,9 +43,9 @@ mod identity;
 mod keeper;
 mod life;
 mod links;
+mod other_process;
 mod persist;
 mod problems;
-mod process;
 mod replies;
 mod security;
 mod server;

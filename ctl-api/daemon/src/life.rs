@@ -1,6 +1,5 @@
 //! One life of a daemon: from its configuration to its end.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -8,13 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
-use tracing_subscriber::EnvFilter;
 
 use crate::acknowledge;
 use crate::api::Api;
 use crate::args::{Args, say};
 use crate::begin::Begin;
-use crate::config::Config;
 use crate::control::{self, Control};
 use crate::doors::{Doors, Places};
 use crate::gateway::{Gateway, Shared};
@@ -54,7 +51,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         say("the configuration is good")?;
         return Ok(());
     }
-    start_log(&config)?;
+    tieline_log::start(&config.log)?;
     let started = Instant::now();
     let meeting = upgrade::socket::path(&config.api.socket);
     let running = if args.take_over { upgrade::socket::meet(&meeting)? } else { None };
@@ -101,21 +98,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         End::GivenAway => std::process::exit(0),
         End::Stopped => served,
     }
-}
-
-fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(text) => {
-            EnvFilter::try_new(&text).context("RUST_LOG is no log filter: use a level such as \"info\"")?
-        }
-        Err(_) => EnvFilter::try_new(&config.log)?,
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
 }
 
 /// Ends what is left, in order; nothing of it if another daemon has taken over.

@@ -56,6 +56,7 @@ pub fn start_engine(
         default_allowance: config.allowance,
         router_mac,
         device_claims: claims_of,
+        ranks: config.ranks.clone(),
         ..RibOptions::default()
     };
     // What is announced is what can be declared.

@@ -15,7 +15,7 @@ use crate::doors::Doors;
 use crate::frame::{Channel, FrameError, Kind, PortFacts, StoreWord};
 use crate::gateway::Gateway;
 use crate::keeper::NotStored;
-use crate::process::Process;
+use crate::other_process::Process;
 use crate::upgrade::site::Site;
 use crate::upgrade::{
     CLOSE_PATIENCE, FROZEN_PATIENCE, PREPARE_PATIENCE, SERVING_PATIENCE, WORKER_PATIENCE, check_hello, hello,

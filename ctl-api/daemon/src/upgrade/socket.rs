@@ -56,7 +56,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::process::Process;
+    use crate::other_process::Process;
     use crate::socket::put_in_place;
 
     #[test]

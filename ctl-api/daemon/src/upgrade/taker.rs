@@ -14,7 +14,7 @@ use tieline_engine::worker::transfer::Taken;
 use tieline_rib::PortInfo;
 
 use crate::frame::{Channel, Door, FrameError, Kind, OLDEST_PROTOCOL, PROTOCOL, PortFacts, StoreWord};
-use crate::process::Process;
+use crate::other_process::Process;
 use crate::upgrade::site::{Site, wait_programmed};
 use crate::upgrade::socket;
 use crate::upgrade::{

@@ -3,6 +3,7 @@
 mod api;
 mod certificates;
 mod clock;
+mod contention;
 mod devices;
 mod full_disk;
 mod greedy;

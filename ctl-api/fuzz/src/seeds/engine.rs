@@ -1,4 +1,4 @@
-//! Valid packets that fuzzing starts from.
+//! Packets and live state, all valid.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,22 +13,13 @@ use tieline_engine::session::State;
 use tieline_engine::transfer::{ChunkWriter, Names, NeighbourRecord, SessionRecord, stream};
 use tieline_engine::types::{InterfaceId, Label, MacAddr, Vni, VrfId};
 
-/// One input for one target.
-pub struct Seed {
-    /// The target.
-    pub target: &'static str,
-    /// The file.
-    pub name: &'static str,
-    /// What is in it.
-    pub bytes: Vec<u8>,
-}
+use super::Seed;
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
-/// All seeds.
-pub fn all() -> Vec<Seed> {
+pub(super) fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
-    let mut add = |target, name, bytes| seeds.push(Seed { target, name, bytes });
+    let mut add = |target, name: &str, bytes| seeds.push(Seed { target, name: name.to_owned(), bytes });
     for (name, packet) in ip_packets() {
         add("ethernet_ip", name, [&ethernet(&packet)[..], &packet].concat());
         add("pipeline", name, frames(&packet));

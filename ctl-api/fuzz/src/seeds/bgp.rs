@@ -1,4 +1,4 @@
-//! Valid messages that fuzzing starts from.
+//! BGP messages, all valid.
 
 use std::net::IpAddr;
 
@@ -10,18 +10,9 @@ use tieline_bgp::wire::{
     Payload, Rd, Route, RouteTarget,
 };
 
-/// One input for one target.
-pub struct Seed {
-    /// The target.
-    pub target: &'static str,
-    /// The file.
-    pub name: String,
-    /// What is in it.
-    pub bytes: Vec<u8>,
-}
+use super::Seed;
 
-/// All seeds.
-pub fn all() -> Vec<Seed> {
+pub(super) fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (number, route) in routes().into_iter().enumerate() {
         let family = route.nlri.family();

@@ -1,12 +1,8 @@
-//! What the fuzz targets run: each function takes any bytes and asserts what
-//! must hold for all of them.
+//! What comes in packets: the parsers and what writes packets anew.
 //!
 //! A target whose input is an IP packet takes the version from its first
 //! nibble. Header checksums are declared good, because an input that had to
 //! guess them would hardly ever get further.
-
-pub mod pipeline;
-pub mod seeds;
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -23,9 +19,6 @@ use tieline_engine::packet::ip::{decrement_ttl, ecn_decapsulate};
 use tieline_engine::packet::meta::{PacketFlags, PacketMeta};
 use tieline_engine::packet::mss::clamp_mss;
 use tieline_engine::packet::parse::{check_addresses, icmp_type_code, parse_ethernet, parse_ip, tcp_flags};
-use tieline_engine::session::tick::Tick;
-use tieline_engine::session::{Allowance, SessionLimits, SessionTable};
-use tieline_engine::transfer::stream::{Chunk, ChunkWriter, Reader};
 use tieline_engine::types::{InterfaceId, MacAddr};
 
 static POOL: LazyLock<MemoryPool> = LazyLock::new(|| MemoryPool::new(4));
@@ -174,59 +167,5 @@ pub fn mss(data: &[u8]) {
             |bytes: &[u8]| checksum::transport_is_valid(&meta.key, meta.segment(bytes).unwrap_or_default());
         assert_eq!(valid(packet), valid(&bytes));
         assert!(!clamp_mss(&mut bytes, &meta, max_mss), "a second time changes nothing");
-    }
-}
-
-/// Chunks of live state from another process: what is read can be written
-/// again, and goes into a table.
-pub fn transfer(data: &[u8]) {
-    let mut table = SessionTable::new(SessionLimits { capacity: 64, ..SessionLimits::with_seed(1) });
-    let mut reader = Reader::new(data);
-    // An empty chunk takes 16 bytes, so this ends.
-    while let Ok(chunk) = reader.next_chunk() {
-        let Chunk::Sessions(records) = chunk else {
-            if let Chunk::Neighbours(records) = chunk {
-                records.flatten().for_each(|neighbour| assert!(neighbour.mac.is_unicast()));
-            }
-            continue;
-        };
-        for record in records.flatten() {
-            let mut writer = ChunkWriter::sessions();
-            writer.put(&record);
-            let mut reader = Reader::new(writer.finish());
-            let Ok(Chunk::Sessions(again)) = reader.next_chunk() else { panic!("our own chunk") };
-            assert!(again.flatten().eq([record]));
-            let taken = table.restore(&record, Allowance { quota: 48, ..Allowance::ALL }, Tick(7)).is_ok();
-            for key in record.keys() {
-                assert_eq!(table.lookup(&key, table.hash(&key)).is_some(), taken);
-            }
-        }
-        assert!(table.len() <= table.capacity());
-    }
-    table.expire(Tick(7 + Tick::MAX_SPAN), usize::MAX);
-    assert!(table.is_empty(), "no timeout is longer");
-}
-
-#[cfg(test)]
-mod tests {
-    use tieline_engine::packet::parse::parse_ethernet;
-
-    #[test]
-    fn every_seed_passes_its_target() {
-        for seed in super::seeds::all() {
-            match seed.target {
-                "ethernet_ip" => super::ethernet_ip(&seed.bytes),
-                "decap" => super::decap(&seed.bytes),
-                "icmp" => super::icmp(&seed.bytes),
-                "arp_nd" => super::arp_nd(&seed.bytes),
-                "mss" => super::mss(&seed.bytes),
-                "pipeline" => super::pipeline::pipeline(&seed.bytes),
-                "transfer" => super::transfer(&seed.bytes),
-                other => panic!("no target {other}"),
-            }
-            if seed.target == "ethernet_ip" {
-                assert!(parse_ethernet(&seed.bytes).is_ok(), "{}", seed.name);
-            }
-        }
     }
 }

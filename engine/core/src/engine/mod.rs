@@ -21,6 +21,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
+use tieline_mailbox::{self as mailbox, mailbox};
 
 use crate::io::Io;
 use crate::local::neighbour_thread::{self, NeighbourThread};
@@ -38,7 +39,6 @@ use crate::tables::{Options, Tables};
 use crate::types::{VrfId, WorkerId};
 use crate::worker::command::Command;
 use crate::worker::idle::IdlePolicy;
-use crate::worker::mailbox::{self, mailbox};
 use crate::worker::{Worker, WorkerParts};
 use ports::PortMap;
 use totals::Starts;

@@ -1,4 +1,7 @@
-//! How a worker gets the newest snapshot of the tables.
+//! How a worker of the engine gets the newest snapshot of the tables.
+//!
+//! It is a crate of its own so that loom, whose stand-ins for atomics and `Arc`
+//! are not the standard library's, checks it without the rest of the engine.
 //!
 //! A [`Sender`] publishes snapshots with rising versions; the worker's
 //! [`Reader`] takes the newest at a burst boundary and skips what it missed.
@@ -361,7 +364,7 @@ mod tests {
 }
 
 /// Every interleaving of small runs:
-/// `RUSTFLAGS="--cfg loom" cargo test -p tieline-engine --lib --release mailbox`
+/// `RUSTFLAGS="--cfg loom" cargo test -p tieline-mailbox --lib --target-dir target/loom`
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
@@ -409,7 +412,7 @@ mod models {
     }
 
     #[test]
-    fn mailbox_seen_means_that_older_versions_are_over() {
+    fn seen_means_that_older_versions_are_over() {
         loom::model(|| {
             let resources = resources(3);
             let (mut sender, mut reader) = mailbox(Snapshot::new(0));
@@ -435,7 +438,7 @@ mod models {
     }
 
     #[test]
-    fn mailbox_a_finished_publication_is_taken_at_the_next_refresh() {
+    fn a_finished_publication_is_taken_at_the_next_refresh() {
         loom::model(|| {
             let (mut sender, mut reader) = mailbox(Snapshot::new(0));
             let told = Arc::new(AtomicU64::new(0));

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use tieline_bench::pipeline::{Case, Rig};
+use tieline_bench_micro::pipeline::{Case, Rig};
 use tieline_engine::stats::stages::{Stage, StageUse};
 
 fn main() -> ExitCode {

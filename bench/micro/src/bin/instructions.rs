@@ -11,9 +11,9 @@ use std::ffi::CString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tieline_bench::callgrind;
-use tieline_bench::operations::{self, Operation};
-use tieline_bench::pipeline::Case;
+use tieline_bench_micro::callgrind;
+use tieline_bench_micro::operations::{self, Operation};
+use tieline_bench_micro::pipeline::Case;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

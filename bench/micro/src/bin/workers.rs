@@ -11,8 +11,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tieline_bench::pipeline::Case;
-use tieline_bench::workers::{Gateway, Sample, sample};
+use tieline_bench_micro::pipeline::Case;
+use tieline_bench_micro::workers::{Gateway, Sample, sample};
 use tieline_engine::stats::stages::Stage;
 
 const TIME: Duration = Duration::from_millis(100);

@@ -1,6 +1,6 @@
 //! The longest-prefix match: lookups, changes and memory.
 //!
-//! `cargo bench -p tieline-bench --bench fib`. Times of lookups are for 65,536
+//! `cargo bench -p tieline-bench-micro --bench fib`. Times of lookups are for 65,536
 //! keys, which hit random routes: one by one, and in bursts of 64. Times of
 //! changes are for a withdrawal and an announcement together.
 
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use tieline_bench::random::Random;
-use tieline_bench::routes::{self, Prefix};
+use tieline_bench_micro::random::Random;
+use tieline_bench_micro::routes::{self, Prefix};
 use tieline_engine::tables::fib::{Fib, FibKey};
 use tieline_engine::tables::vrf::FibEntry;
 use tieline_engine::types::{NextHopId, SgSetId};

@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use tieline_bench::pipeline::{Case, Rig};
+use tieline_bench_micro::pipeline::{Case, Rig};
 use tieline_engine::cycles::cycles;
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! The parts of the engine, each alone.
 //!
-//! `cargo bench -p tieline-bench --bench micro`. Times are for [`ROUND`]
-//! operations; what they are is in `bench/src/operations`.
+//! `cargo bench -p tieline-bench-micro --bench micro`. Times are for [`ROUND`]
+//! operations; what they are is in `bench/micro/src/operations`.
 
 #![allow(missing_docs, reason = "the macros of criterion make undocumented functions")]
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use tieline_bench::operations;
+use tieline_bench_micro::operations;
 
 /// Operations that one iteration carries out.
 const ROUND: usize = 1024;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tieline_engine::engine::Engine;
 use tieline_engine::io::Io;
+use tieline_process::essential;
 use tieline_proto::v1::gateway_message::Message;
 
 use crate::keeper::{Keeper, NotStored};
@@ -91,7 +92,7 @@ where
     let (stored, programmed) = sync_channel::<Acknowledgements>(QUEUE);
     let waiting = Arc::new(AtomicUsize::new(0));
     let second = Second { engine: engine.clone(), waiting: Arc::clone(&waiting) };
-    std::thread::Builder::new().name("store".into()).spawn(move || {
+    essential::spawn("store", move || {
         for errand in receiver {
             let mut acknowledgements = match errand {
                 Errand::Acknowledge(acknowledgements) => acknowledgements,
@@ -129,7 +130,7 @@ where
             }
         }
     })?;
-    std::thread::Builder::new().name("programmed".into()).spawn(move || second.run(programmed))?;
+    essential::spawn("programmed", move || second.run(programmed))?;
     Ok(sender)
 }
 

@@ -8,6 +8,7 @@ use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tieline_process::essential;
 use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 use tieline_proto::v1::operation::Operation;
@@ -128,7 +129,7 @@ pub fn start(acknowledgements: blocking::SyncSender<Errand>) -> std::io::Result<
     let (head, watched) = watch::channel(0);
     let (gateway, given) = blocking::sync_channel(1);
     let woken = requests.downgrade();
-    let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+    let thread = essential::spawn("control", move || {
         let gateway: Gateway = given.recv().ok()?;
         gateway.ports().set_waker(Box::new(move || {
             // Where the queue is full, the next tick sees to it.

@@ -14,6 +14,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use tieline_process::essential;
 
 /// Bytes of the largest message that the kernel sends at once.
 const LARGEST: usize = 64 << 10;
@@ -68,7 +69,7 @@ impl Links {
         let links = Self::default();
         let first = Listener::start(&links);
         let own = links.clone();
-        std::thread::Builder::new().name("links".into()).spawn(move || own.listen(first))?;
+        essential::spawn("links", move || own.listen(first))?;
         Ok(links)
     }
 

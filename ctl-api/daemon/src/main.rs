@@ -43,7 +43,7 @@ mod stats;
 mod upgrade;
 
 use std::convert::Infallible;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
@@ -61,7 +61,6 @@ use tieline_store::StoreError;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
-use tracing_subscriber::EnvFilter;
 
 use acknowledge::{Acknowledgements, Errand};
 use args::Args;
@@ -136,7 +135,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         say("the configuration is good")?;
         return Ok(());
     }
-    start_log(&config)?;
+    tieline_log::start(&config.log)?;
     let started = Instant::now();
     let meeting = upgrade::socket::path(&config.api.socket);
     let running = if args.take_over { upgrade::socket::meet(&meeting)? } else { None };
@@ -350,21 +349,6 @@ fn configuration(args: &Args) -> anyhow::Result<Config> {
             config::check_socket(path.clone()).map_err(|sentence| anyhow::anyhow!("--socket: {sentence}"))?;
     }
     Ok(config)
-}
-
-fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(text) => {
-            EnvFilter::try_new(&text).context("RUST_LOG is no log filter: use a level such as \"info\"")?
-        }
-        Err(_) => EnvFilter::try_new(&config.log)?,
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
 }
 
 /// DPDK, the workers, and what programs them.

@@ -30,7 +30,7 @@ use crate::security::certificate::CertificateFacts;
 use crate::security::first_bytes::FirstBytes;
 use crate::security::guard::{Guard, Standing};
 use crate::security::limits::ApiLimits;
-use crate::security::tls::Tls;
+use crate::security::tls::{self, Tls};
 use crate::security::unproven::Unproven;
 use crate::security::{Peer, Security, Via};
 use crate::service::control::ControlService;
@@ -50,6 +50,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_BYTE: Duration = Duration::from_secs(2);
 /// How long a client that is sent away has to read why.
 const PARTING: Duration = Duration::from_millis(500);
+/// How often certificates of clients are looked at again at least.
+const VALIDITY_CHECK: Duration = Duration::from_secs(60);
 /// At most one line a second is logged about clients that are sent away.
 const COMPLAINT_PAUSE: u64 = 1000;
 
@@ -211,27 +213,39 @@ impl Server {
         self.attend(stream, owner, Standing::Known(peer), std::future::pending()).await;
     }
 
-    async fn attend_tls(&self, stream: TlsStream<TcpStream>, address: SocketAddr, tls: &Tls) {
+    async fn attend_tls(&self, stream: TlsStream<TcpStream>, address: SocketAddr, settings: &Tls) {
         let chain = stream.get_ref().1.peer_certificates().map(<[CertificateDer<'_>]>::to_vec);
         let chain = chain.unwrap_or_default();
-        let names = chain.first().and_then(|end| CertificateFacts::read(end).ok());
-        let names = names.map(|facts| facts.names).unwrap_or_default();
+        let facts: Vec<_> =
+            chain.iter().filter_map(|certificate| CertificateFacts::read(certificate).ok()).collect();
+        let end_of_validity = facts.iter().map(|facts| facts.not_after).min().unwrap_or(i64::MAX);
+        let names = facts.into_iter().next().map(|facts| facts.names).unwrap_or_default();
         let peer = self.security.roles.by_certificate(&names, Via::Tls { address });
         let (owner, standing) = match peer {
             Some(peer) => (Owner::Name(peer.name.clone()), Standing::Known(Arc::new(peer))),
             None => (Owner::Strangers, Standing::Stranger(names)),
         };
         let distrusted = async {
-            let mut versions = tls.versions();
+            let mut versions = settings.versions();
             loop {
                 // Also the first time: files may have changed since the
                 // handshake.
-                if let Some(Err(why)) = tls.current().map(|loaded| loaded.still_trusts(&chain)) {
-                    tracing::warn!("{address} is sent away, as TLS files have changed: {why}");
+                if let Some(Err(why)) = settings.current().map(|loaded| loaded.still_trusts(&chain)) {
+                    self.log(|| {
+                        tracing::warn!("{address} is sent away: its certificate is good no more: {why}")
+                    });
                     return;
                 }
-                if versions.changed().await.is_err() {
-                    return;
+                let left = end_of_validity.saturating_sub(tls::now()).saturating_add(1);
+                let left = Duration::from_secs(u64::try_from(left).unwrap_or_default().max(1));
+                tokio::select! {
+                    changed = versions.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                    }
+                    // Somebody may set the clock meanwhile.
+                    () = tokio::time::sleep(left.min(VALIDITY_CHECK)) => {}
                 }
             }
         };

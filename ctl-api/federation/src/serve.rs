@@ -9,12 +9,13 @@ use tieline_federation::controller::{self, Settings, questions};
 use tieline_federation::intent::names::Name;
 use tieline_federation::intent::rules::Author;
 use tieline_federation::metrics;
+use tieline_log::filter::Filter;
+use tieline_process::essential;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
-use tracing_subscriber::EnvFilter;
 
 use crate::backend;
 use crate::cli::{Connection, Run};
@@ -22,8 +23,7 @@ use crate::error::{Error, Exit};
 
 /// Runs until a signal comes.
 pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tieline_log::start(&Filter::default()).map_err(|error| Error::Usage(error.to_string()))?;
     if connection.server.is_some() {
         return Err(Error::Usage("run is the server itself: leave out --server".to_owned()));
     }
@@ -38,14 +38,14 @@ pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error>
     let store = backend::controllers_store(connection).await?;
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
+    tokio::spawn(essential::task(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
         // Who waits for it has ended otherwise.
         let _ = stop.send(true);
-    });
+    }));
     let (_socket, listener) = Socket::bind(arguments.socket)?;
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -55,13 +55,13 @@ pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error>
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Error::Usage(format!("--metrics {address}: cannot listen there: {error}")))?;
-        tokio::spawn(metrics::serve(listener, asker.clone()));
+        tokio::spawn(essential::task(metrics::serve(listener, asker.clone())));
     }
     let serving = Server::builder()
         .add_service(IntentService::new(Arc::clone(&store), Author::Central).into_server())
         .add_service(FederationService::new(asker).into_server())
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until(stopped.clone()));
-    let serving = tokio::spawn(serving);
+    let serving = tokio::spawn(essential::task(serving));
     let outcome = controller::run(settings, store, questions, Box::pin(until(stopped))).await;
     serving.abort();
     outcome.map(|()| Exit::Success).map_err(|error| Error::Unreachable(error.to_string()))

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use tieline_process::essential;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -39,8 +40,8 @@ impl Connection {
     ) -> Self {
         let (read, write) = stream.into_split();
         let (writer, queue) = mpsc::unbounded_channel();
-        tokio::spawn(write_all(id, write, queue, control));
-        let reader = tokio::spawn(read_all(id, read, received)).abort_handle();
+        tokio::spawn(essential::task(write_all(id, write, queue, control)));
+        let reader = tokio::spawn(essential::task(read_all(id, read, received))).abort_handle();
         Self { peer, writer, reader }
     }
 

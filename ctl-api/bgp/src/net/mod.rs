@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use tieline_process::essential;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
@@ -209,7 +210,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
 
     fn accept(&self, listener: std::sync::Arc<TcpListener>) -> tokio::task::JoinHandle<()> {
         let control = self.control.clone();
-        tokio::spawn(async move {
+        tokio::spawn(essential::task(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, from)) => {
@@ -224,7 +225,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
                     }
                 }
             }
-        })
+        }))
     }
 
     fn connect(&mut self, peer: PeerId) {
@@ -235,7 +236,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
         let attempt = self.next_connection;
         self.connecting.insert(peer, attempt);
         let control = self.control.clone();
-        tokio::spawn(async move {
+        tokio::spawn(essential::task(async move {
             // The speaker gives up sooner or later; this frees the socket.
             let connecting = connection::connect(address, &transport);
             let result = match tokio::time::timeout(Duration::from_secs(30), connecting).await {
@@ -248,7 +249,7 @@ impl<P: Policy + Send + 'static> Driver<P> {
             };
             // The driver may have ended.
             let _ = control.send(result);
-        });
+        }));
     }
 
     fn control(&mut self, control: Control) {

@@ -25,8 +25,8 @@ use tieline_engine::session::timeouts::Timeouts;
 use tieline_engine::tables::Options;
 use tieline_engine::types::MacAddr;
 use tieline_engine::worker::idle::IdlePolicy;
+use tieline_log::filter::{Filter, FilterError};
 use tieline_rib::Limits;
-use tracing_subscriber::EnvFilter;
 
 use crate::device_ports::allowed::{AllowedDevices, Pattern};
 use crate::keeper::opener::StoreAt;
@@ -53,7 +53,7 @@ const LONGEST_TIMEOUT: u64 = 30 * 24 * 3600;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Filter for log messages.
-    pub log: String,
+    pub log: Filter,
     /// The control API: where clients come in, and what they may do.
     pub api: Api,
     /// Sessions of controllers at once.
@@ -237,14 +237,9 @@ fn within<T: Copy + PartialOrd + fmt::Display>(
     Err((key, format!("{value} is out of range: use {} to {}", range.start(), range.end())))
 }
 
-fn check_log(log: Option<String>) -> Result<String, Objection> {
-    let log = log.unwrap_or_else(|| "info".to_owned());
-    match EnvFilter::try_new(&log) {
-        Ok(_) => Ok(log),
-        Err(error) => {
-            Err(("log", format!("{log:?} is no log filter ({error}): use a level such as \"info\"")))
-        }
-    }
+fn check_log(log: Option<String>) -> Result<Filter, Objection> {
+    let Some(log) = log else { return Ok(Filter::default()) };
+    log.parse().map_err(|error: FilterError| ("log", error.to_string()))
 }
 
 /// A path that a socket can be bound to.

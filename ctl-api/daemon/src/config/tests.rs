@@ -96,7 +96,7 @@ fn every_key_has_its_effect() {
         extra_args = ["--x"]
     "#;
     let config = parse(text).expect("all good");
-    assert_eq!(config.log, "debug");
+    assert_eq!(config.log.to_string(), "debug");
     let api = &config.api;
     assert_eq!(api.permissions, Permissions { mode: 0o600, directory_mode: 0o700, group: Some(0) });
     let (address, tls) = api.tcp.as_ref().expect("it listens");
@@ -151,11 +151,12 @@ fn every_key_has_its_effect() {
 
 /// Every complaint: a text, the line and key it must name, and a word of the
 /// sentence.
-const BAD: [(&str, usize, &str, &str); 33] = [
+const BAD: [(&str, usize, &str, &str); 34] = [
     ("\nlgo = \"info\"", 2, "lgo", "unknown field"),
     ("log = \"info\"\nlog = \"debug\"", 2, "", "duplicate"),
     ("log = 3", 1, "log", "string"),
     ("log = \"tieline=loud\"", 1, "log", "no log filter"),
+    ("log = \"warning\"", 1, "log", "\"warning\" is no level"),
     ("[api]\nsocket = \"/\"", 2, "api.socket", "names no file"),
     ("[api]\n\nlisten = \"localhost\"", 3, "api.listen", "127.0.0.1:7070"),
     ("[api]\nlisten = \"127.0.0.1:1\"", 2, "api.listen", "mutual TLS only: add [api.tls]"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, OpenPort, Pool, Port, PortConfig};
 use tieline_engine::engine::ports::PortQueues;
+use tieline_process::essential;
 use tieline_rib::spec::port::PortSpec;
 
 use super::allowed::check_paths;
@@ -78,7 +79,7 @@ impl Opener {
         let (jobs, todo) = channel();
         let (wakers, new_wakers) = channel::<Waker>();
         let (answering, answers) = channel();
-        let thread = std::thread::Builder::new().name("devices".into()).spawn(move || {
+        let thread = essential::spawn("devices", move || {
             let mut waker: Option<Waker> = None;
             for job in todo {
                 match job {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tieline_process::essential;
 use tieline_store::{Opened, Options, Store, StoreError};
 
 use crate::identity::NodeId;
@@ -71,7 +72,7 @@ pub fn start(
     let (found, receiver) = sync_channel(1);
     let is_wanted = Arc::new(AtomicBool::new(false));
     let opener = Opener { asks, is_wanted: Arc::clone(&is_wanted) };
-    std::thread::Builder::new().name("store-open".into()).spawn(move || {
+    essential::spawn("store-open", move || {
         while asked.recv().is_ok() {
             while is_wanted.load(Ordering::Acquire) {
                 let error = match at.open(&node) {

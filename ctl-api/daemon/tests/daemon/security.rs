@@ -240,6 +240,18 @@ async fn files_are_replaced_while_it_runs() {
 }
 
 #[tokio::test]
+async fn a_client_goes_when_its_certificate_has_expired() {
+    let secure = Secure::new("");
+    let daemon = Daemon::start(&secure.place);
+    let lasting = secure.connect(&secure.ca.issue("ctl-1.example")).await;
+    let short = secure.connect(&secure.ca.issue_short("ctl-1.example", Duration::from_secs(4))).await;
+    version(&short).await.expect("it is good yet");
+    until(|| async { version(&short).await.err().ok_or("it is still in") }).await;
+    version(&lasting).await.expect("another one of the same name stays in");
+    is_well(&daemon).await;
+}
+
+#[tokio::test]
 async fn a_gateway_starts_without_its_certificate_and_takes_it_when_it_comes() {
     let secure = Secure::new("");
     std::fs::remove_file(secure.place.path("cert.pem")).expect("it is there");

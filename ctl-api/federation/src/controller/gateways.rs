@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tieline_process::essential;
 use tieline_proto::federation::v1 as federation;
 use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
@@ -101,7 +102,7 @@ impl Gateways {
         if is_new {
             let address = Address::new(&gateway.endpoint, gateway.tls.as_ref())?;
             let (client, events) = Gateway::start(address, self.settings.clone());
-            tokio::spawn(forward(name.to_owned(), events, self.sender.clone()));
+            tokio::spawn(essential::task(forward(name.to_owned(), events, self.sender.clone())));
             client.change(difference(&BTreeMap::new(), &objects));
             if self.complete {
                 client.complete();

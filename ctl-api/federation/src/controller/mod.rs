@@ -56,6 +56,7 @@ use tieline_bgp::net::{self, Handle};
 use tieline_bgp::rib::PeerId;
 use tieline_bgp::speaker::{Event as BgpEvent, Speaker, SpeakerConfig};
 use tieline_bgp::wire::{Family, RouteTarget};
+use tieline_process::essential;
 use tieline_proto::federation::v1::{self, EventKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -146,7 +147,7 @@ pub async fn run(
     let speaker = Speaker::new(config, Rules::new(Facts::none(identity.asn).into()), Duration::ZERO);
     let (events, bgp_events) = mpsc::channel(BGP_BATCHES);
     let (speaker, driver) = net::run(speaker, listeners, events);
-    let driver = tokio::spawn(driver);
+    let driver = tokio::spawn(essential::task(driver));
     info!(cluster = %settings.cluster, controller = %settings.controller, asn = %identity.asn, "controller started");
     let outcome =
         Controller::new(settings, identity, speaker, store).go_on(bgp_events, questions, &mut stop).await;

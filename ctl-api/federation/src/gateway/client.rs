@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tieline_process::essential;
 use tieline_proto::v1::ClosingReason;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -135,7 +136,7 @@ impl Gateway {
         let (orders, told) = watch::channel(Orders::default());
         let (sender, events) = mpsc::channel(EVENTS);
         let task = Task { shared: Arc::clone(&shared), orders: told, events: sender };
-        let task = tokio::spawn(task.run());
+        let task = tokio::spawn(essential::task(task.run()));
         (Self { shared, orders, task }, events)
     }
 

@@ -18,6 +18,7 @@ use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
 use serde::{Deserialize, Serialize};
+use tieline_process::essential;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
@@ -352,7 +353,7 @@ impl Store for EmbeddedStore {
         let mut seen = self.inner.revision.subscribe();
         let store = Arc::downgrade(&self.inner);
         let mut position = after;
-        tokio::spawn(async move {
+        tokio::spawn(essential::task(async move {
             loop {
                 let Some(inner) = store.upgrade() else { return };
                 let found = EmbeddedStore { inner }.blocking(move |inner| inner.after(position)).await;
@@ -373,7 +374,7 @@ impl Store for EmbeddedStore {
                     return;
                 }
             }
-        });
+        }));
         Ok(Watch { updates })
     }
 
@@ -384,7 +385,7 @@ impl Store for EmbeddedStore {
         let (resign, mut resigned) = mpsc::channel::<oneshot::Sender<()>>(1);
         // Who leads does not keep the file open.
         let inner = Arc::downgrade(&self.inner);
-        tokio::spawn(async move {
+        tokio::spawn(essential::task(async move {
             // None when the leadership was dropped.
             let done = resigned.recv().await;
             if let Some(inner) = inner.upgrade() {
@@ -395,7 +396,7 @@ impl Store for EmbeddedStore {
             if let Some(done) = done {
                 let _ = done.send(());
             }
-        });
+        }));
         Ok(Leadership { term, lost, resign })
     }
 }

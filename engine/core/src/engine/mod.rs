@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 use tieline_mailbox::{self as mailbox, mailbox};
+use tieline_process::essential;
 
 use crate::io::Io;
 use crate::local::neighbour_thread::{self, NeighbourThread};
@@ -173,10 +174,19 @@ impl<I: Io> std::fmt::Debug for Engine<I> {
     }
 }
 
-/// A panic while the lock was held cannot leave what it protects half
-/// changed in a way that matters more than going on.
+/// For what a panic cannot leave half changed: maps of which each change is one
+/// assignment. Tables have [`tables_of`].
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tables, which only whole changes leave. Whoever changes them in an
+/// [essential] thread takes the process with it when it panics;
+/// until it is gone, nobody sees, changes or publishes what it has left.
+fn tables_of(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(|_: PoisonError<_>| {
+        panic!("the tables are half changed: whoever changed them panicked")
+    })
 }
 
 /// Changes tables and publishes them to the workers.
@@ -187,7 +197,7 @@ impl TableWriter {
     /// Changes the tables; publishes them if the change says that it changed
     /// something. Returns the version that holds the change.
     pub(crate) fn update<R>(&self, change: impl FnOnce(&mut Tables) -> (R, bool)) -> (R, u64) {
-        let mut writer = lock(&self.0);
+        let mut writer = tables_of(&self.0);
         let writer = &mut *writer;
         let (result, changed) = change(&mut writer.tables);
         if changed {
@@ -273,7 +283,7 @@ impl<I: Io> Engine<I> {
 
     /// Reads the tables as they were last changed.
     pub fn read<R>(&self, read: impl FnOnce(&Tables) -> R) -> R {
-        read(&lock(&self.shared.writer).tables)
+        read(&tables_of(&self.shared.writer).tables)
     }
 
     /// A copy of the tables, to read at leisure.
@@ -288,7 +298,7 @@ impl<I: Io> Engine<I> {
 
     /// The newest version that every worker forwards by.
     pub fn programmed(&self) -> u64 {
-        lock(&self.shared.writer).senders.iter().map(mailbox::Sender::seen).min().unwrap_or(0)
+        tables_of(&self.shared.writer).senders.iter().map(mailbox::Sender::seen).min().unwrap_or(0)
     }
 
     /// Waits until every worker forwards by `version` or a newer one; returns
@@ -339,19 +349,6 @@ fn push_command<I: Io>(worker: &WorkerHandle<I>, mut command: Command<I>) {
         std::thread::sleep(POLL_INTERVAL);
     }
     worker.thread.unpark();
-}
-
-/// Ends the process when a worker panics. Its queues and sessions are lost to
-/// the others, and whoever supervises the process can start it anew; half a
-/// gateway that answers its API would hide that.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 /// The system's names of the configured cores.
@@ -430,11 +427,10 @@ impl<I: Io> Starting<I> {
         let session_capacity = parts.sessions.capacity();
         let name = format!("worker-{}", parts.id.0);
         let setup = Arc::clone(&config.thread_setup);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let thread = essential::spawn(name, move || {
             if let Some(core) = core {
                 core_affinity::set_for_current(core);
             }
-            let _loss = AbortOnPanic;
             let guard = setup();
             Worker::new(parts).run();
             drop(guard);
@@ -473,3 +469,32 @@ impl<I: Io> Drop for Starting<I> {
 
 /// The number of VRFs that can be counted and looked up.
 pub const MAX_VRFS: usize = VrfId::NONE.0 as usize;
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::io::memory::{MemoryIo, MemoryPool};
+
+    #[test]
+    fn tables_that_a_panic_left_half_changed_are_neither_seen_nor_published() {
+        let config = EngineConfig { sessions: 16, ..EngineConfig::default() };
+        let engine: Engine<MemoryIo> = Engine::start(config, MemoryPool::new(1)).expect("threads");
+        let (_, version) = engine.update(|_| ());
+        assert!(engine.wait_programmed(version, Duration::from_secs(60)));
+
+        let half = catch_unwind(AssertUnwindSafe(|| {
+            engine.update(|tables| {
+                tables.options.clamp_mss ^= true;
+                panic!("in the middle of a change");
+            })
+        }));
+        assert!(half.is_err());
+
+        assert!(catch_unwind(AssertUnwindSafe(|| engine.update(|_| ()))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| engine.snapshot())).is_err());
+        assert_eq!(lock(&engine.shared.writer).tables.version, version);
+        engine.stop();
+    }
+}

@@ -9,7 +9,7 @@ use crate::stats::{Balance, Counters};
 use crate::types::{PortId, VrfId, WorkerId};
 use crate::worker::command::{Command, DumpedSession, SessionDump};
 
-use super::{Engine, lock, push_command};
+use super::{Engine, push_command, tables_of};
 
 /// A worker has not copied its sessions in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ impl<I: Io> Engine<I> {
     pub fn workers(&self) -> Vec<WorkerView> {
         let owners = self.queue_owners();
         let versions: Vec<u64> =
-            lock(&self.shared.writer).senders.iter().map(tieline_mailbox::Sender::seen).collect();
+            tables_of(&self.shared.writer).senders.iter().map(tieline_mailbox::Sender::seen).collect();
         let queues_of = |id: WorkerId, pick: fn(&super::ports::QueueOwners) -> &Vec<WorkerId>| {
             let mut queues = Vec::new();
             for (port, owners) in &owners {
@@ -148,7 +148,7 @@ mod tests {
         let (start, started) = channel::<()>();
         let started = Mutex::new(started);
         let thread_setup = Arc::new(move || {
-            let _ = lock(&started).recv();
+            let _ = crate::engine::lock(&started).recv();
             Box::new(()) as Box<dyn std::any::Any>
         });
         let config = EngineConfig { sessions: 16, thread_setup, ..EngineConfig::default() };

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tieline_process::essential;
+
 use crate::drop_reason::DropReason;
 use crate::engine::{TableWriter, ThreadSetup};
 use crate::io::{BufferPool, Io};
@@ -42,7 +44,7 @@ pub(crate) struct NeighbourThread<I: Io> {
 
 /// Starts it. It ends when `stopping` is set.
 pub(crate) fn spawn<I: Io>(parts: NeighbourThread<I>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("neighbours".into()).spawn(move || {
+    essential::spawn("neighbours", move || {
         let guard: Box<dyn Any> = (parts.thread_setup)();
         run(parts);
         drop(guard);

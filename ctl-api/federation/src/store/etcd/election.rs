@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use etcd_client::{LeaderKey, ResignOptions};
+use tieline_process::essential;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -29,7 +30,7 @@ pub(super) async fn campaign(store: EtcdStore, candidate: &str) -> Result<Leader
         .map_err(|failure| unavailable("get a lease", failure))?
         .id();
     let (lost_sender, mut lost) = watch::channel(false);
-    let keeper = Task(tokio::spawn(keep(store.clone(), lease, lost_sender.clone())));
+    let keeper = Task(tokio::spawn(essential::task(keep(store.clone(), lease, lost_sender.clone()))));
     let mut election = store.client.election_client();
     let won = tokio::select! {
         won = election.campaign(store.key("leader"), candidate, lease) => won,
@@ -45,7 +46,13 @@ pub(super) async fn campaign(store: EtcdStore, candidate: &str) -> Result<Leader
     let term = Term(unsigned(leader.rev()));
     offices(&store).insert(term, leader.key().to_vec());
     let (resign, resigned) = mpsc::channel(1);
-    tokio::spawn(hold(store, (term, leader.clone(), lease), keeper, (lost_sender, lost.clone()), resigned));
+    tokio::spawn(essential::task(hold(
+        store,
+        (term, leader.clone(), lease),
+        keeper,
+        (lost_sender, lost.clone()),
+        resigned,
+    )));
     Ok(Leadership { term, lost, resign })
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use etcd_client::{EventType, GetOptions, WatchOptions, WatchResponse};
+use tieline_process::essential;
 use tokio::sync::mpsc;
 
 use super::{EtcdStore, asked, signed, unsigned};
@@ -49,7 +50,7 @@ pub(super) async fn watch(store: EtcdStore, after: Revision) -> Result<Watch, St
         Some(snapshot) => Position::of(&snapshot),
         None => relist(&store, &sender).await?,
     };
-    tokio::spawn(follow(store, position, sender));
+    tokio::spawn(essential::task(follow(store, position, sender)));
     Ok(Watch { updates })
 }
 

@@ -232,7 +232,7 @@ impl Server {
                 // handshake.
                 if let Some(Err(why)) = settings.current().map(|loaded| loaded.still_trusts(&chain)) {
                     self.log(|| {
-                        tracing::warn!("{address} is sent away: its certificate is good no more: {why}")
+                        tracing::warn!("{address} is sent away: its certificate is good no more: {why}");
                     });
                     return;
                 }

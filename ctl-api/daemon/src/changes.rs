@@ -112,6 +112,14 @@ impl Copy for Changes {
         self.push(Change::Object(key.clone()));
     }
 
+    fn overridden(&mut self, controller: &str, by: &str, key: &Key) {
+        let subject = key.to_string();
+        let message = format!(
+            "{subject}, as {controller} declares it, has no effect: {by} declares it otherwise, and counts first"
+        );
+        self.event(v1::EventKind::DeclarationOverridden, &subject, message);
+    }
+
     fn dropped(&mut self, controller: &str, key: &Key, why: &str) {
         let subject = key.to_string();
         let message = format!("{subject}, as {controller} declares it, came first and is refused: {why}");

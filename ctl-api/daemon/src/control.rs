@@ -6,7 +6,7 @@
 
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tieline_process::essential;
 use tieline_proto::v1;
@@ -62,11 +62,15 @@ pub struct Opened {
     pub session: SessionId,
     /// What the controller holds already.
     pub held: u64,
+    /// How long it is kept when the session has ended.
+    pub grace: Duration,
     /// How much the gateway takes.
     pub limits: Vec<v1::Limit>,
 }
 
 type Read = Box<dyn FnOnce(&Gateway) + Send>;
+/// Returns the version of the tables that holds the change.
+type Change = Box<dyn FnOnce(&mut Gateway) -> u64 + Send>;
 type Alone = Box<dyn FnOnce(&mut Gateway) + Send>;
 
 enum Request {
@@ -87,6 +91,7 @@ enum Request {
         slot: Slot,
     },
     Read(Read),
+    Change(Change),
     Alone(Alone),
     /// There is news of devices.
     Devices,
@@ -204,6 +209,26 @@ impl Control {
         receiver.await.map_err(|_| stopping())
     }
 
+    /// Changes something in the gateway: `change` also returns the version of the
+    /// tables that holds it.
+    ///
+    /// # Errors
+    /// When the daemon is stopping.
+    pub async fn change<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Gateway) -> (R, u64) + Send + 'static,
+    ) -> Result<R, Status> {
+        let (sender, receiver) = oneshot::channel();
+        let change: Change = Box::new(move |gateway| {
+            let (result, version) = change(gateway);
+            // Who asked may have gone.
+            let _ = sender.send(result);
+            version
+        });
+        self.send(Request::Change(change)).await?;
+        receiver.await.map_err(|_| stopping())
+    }
+
     /// Has the gateway for itself, and waits for its turn and its end. All
     /// others wait meanwhile. `None`: the daemon is stopping. Not for threads
     /// of the API.
@@ -302,6 +327,10 @@ impl Thread {
                 self.publish_changes(acknowledgements);
             }
             Request::Read(read) => read(&self.gateway),
+            Request::Change(change) => {
+                let version = change(&mut self.gateway);
+                self.publish_changes(Acknowledgements::at(version));
+            }
             Request::Alone(work) => {
                 work(&mut self.gateway);
                 return !self.gateway.is_given_away();

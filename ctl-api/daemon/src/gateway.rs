@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use tieline_dpdk::DpdkIo;
@@ -25,7 +25,7 @@ use crate::keeper::{Contents, KeeperWatch, Task};
 use crate::persist::{Remembered, Restored, Restoring, ToStore};
 use crate::problems::{News, Problems};
 use crate::security::rights::Rights;
-use crate::sessions::{Hello, SessionId, Sessions};
+use crate::sessions::{Hello, SessionId, SessionLimits, Sessions};
 
 /// Stale things that are withdrawn under one lock of the tables.
 const SWEPT_AT_ONCE: usize = 16_384;
@@ -75,13 +75,12 @@ pub struct Shared {
 }
 
 impl Gateway {
-    /// A gateway without any object, for at most `sessions` of controllers at
-    /// once.
+    /// A gateway without any object.
     pub fn new(
         mut rib: Rib,
         ports: DevicePorts,
         engine: Engine<DpdkIo>,
-        sessions: usize,
+        sessions: SessionLimits,
         shared: Shared,
     ) -> Self {
         rib.keep_journal(true);
@@ -141,7 +140,7 @@ impl Gateway {
         self.rib.keep_journal(true);
         let restored = restored?;
         for Remembered { by, terms } in &restored.controllers {
-            self.sessions.remember(*by, *terms, now);
+            self.sessions.remember(*by, terms.clone(), now);
         }
         let version = self.follow_devices(now);
         Ok((restored, version))
@@ -289,7 +288,8 @@ impl Gateway {
             };
             v1::Closing { reason: reason.into(), message: refusal.to_string() }
         })?;
-        let (terms, software) = (hello.terms, hello.software.clone());
+        let (term, lasting) = (hello.terms.term, hello.terms.lasting);
+        let software = hello.software.clone();
         let session = self.sessions.open(by, name, hello, now).inspect_err(|_| {
             // A name that nobody knew stays unknown.
             if self.sessions.terms(by).is_none() {
@@ -298,17 +298,19 @@ impl Gateway {
         })?;
         let held = self.rib.held(by) as u64;
         let (rib, engine) = (&mut self.rib, &self.engine);
-        if terms.lasting {
+        if lasting {
             engine.update_if(|tables| ((), rib.refresh(by, tables)));
         } else {
             engine.update_if(|tables| ((), rib.begin_sync(by, tables)));
-            tracing::info!(controller = name, term = terms.term, software, held, "session opened");
+            tracing::info!(controller = name, term, software, held, "session opened");
             self.changes.event(v1::EventKind::ControllerUp, name, format!("controller {name} is here"));
         }
+        let mut grace = Duration::ZERO;
         if let Some(terms) = self.sessions.terms(by) {
+            grace = terms.grace;
             self.to_store.controller(by, name, terms);
         }
-        Ok(Opened { by, session, held, limits: self.rib.limits().messages() })
+        Ok(Opened { by, session, held, grace, limits: self.rib.limits().messages() })
     }
 
     /// A session has ended.
@@ -341,6 +343,33 @@ impl Gateway {
             self.rib.forget_controller(gone);
             self.to_store.no_controller(gone);
         }
+    }
+
+    /// Forgets a controller that is away, with what it holds if that is to be
+    /// withdrawn. Returns how much was, and the version of the tables.
+    ///
+    /// # Errors
+    /// When it is not known, has a session, or holds something that stays.
+    pub fn forget_controller(&mut self, name: &str, withdraw: bool) -> Result<(usize, u64), NotForgotten> {
+        let by = self.rib.find_controller(name).ok_or(NotForgotten::Unknown)?;
+        if self.sessions.view(by, Instant::now()).is_some_and(|view| view.connected) {
+            return Err(NotForgotten::Connected);
+        }
+        let held = self.rib.held(by);
+        if held > 0 && !withdraw {
+            return Err(NotForgotten::Holds(held));
+        }
+        let (rib, engine) = (&mut self.rib, &self.engine);
+        engine.update_if(|tables| ((), rib.begin_sync(by, tables)));
+        let (withdrawn, version) = self.sweep(by);
+        if withdrawn > 0 {
+            let message = format!("{name} was forgotten with {withdrawn} objects and routes");
+            self.changes.event(v1::EventKind::StaleWithdrawn, name, message);
+        }
+        self.sessions.remove(by);
+        self.rib.forget_controller(by);
+        self.to_store.no_controller(by);
+        Ok((withdrawn, version.max(self.follow_devices(Instant::now()))))
     }
 
     /// A controller has declared again all that it holds. Returns how much was
@@ -591,6 +620,7 @@ impl Gateway {
                 software: view.software,
                 since_seconds: view.since.as_secs(),
                 lasting: view.lasting,
+                rank: self.rib.rank(by),
             })
         };
         self.rib.controllers().filter_map(message).collect()
@@ -658,6 +688,20 @@ fn note_found(path: &Path, found: &Found) {
             tracing::error!(%store, kept_at = %kept_at.display(), "starting without the last state: {reason}");
         }
     }
+}
+
+/// Why a controller is not forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotForgotten {
+    /// There is none of that name.
+    #[error("no controller of that name is known: tlctl controllers lists them")]
+    Unknown,
+    /// It is here.
+    #[error("it has a session: end that one first")]
+    Connected,
+    /// It holds something.
+    #[error("it holds {0} objects and routes: ask for them to be withdrawn, too (tlctl forget --withdraw)")]
+    Holds(usize),
 }
 
 /// Something with counters of its own, by its name.

@@ -383,6 +383,7 @@ fn start_engine(
         default_allowance: config.allowance,
         router_mac,
         device_claims: claims_of,
+        ranks: config.ranks.clone(),
         ..RibOptions::default()
     };
     // What is announced is what can be declared.

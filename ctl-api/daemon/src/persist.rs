@@ -66,7 +66,7 @@ impl ToStore {
 
     /// What a controller is: its name, and what has to be known of it before it
     /// comes back.
-    pub fn controller(&mut self, by: ControllerId, name: &str, terms: Terms) {
+    pub fn controller(&mut self, by: ControllerId, name: &str, terms: &Terms) {
         self.changes.put_controller(by.0, &controller_value(name, terms));
     }
 
@@ -92,16 +92,20 @@ struct StoredController {
     /// whatever they liked: that stays.
     #[prost(bool, optional, tag = "100")]
     operator: Option<bool>,
+    /// Absent in what earlier releases wrote.
+    #[prost(string, tag = "101")]
+    owner: String,
 }
 
 /// What is kept of a controller.
-pub fn controller_value(name: &str, terms: Terms) -> Vec<u8> {
+pub fn controller_value(name: &str, terms: &Terms) -> Vec<u8> {
     let stored = StoredController {
         name: name.to_owned(),
         term: terms.term,
         grace_seconds: Some(u32::try_from(terms.grace.as_secs()).unwrap_or(u32::MAX)),
         lasting: terms.lasting,
         operator: Some(terms.operator),
+        owner: terms.owner.clone(),
     };
     stored.encode_to_vec()
 }
@@ -174,10 +178,8 @@ pub struct Restored {
 #[derive(Debug, Default)]
 pub struct Restoring {
     restored: Restored,
-    /// By name of the controller: what is in force comes first.
-    declarations: BTreeMap<(String, Vec<u8>), (ControllerId, Kind)>,
+    declarations: BTreeMap<ControllerId, BTreeMap<Vec<u8>, Kind>>,
     routes: Routes,
-    names: BTreeMap<u16, String>,
 }
 
 impl Restoring {
@@ -200,16 +202,18 @@ impl Restoring {
                     grace: Duration::from_secs(u64::from(stored.grace_seconds())),
                     lasting: stored.lasting,
                     operator: stored.operator.unwrap_or(true),
+                    owner: stored.owner,
                 };
                 self.restored.controllers.push(Remembered { by, terms });
-                self.names.insert(number, stored.name);
             }
             Record::Declaration { controller, key, value } => {
                 let object = v1::Object::decode(value).map_err(|error| error.to_string())?;
                 let kind = object.kind.ok_or("an object without a kind")?;
-                let name = self.names.get(&controller).ok_or("a declaration of an unknown controller")?;
-                let place = (name.clone(), key.to_vec());
-                self.declarations.insert(place, (ControllerId(controller), kind));
+                let by = ControllerId(controller);
+                if rib.controller_name(by).is_empty() {
+                    return Err("a declaration of an unknown controller".to_owned());
+                }
+                self.declarations.entry(by).or_default().insert(key.to_vec(), kind);
             }
             Record::Attributes { number, value } => {
                 let (by, route) = value.split_first_chunk().ok_or("attributes that are cut off")?;
@@ -248,13 +252,18 @@ impl Restoring {
     }
 }
 
+/// Those of controllers that count before others come first: what is in force
+/// does not have to give way again.
 fn declare(
-    declarations: BTreeMap<(String, Vec<u8>), (ControllerId, Kind)>,
+    mut declarations: BTreeMap<ControllerId, BTreeMap<Vec<u8>, Kind>>,
     rib: &mut Rib,
     tables: &mut Tables,
     restored: &mut Restored,
 ) -> Result<(), String> {
-    for (by, kind) in declarations.into_values() {
+    let in_order = rib.by_precedence().into_iter().filter_map(|by| Some((by, declarations.remove(&by)?)));
+    let in_order: Vec<_> = in_order.collect();
+    for (by, kind) in in_order.into_iter().flat_map(|(by, all)| all.into_values().map(move |kind| (by, kind)))
+    {
         restored.objects += 1;
         match rib.restore_declaration(by, kind, tables) {
             Ok(()) => {}
@@ -320,9 +329,10 @@ mod tests {
         };
         let stored = StoredController::decode(hello.encode_to_vec().as_slice()).expect("the same numbers");
         assert_eq!((stored.name.as_str(), stored.term, stored.grace_seconds), ("ctl-a", 7, Some(60)));
-        assert!(stored.lasting && stored.operator.is_none());
-        let terms = Terms { term: 7, grace: Duration::from_secs(60), lasting: true, operator: false };
-        let value = controller_value("ctl-a", terms);
+        assert!(stored.lasting && stored.operator.is_none() && stored.owner.is_empty());
+        let grace = Duration::from_secs(60);
+        let terms = Terms { term: 7, grace, lasting: true, operator: false, owner: "uid 7".to_owned() };
+        let value = controller_value("ctl-a", &terms);
         let again = v1::ControllerHello::decode(value.as_slice()).expect("they can read it, too");
         assert_eq!((again.controller, again.term, again.lasting), (hello.controller, 7, true));
     }

@@ -17,8 +17,19 @@ pub struct SessionId(u64);
 /// Ends a session from outside, and says why.
 pub type Closer = oneshot::Sender<Closing>;
 
-/// What has to be known of a controller over restarts.
+/// How many sessions and names there may be, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Names that one peer has shown and that are not forgotten.
+    pub names_per_peer: usize,
+    /// The longest time that a controller can ask to be remembered.
+    pub longest_grace: Duration,
+}
+
+/// What has to be known of a controller over restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     /// Highest election term that it has shown.
     pub term: u64,
@@ -28,6 +39,9 @@ pub struct Terms {
     pub lasting: bool,
     /// Its last session was an operator's.
     pub operator: bool,
+    /// The peer whose name it is: who had its last session. Empty in what earlier
+    /// releases stored.
+    pub owner: String,
 }
 
 /// What a controller says of itself when its session begins.
@@ -76,17 +90,18 @@ pub struct View {
 pub struct Sessions {
     known: BTreeMap<ControllerId, Known>,
     next: u64,
-    most: usize,
+    limits: SessionLimits,
 }
 
 impl Sessions {
-    /// Nobody. At most `most` sessions at once.
-    pub fn new(most: usize) -> Self {
-        Self { known: BTreeMap::new(), next: 1, most }
+    /// Nobody.
+    pub fn new(limits: SessionLimits) -> Self {
+        Self { known: BTreeMap::new(), next: 1, limits }
     }
 
     /// A controller that held something before a restart.
     pub fn remember(&mut self, by: ControllerId, terms: Terms, now: Instant) {
+        let terms = self.granted(terms);
         let expires = (!terms.lasting).then(|| now + terms.grace);
         let software = String::new();
         let live = BTreeMap::new();
@@ -105,6 +120,7 @@ impl Sessions {
         hello: Hello,
         now: Instant,
     ) -> Result<SessionId, Closing> {
+        let hello = Hello { terms: self.granted(hello.terms), ..hello };
         let term = self.known.get(&by).map_or(0, |known| known.terms.term);
         if hello.terms.term < term {
             return Err(fenced(name, hello.terms.term, term));
@@ -112,19 +128,25 @@ impl Sessions {
         let own = self.known.get(&by).map_or(0, |known| known.live.len());
         let stays = hello.terms.lasting && hello.terms.term == term;
         let others: usize = self.known.values().map(|known| known.live.len()).sum::<usize>() - own;
-        if others + if stays { own } else { 0 } >= self.most {
-            return Err(Closing {
-                reason: ClosingReason::Limit.into(),
-                message: format!(
-                    "the gateway already has as many sessions as its limit sessions = {} allows",
-                    self.most
-                ),
-            });
+        if others + if stays { own } else { 0 } >= self.limits.sessions {
+            return Err(full(format!(
+                "the gateway already has as many sessions as its limit api.sessions = {} allows",
+                self.limits.sessions
+            )));
+        }
+        let is_others =
+            |(id, known): &(&ControllerId, &Known)| **id != by && known.terms.owner == hello.terms.owner;
+        if self.known.iter().filter(is_others).count() >= self.limits.names_per_peer {
+            return Err(full(format!(
+                "{} is known as {} controllers, as many as api.names_per_peer allows: a name is forgotten when it \
+                 holds nothing and its grace time is over, or at once by tlctl forget",
+                hello.terms.owner, self.limits.names_per_peer
+            )));
         }
         let id = SessionId(self.next);
         self.next += 1;
         let known = self.known.entry(by).or_insert_with(|| Known {
-            terms: Terms { term: 0, ..hello.terms },
+            terms: Terms { term: 0, ..hello.terms.clone() },
             software: String::new(),
             live: BTreeMap::new(),
             since: now,
@@ -164,6 +186,21 @@ impl Sessions {
         }
         known.since = now;
         known.expires = (!known.terms.lasting).then(|| now + known.terms.grace);
+        true
+    }
+
+    /// What a controller asks for, as far as it gets it.
+    fn granted(&self, terms: Terms) -> Terms {
+        Terms { grace: terms.grace.min(self.limits.longest_grace), ..terms }
+    }
+
+    /// Forgets a controller without a session, whatever it has shown. False, and
+    /// nothing done, if it has one.
+    pub fn remove(&mut self, by: ControllerId) -> bool {
+        if self.known.get(&by).is_some_and(|known| !known.live.is_empty()) {
+            return false;
+        }
+        self.known.remove(&by);
         true
     }
 
@@ -209,14 +246,18 @@ impl Sessions {
     }
 
     /// What has to be known of a controller over restarts.
-    pub fn terms(&self, by: ControllerId) -> Option<Terms> {
-        self.known.get(&by).map(|known| known.terms)
+    pub fn terms(&self, by: ControllerId) -> Option<&Terms> {
+        self.known.get(&by).map(|known| &known.terms)
     }
 
     /// Whether what a controller declares is an operator's.
     pub fn is_operator(&self, by: ControllerId) -> bool {
         self.known.get(&by).is_some_and(|known| known.terms.operator)
     }
+}
+
+fn full(message: String) -> Closing {
+    Closing { reason: ClosingReason::Limit.into(), message }
 }
 
 fn fenced(name: &str, low: u64, high: u64) -> Closing {
@@ -237,7 +278,12 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(60);
 
     fn terms(term: u64) -> Terms {
-        Terms { term, grace: GRACE, lasting: false, operator: false }
+        Terms { term, grace: GRACE, lasting: false, operator: false, owner: "uid 7".to_owned() }
+    }
+
+    fn at_most(sessions: usize) -> Sessions {
+        let longest_grace = Duration::from_secs(3600);
+        Sessions::new(SessionLimits { sessions, names_per_peer: 3, longest_grace })
     }
 
     fn hello(term: u64) -> (Hello, oneshot::Receiver<Closing>) {
@@ -252,7 +298,7 @@ mod tests {
     #[test]
     fn a_lower_term_is_refused_and_a_higher_one_closes() {
         let now = Instant::now();
-        let mut sessions = Sessions::new(9);
+        let mut sessions = at_most(9);
         let (first, mut first_closed) = hello(3);
         let first = sessions.open(A, "a", first, now).expect("the first");
         let refused = sessions.open(A, "a", hello(2).0, now).expect_err("a deposed leader");
@@ -273,7 +319,7 @@ mod tests {
     fn grace_begins_with_the_end_and_ends_with_the_return() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut sessions = Sessions::new(9);
+        let mut sessions = at_most(9);
         let id = sessions.open(A, "a", hello(0).0, at(0)).expect("a session");
         assert!(sessions.expired(at(1000)).is_empty());
         assert!(sessions.close(A, id, at(1000)));
@@ -297,9 +343,50 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_has_so_many_names_and_keeps_none_longer_than_it_may() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut sessions = at_most(99);
+        let owned = |owner: &str, grace: u64| {
+            let (hello, _) = hello(1);
+            let terms = Terms { owner: owner.to_owned(), grace: Duration::from_secs(grace), ..hello.terms };
+            Hello { terms, ..hello }
+        };
+        let mut open = Vec::new();
+        for number in 0..3 {
+            let by = ControllerId(number);
+            open.push((by, sessions.open(by, "x", owned("greedy", 1 << 40), at(0)).expect("a name")));
+        }
+        for (by, id) in open.drain(..) {
+            sessions.close(by, id, at(0));
+        }
+        let refused = sessions.open(ControllerId(9), "x", owned("greedy", 60), at(1)).expect_err("one more");
+        assert_eq!(refused.reason(), ClosingReason::Limit);
+        assert!(
+            refused.message.contains("greedy") && refused.message.contains("names_per_peer"),
+            "{refused:?}"
+        );
+        assert_eq!(
+            sessions.view(ControllerId(0), at(1)).and_then(|view| view.expires_in),
+            Some(Duration::from_secs(3599))
+        );
+        // Others are not concerned, nor is one of its names.
+        sessions.open(ControllerId(8), "y", owned("modest", 60), at(1)).expect("another peer");
+        sessions.open(ControllerId(2), "x", owned("greedy", 60), at(1)).expect("a name of its own");
+        // Its names are forgotten in time, or when it is told.
+        assert!(!sessions.remove(ControllerId(2)), "it has a session");
+        assert!(sessions.remove(ControllerId(1)));
+        sessions.open(ControllerId(9), "x", owned("greedy", 60), at(2)).expect("there is room");
+        assert_eq!(sessions.forget(at(3601), |_| false), [ControllerId(0)]);
+        // What a store says is held to it, too.
+        sessions.remember(ControllerId(5), Terms { grace: Duration::MAX, ..terms(3) }, at(0));
+        assert_eq!(sessions.terms(ControllerId(5)).map(|terms| terms.grace), Some(Duration::from_secs(3600)));
+    }
+
+    #[test]
     fn lasting_sessions_stand_beside_each_other_and_never_expire() {
         let now = Instant::now();
-        let mut sessions = Sessions::new(2);
+        let mut sessions = at_most(2);
         let lasting = || {
             let (hello, closed) = hello(0);
             (Hello { terms: Terms { lasting: true, ..hello.terms }, ..hello }, closed)

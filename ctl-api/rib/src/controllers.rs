@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::Numbered;
 use crate::name::Name;
+use crate::ranks::{Rank, Ranks};
 
 /// A controller by its number, which stays as long as it holds something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -18,10 +19,15 @@ pub struct ControllerId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Mark(pub u32);
 
+/// A controller's place among all: by rank, then by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Precedence<'a>(Rank, &'a str);
+
 /// One controller.
 #[derive(Debug, Clone)]
 pub(crate) struct Controller {
     pub name: Name,
+    pub rank: Rank,
     /// Of what is fresh.
     pub mark: Mark,
     /// Objects and routes that it declares.
@@ -33,11 +39,17 @@ pub(crate) struct Controller {
 /// All controllers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Controllers {
+    ranks: Ranks,
     by_name: BTreeMap<Name, ControllerId>,
     controllers: Numbered<Controller>,
 }
 
 impl Controllers {
+    /// None yet.
+    pub fn ranked(ranks: Ranks) -> Self {
+        Self { ranks, ..Self::default() }
+    }
+
     pub fn get(&self, id: ControllerId) -> Option<&Controller> {
         self.controllers.get(u32::from(id.0))
     }
@@ -49,6 +61,17 @@ impl Controllers {
     /// Its name; empty if there is no such controller.
     pub fn name(&self, id: ControllerId) -> &str {
         self.get(id).map_or("", |controller| controller.name.as_str())
+    }
+
+    /// Its place among all controllers: where two of them differ, the lesser
+    /// one counts.
+    pub fn precedence(&self, id: ControllerId) -> Option<Precedence<'_>> {
+        self.get(id).map(|controller| Precedence(controller.rank, controller.name.as_str()))
+    }
+
+    /// Its rank, for people.
+    pub fn shown_rank(&self, id: ControllerId) -> u32 {
+        self.get(id).map_or(0, |controller| self.ranks.shown(controller.rank))
     }
 
     pub fn find(&self, name: &str) -> Option<ControllerId> {
@@ -69,7 +92,7 @@ impl Controllers {
         if let Some(id) = self.by_name.get(name) {
             return *id;
         }
-        let controller = Controller { name: name.clone(), mark: Mark::default(), held: 0, fresh: 0 };
+        let controller = self.new_controller(name);
         let id = ControllerId(self.controllers.insert(controller) as u16);
         self.by_name.insert(name.clone(), id);
         id
@@ -81,10 +104,15 @@ impl Controllers {
         if self.get(id).is_some() || self.by_name.contains_key(name) {
             return false;
         }
-        let controller = Controller { name: name.clone(), mark: Mark::default(), held: 0, fresh: 0 };
+        let controller = self.new_controller(name);
         self.controllers.insert_at(u32::from(id.0), controller);
         self.by_name.insert(name.clone(), id);
         true
+    }
+
+    fn new_controller(&self, name: &Name) -> Controller {
+        let rank = self.ranks.of(name.as_str());
+        Controller { name: name.clone(), rank, mark: Mark::default(), held: 0, fresh: 0 }
     }
 
     /// Forgets a controller that holds nothing.

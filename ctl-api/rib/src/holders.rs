@@ -1,9 +1,9 @@
 //! Who declares which object, routes apart, and whose declaration is in force.
 //!
 //! Several controllers may declare one object. If they say the same, it is
-//! declared until the last of them withdraws it. If they differ, the first in
-//! the order of the controllers' names is in force; the others wait behind it.
-//! So what is in force follows from what is declared, in whatever order it came.
+//! declared until the last of them withdraws it. If they differ, the one with the
+//! best [rank](crate::ranks), and among equals the first by name, is in force; the
+//! others are overridden, and wait behind it. So what is in force follows from what is declared, in whatever order it came.
 
 use std::collections::BTreeMap;
 
@@ -96,9 +96,16 @@ impl Holders {
     }
 
     /// What is in force has become another: says of all others what they are to
-    /// it now.
-    fn compare(&mut self, key: &Key, in_force: ControllerId, before: Option<&Kind>, now: &Kind) {
-        let Some(holdings) = self.by_key.get_mut(key) else { return };
+    /// it now. Returns those that had their effect before and have it no more.
+    fn compare(
+        &mut self,
+        key: &Key,
+        in_force: ControllerId,
+        before: Option<&Kind>,
+        now: &Kind,
+    ) -> Vec<ControllerId> {
+        let mut overridden = Vec::new();
+        let Some(holdings) = self.by_key.get_mut(key) else { return overridden };
         for holding in holdings {
             if holding.by == in_force {
                 holding.stand = Stand::InForce;
@@ -109,8 +116,16 @@ impl Holders {
                 (Stand::InForce | Stand::Same, Some(before)) => before.clone(),
                 (Stand::InForce | Stand::Same, None) => continue,
             };
-            holding.stand = if says == *now { Stand::Same } else { Stand::Other(Box::new(says)) };
+            if says == *now {
+                holding.stand = Stand::Same;
+            } else {
+                if !matches!(holding.stand, Stand::Other(_)) {
+                    overridden.push(holding.by);
+                }
+                holding.stand = Stand::Other(Box::new(says));
+            }
         }
+        overridden
     }
 }
 
@@ -124,7 +139,7 @@ impl Rib {
         let (waits, changed) = match in_force {
             None => self.put(kind, tables)?,
             Some(other) if other != by && self.is_before(other, by) => {
-                self.wait_behind(by, &key, kind)?;
+                self.wait_behind(by, other, &key, kind)?;
                 let waits = self.waits_for(&key);
                 self.declared(by, &key, is_same);
                 return Ok((waits, false));
@@ -137,7 +152,7 @@ impl Rib {
                 let before = self.message(&key);
                 let declaration = self.put(kind.clone(), tables)?;
                 self.set_stand(by, &key, Stand::InForce);
-                self.holders.compare(&key, by, before.as_ref(), &kind);
+                self.compare(&key, by, before.as_ref(), &kind);
                 declaration
             }
         };
@@ -148,19 +163,36 @@ impl Rib {
 
     /// Whether a controller's declarations count before another's.
     fn is_before(&self, one: ControllerId, other: ControllerId) -> bool {
-        self.controllers.name(one) < self.controllers.name(other)
+        self.controllers.precedence(one) < self.controllers.precedence(other)
     }
 
-    /// Enters a declaration that is not in force.
-    fn wait_behind(&mut self, by: ControllerId, key: &Key, kind: Kind) -> Result<(), crate::Refusal> {
+    /// Enters a declaration that is not in force, behind one that is.
+    fn wait_behind(
+        &mut self,
+        by: ControllerId,
+        other: ControllerId,
+        key: &Key,
+        kind: Kind,
+    ) -> Result<(), crate::Refusal> {
         let stand = if self.message(key).as_ref() == Some(&kind) {
             Stand::Same
         } else {
             crate::spec::check(&kind)?;
             Stand::Other(Box::new(kind))
         };
+        let before = self.holders.find(by, key).map(|holding| &holding.stand);
+        if matches!(stand, Stand::Other(_)) && before != Some(&stand) {
+            self.journal.overridden(by, other, key.clone());
+        }
         self.set_stand(by, key, stand);
         Ok(())
+    }
+
+    /// What is in force has become another, by this controller.
+    fn compare(&mut self, key: &Key, by: ControllerId, before: Option<&Kind>, now: &Kind) {
+        for whose in self.holders.compare(key, by, before, now) {
+            self.journal.overridden(whose, by, key.clone());
+        }
     }
 
     fn set_stand(&mut self, by: ControllerId, key: &Key, stand: Stand) {
@@ -216,7 +248,7 @@ impl Rib {
                 Stand::Same | Stand::InForce => (before.clone(), false),
             };
             if let Some(kind) = kind {
-                self.holders.compare(key, next.by, before.as_ref(), &kind);
+                self.compare(key, next.by, before.as_ref(), &kind);
             }
             return changed;
         }
@@ -225,7 +257,7 @@ impl Rib {
 
     /// The holder whose declaration counts first.
     fn next_in_line(&self, key: &Key) -> Option<Holding> {
-        let first = self.holders.of(key).iter().min_by_key(|holding| self.controllers.name(holding.by));
+        let first = self.holders.of(key).iter().min_by_key(|holding| self.controllers.precedence(holding.by));
         first.cloned()
     }
 
@@ -240,7 +272,9 @@ impl Rib {
     /// Who declares an object, the one in force first.
     pub(crate) fn holder_messages(&self, key: &Key) -> Vec<v1::Holder> {
         let mut holdings: Vec<&Holding> = self.holders.of(key).iter().collect();
-        holdings.sort_by_key(|holding| (holding.stand != Stand::InForce, self.controllers.name(holding.by)));
+        holdings.sort_by_key(|holding| {
+            (holding.stand != Stand::InForce, self.controllers.precedence(holding.by))
+        });
         let message = |holding: &Holding| v1::Holder {
             controller: self.controllers.name(holding.by).to_owned(),
             stale: holding.mark != self.controllers.mark(holding.by),

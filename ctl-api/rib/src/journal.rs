@@ -25,6 +25,9 @@ pub(crate) enum Entry {
     Declaration(ControllerId, Key),
     /// A declaration that waited came first, and was refused.
     Dropped(ControllerId, Key, String),
+    /// A controller's declaration has no effect any more, as another one's
+    /// differs and counts.
+    Overridden { whose: ControllerId, by: ControllerId, key: Key },
     /// A VRF has an allocated label now, or no more.
     Label(Name),
     /// An object has another status, as it is declared.
@@ -73,6 +76,10 @@ impl Journal {
 
     pub fn dropped(&mut self, by: ControllerId, key: Key, why: String) {
         self.push(Entry::Dropped(by, key, why));
+    }
+
+    pub fn overridden(&mut self, whose: ControllerId, by: ControllerId, key: Key) {
+        self.push(Entry::Overridden { whose, by, key });
     }
 
     pub fn label(&mut self, vrf: Name) {

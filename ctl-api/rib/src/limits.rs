@@ -6,6 +6,7 @@ use tieline_engine::session::Allowance;
 use tieline_engine::types::MacAddr;
 use tieline_proto::v1;
 
+use crate::ranks::Ranks;
 use crate::refusal::Refusal;
 
 /// How many objects of each kind the RIB takes. One more is refused.
@@ -106,6 +107,8 @@ pub struct RibOptions {
     pub label_range: RangeInclusive<u32>,
     /// Reads the texts of devices.
     pub device_claims: DeviceClaims,
+    /// Which controllers count before others.
+    pub ranks: Ranks,
 }
 
 impl Default for RibOptions {
@@ -117,6 +120,7 @@ impl Default for RibOptions {
             udp6_zero_checksum: false,
             label_range: 524_288..=1_048_575,
             device_claims: |device| vec![device.to_owned()],
+            ranks: Ranks::default(),
         }
     }
 }

@@ -36,6 +36,9 @@ pub trait Copy {
     /// A controller's declaration waited behind another, came first and was
     /// refused; it is not held any more.
     fn dropped(&mut self, _controller: &str, _key: &Key, _why: &str) {}
+    /// A controller's declaration has no effect from here on: another one's
+    /// differs from it and counts.
+    fn overridden(&mut self, _controller: &str, _by: &str, _key: &Key) {}
     /// An object has another status, as it is declared.
     fn status(&mut self, _key: &Key) {}
     /// Whether it wants to know what is declared, and not only that it is
@@ -66,6 +69,9 @@ impl Rib {
                     }
                     Entry::Status(key) => copy.status(key),
                     Entry::Dropped(by, key, why) => copy.dropped(self.controllers.name(*by), key, why),
+                    Entry::Overridden { whose, by, key } => {
+                        copy.overridden(self.controllers.name(*whose), self.controllers.name(*by), key);
+                    }
                     Entry::Declaration(by, key) => {
                         let object = if says { self.declaration(*by, key) } else { None };
                         copy.declaration(*by, key, object);
@@ -339,6 +345,19 @@ impl Rib {
     /// All controllers in the order of their names.
     pub fn controllers(&self) -> impl Iterator<Item = (&str, ControllerId)> {
         self.controllers.iter().map(|(id, controller)| (controller.name.as_str(), id))
+    }
+
+    /// The rank of a controller: 1 counts first, 0 is that of those that the
+    /// configuration does not rank, which count last.
+    pub fn rank(&self, by: ControllerId) -> u32 {
+        self.controllers.shown_rank(by)
+    }
+
+    /// All controllers, those that count first before the others.
+    pub fn by_precedence(&self) -> Vec<ControllerId> {
+        let mut all: Vec<ControllerId> = self.controllers.iter().map(|(id, _)| id).collect();
+        all.sort_by_key(|id| self.controllers.precedence(*id));
+        all
     }
 
     /// The number of a controller that is known.

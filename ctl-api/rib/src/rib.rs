@@ -82,7 +82,7 @@ impl Rib {
             store: Store::new(&limits),
             limits,
             nodes: Nodes::default(),
-            controllers: Controllers::default(),
+            controllers: Controllers::ranked(options.ranks.clone()),
             holders: Holders::default(),
             attributes: AttributesTable::default(),
             paths: Paths::default(),

@@ -257,7 +257,8 @@ impl Imports {
 /// Highest local preference; then, of a host that moves, the latest place (it
 /// counts before the length of the AS path, as in RFC 7432 section 15: the old
 /// place may be nearer, but the host is not there); then the shortest AS path,
-/// the lowest MED, the lowest route distinguisher, the first controller.
+/// the lowest MED, the lowest route distinguisher, the controller that counts
+/// before the others.
 ///
 /// Of a route that several controllers declare, what is stale counts only where
 /// nobody has declared it since: who has gone did not hear what changed.
@@ -291,11 +292,11 @@ pub(crate) fn best<'a>(
     let counting = candidates.iter().filter_map(usable).filter(|path| !is_superseded(path));
     counting.max_by(|(_, one), (_, other)| {
         let rank = |shared: &Shared| rank(&shared.attributes);
-        let name = |shared: &Shared| match shared.attributes.origin {
-            Origin::Vpn(vpn) => controllers.name(vpn.controller),
-            Origin::Static(_) => "",
+        let precedence = |shared: &Shared| match shared.attributes.origin {
+            Origin::Vpn(vpn) => controllers.precedence(vpn.controller),
+            Origin::Static(_) => None,
         };
-        rank(one).cmp(&rank(other)).then_with(|| name(other).cmp(name(one)))
+        rank(one).cmp(&rank(other)).then_with(|| precedence(other).cmp(&precedence(one)))
     })
 }
 

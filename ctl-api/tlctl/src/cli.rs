@@ -109,6 +109,8 @@ pub enum Command {
     List(List),
     /// Show the controllers that are here or hold something
     Controllers(OutputArgs),
+    /// Forget a controller that is away: its term, and what it holds if asked to
+    Forget(Forget),
     /// Follow objects and events, a line each
     Watch(Watch),
     /// Show what VRFs originate, for others to import
@@ -153,6 +155,16 @@ pub struct OutputArgs {
     /// How to print
     #[arg(short = 'o', long = "output", value_enum, default_value = "table", value_name = "FORMAT")]
     pub format: Format,
+}
+
+/// Which controller to forget.
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// Name of the controller
+    pub controller: String,
+    /// Withdraw what it holds, too
+    #[arg(long)]
+    pub withdraw: bool,
 }
 
 /// In whose name objects are declared.

@@ -49,6 +49,12 @@ pub struct Api {
     pub sessions: Option<usize>,
     /// How long what a controller holds is kept without it, seconds.
     pub grace_s: Option<u64>,
+    /// The longest that a controller can ask for, seconds.
+    pub longest_grace_s: Option<u64>,
+    /// Names of controllers that one client may have.
+    pub names_per_peer: Option<usize>,
+    /// Controllers by name, those that count before others first.
+    pub ranks: Vec<String>,
     /// Bytes of batches that may wait, of all sessions together, MiB.
     pub waiting_mib: Option<usize>,
     /// Files of mutual TLS.

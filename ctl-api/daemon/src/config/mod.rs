@@ -26,10 +26,11 @@ use tieline_engine::tables::Options;
 use tieline_engine::types::MacAddr;
 use tieline_engine::worker::idle::IdlePolicy;
 use tieline_log::filter::{Filter, FilterError};
-use tieline_rib::Limits;
+use tieline_rib::{Limits, Ranks};
 
 use crate::device_ports::allowed::{AllowedDevices, Pattern};
 use crate::keeper::opener::StoreAt;
+use crate::sessions::SessionLimits;
 use api::Api;
 use file::File;
 
@@ -37,6 +38,9 @@ use file::File;
 const DEFAULT_STORE: &str = "/var/lib/tieline/store";
 /// How long what a controller holds is kept unless configured, seconds: a day.
 const DEFAULT_GRACE: u64 = 24 * 3600;
+/// The longest that a controller can ask for, seconds, where the operator states
+/// none: a week.
+const DEFAULT_LONGEST_GRACE: u64 = 7 * 24 * 3600;
 /// The longest that it can be kept, seconds: a year.
 const LONGEST_GRACE: u64 = 365 * 24 * 3600;
 /// Where the control API is unless configured.
@@ -56,8 +60,10 @@ pub struct Config {
     pub log: Filter,
     /// The control API: where clients come in, and what they may do.
     pub api: Api,
-    /// Sessions of controllers at once.
-    pub sessions_of_controllers: usize,
+    /// How many sessions and names controllers may have, and for how long.
+    pub sessions_of_controllers: SessionLimits,
+    /// Which controllers count before others.
+    pub ranks: Ranks,
     /// How long what a controller holds is kept without it.
     pub grace: Duration,
     /// Whether the last state is kept.
@@ -162,7 +168,8 @@ impl Config {
         let sessions = within("sessions.capacity", file.sessions.capacity, 1_000_000, 1..=64_000_000)?;
         Ok(Self {
             log: check_log(file.log)?,
-            sessions_of_controllers: within("api.sessions", file.api.sessions, 256, 1..=65_536)?,
+            sessions_of_controllers: check_sessions(&file.api)?,
+            ranks: Ranks::new(&file.api.ranks).map_err(|sentence| ("api.ranks", sentence))?,
             grace: Duration::from_secs(within(
                 "api.grace_s",
                 file.api.grace_s,
@@ -235,6 +242,25 @@ fn within<T: Copy + PartialOrd + fmt::Display>(
         return Ok(value);
     }
     Err((key, format!("{value} is out of range: use {} to {}", range.start(), range.end())))
+}
+
+fn check_sessions(api: &file::Api) -> Result<SessionLimits, Objection> {
+    let grace = api.grace_s.unwrap_or(DEFAULT_GRACE);
+    let longest = within(
+        "api.longest_grace_s",
+        api.longest_grace_s,
+        DEFAULT_LONGEST_GRACE.max(grace),
+        0..=LONGEST_GRACE,
+    )?;
+    if longest < grace {
+        let sentence = format!("{grace} s are more than api.longest_grace_s = {longest} allows");
+        return Err(("api.grace_s", sentence));
+    }
+    Ok(SessionLimits {
+        sessions: within("api.sessions", api.sessions, 256, 1..=65_536)?,
+        names_per_peer: within("api.names_per_peer", api.names_per_peer, 32, 1..=65_536)?,
+        longest_grace: Duration::from_secs(longest),
+    })
 }
 
 fn check_log(log: Option<String>) -> Result<Filter, Objection> {

@@ -151,10 +151,13 @@ fn every_key_has_its_effect() {
 
 /// Every complaint: a text, the line and key it must name, and a word of the
 /// sentence.
-const BAD: [(&str, usize, &str, &str); 34] = [
+const BAD: [(&str, usize, &str, &str); 37] = [
     ("\nlgo = \"info\"", 2, "lgo", "unknown field"),
     ("log = \"info\"\nlog = \"debug\"", 2, "", "duplicate"),
     ("log = 3", 1, "log", "string"),
+    ("[api]\nranks = [\"a*\", \"ab\"]", 2, "api.ranks", "never counts"),
+    ("[api]\nnames_per_peer = 0", 2, "api.names_per_peer", "out of range"),
+    ("[api]\ngrace_s = 60\nlongest_grace_s = 59", 2, "api.grace_s", "api.longest_grace_s = 59"),
     ("log = \"tieline=loud\"", 1, "log", "no log filter"),
     ("log = \"warning\"", 1, "log", "\"warning\" is no level"),
     ("[api]\nsocket = \"/\"", 2, "api.socket", "names no file"),

@@ -65,6 +65,8 @@ pub fn needed(path: &str) -> Need {
     let role = match service {
         _ if starts(&["Watch"]) => Role::ReadOnly,
         "tieline.v1.Operations" => Role::Operator,
+        // What a controller holds is nobody else's to end.
+        _ if starts(&["Forget"]) => Role::Operator,
         _ => Role::Controller,
     };
     Need { role, bulk: false }
@@ -171,6 +173,7 @@ mod tests {
             ("/tieline.v1.Control/Get", read),
             ("/tieline.v1.Control/List", read),
             ("/tieline.v1.Control/Session", program),
+            ("/tieline.v1.Control/ForgetController", Need { role: Role::Operator, bulk: false }),
             ("/tieline.v1.Control/Watch", Need { role: Role::ReadOnly, bulk: false }),
             ("/tieline.v1.Control/WatchExports", Need { role: Role::ReadOnly, bulk: false }),
             ("/tieline.v1.Operations/ListSessions", read),
@@ -193,7 +196,7 @@ mod tests {
             .map(|(service, method)| format!("{service}/{method}"))
             .collect();
         changing.sort();
-        assert_eq!(changing, ["Control/Session"], "all others only read");
+        assert_eq!(changing, ["Control/ForgetController", "Control/Session"], "all others only read");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::replies::{self, ReplyStream};
 use super::session::{Client, Sessions};
 use super::{preview, status, watch};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, NotForgotten};
 use crate::security::rights::Rights;
 use crate::security::{self, Role};
 
@@ -79,6 +79,28 @@ impl control_server::Control for ControlService {
     ) -> Result<Response<v1::ListControllersReply>, Status> {
         let controllers = self.sessions.control.read(Gateway::controllers).await?;
         Ok(Response::new(v1::ListControllersReply { controllers }))
+    }
+
+    async fn forget_controller(
+        &self,
+        request: Request<v1::ForgetControllerRequest>,
+    ) -> Result<Response<v1::ForgetControllerReply>, Status> {
+        let peer = security::peer(&request)?.to_string();
+        let v1::ForgetControllerRequest { controller, withdraw } = request.into_inner();
+        let name = controller.clone();
+        let forget = move |gateway: &mut Gateway| match gateway.forget_controller(&name, withdraw) {
+            Ok((withdrawn, version)) => (Ok(withdrawn), version),
+            Err(reason) => (Err(reason), 0),
+        };
+        let withdrawn = self.sessions.control.change(forget).await?.map_err(|reason| {
+            let message = format!("controller {controller:?} is not forgotten: {reason}");
+            match reason {
+                NotForgotten::Unknown => Status::not_found(message),
+                NotForgotten::Connected | NotForgotten::Holds(_) => Status::failed_precondition(message),
+            }
+        })?;
+        tracing::info!(controller, withdrawn, by = peer, "controller forgotten");
+        Ok(Response::new(v1::ForgetControllerReply { withdrawn: withdrawn as u64 }))
     }
 
     type WatchStream = ReceiverStream<Result<v1::WatchReply, Status>>;

@@ -152,7 +152,13 @@ impl Sessions {
         let grace = hello.grace_seconds.map_or(self.about.grace, |s| Duration::from_secs(u64::from(s)));
         let (closer, closing) = oneshot::channel();
         let asks = Hello {
-            terms: Terms { term: hello.term, grace, lasting: hello.lasting, operator: peer.rights.operator },
+            terms: Terms {
+                term: hello.term,
+                grace,
+                lasting: hello.lasting,
+                operator: peer.rights.operator,
+                owner: peer.name.clone(),
+            },
             software: hello.software.chars().take(LONGEST_SOFTWARE).collect(),
             closer,
         };
@@ -166,7 +172,7 @@ impl Sessions {
             capabilities: CAPABILITIES.map(str::to_owned).into(),
             limits: opened.limits.clone(),
             heartbeat_seconds: heartbeat,
-            grace_seconds: u32::try_from(grace.as_secs()).unwrap_or(u32::MAX),
+            grace_seconds: u32::try_from(opened.grace.as_secs()).unwrap_or(u32::MAX),
             held: opened.held,
         });
         let session = Session {

@@ -3,6 +3,7 @@
 mod api;
 mod certificates;
 mod clock;
+mod contention;
 mod devices;
 /// Tests speak for daemons that take over, or are taken over from.
 #[path = "../../src/upgrade/frame.rs"]

@@ -526,6 +526,13 @@ impl Control for Gateway {
         not_here()
     }
 
+    async fn forget_controller(
+        &self,
+        _: Request<v1::ForgetControllerRequest>,
+    ) -> Result<Response<v1::ForgetControllerReply>, Status> {
+        not_here()
+    }
+
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         not_here()
     }

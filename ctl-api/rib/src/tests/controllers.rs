@@ -11,7 +11,7 @@ use super::world::{World, key_of};
 use super::{invariants, meaning, objects};
 use crate::attributes::AttributesId;
 use crate::persist::Copy;
-use crate::{ControllerId, Key, Limits, RouteDistinguisher};
+use crate::{ControllerId, Key, Limits, Ranks, RouteDistinguisher};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -138,8 +138,22 @@ fn run(world: &mut World, ids: &[ControllerId], step: Step) {
     invariants::check(world);
 }
 
+/// Ranks of the controllers: none, some, and all the other way round.
+fn ranks() -> impl Strategy<Value = Ranks> {
+    const SOME: [&[&str]; 5] = [&[], &["c"], &["b", "c"], &["c", "b", "a"], &["b*", "test"]];
+    prop::sample::select(&SOME[..]).prop_map(ranked)
+}
+
+fn ranked(entries: &[&str]) -> Ranks {
+    Ranks::new(&entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>()).expect("good")
+}
+
 fn world() -> (World, Vec<ControllerId>) {
-    let mut world = World::with(Limits::default());
+    world_of(Ranks::default())
+}
+
+fn world_of(ranks: Ranks) -> (World, Vec<ControllerId>) {
+    let mut world = World::ranked(Limits::default(), ranks);
     let ids: Vec<ControllerId> =
         NAMES.iter().map(|name| world.rib.controller(name).expect("a name")).collect();
     world.rib.keep_journal(true);
@@ -155,9 +169,15 @@ struct Memory {
     declarations: BTreeMap<(ControllerId, String), Kind>,
     /// What was refused when it came first.
     dropped: Vec<String>,
+    /// What has no effect any more, as another one's differs.
+    overridden: Vec<String>,
 }
 
 impl Copy for Memory {
+    fn overridden(&mut self, controller: &str, by: &str, key: &Key) {
+        self.overridden.push(format!("{key} of {controller} by {by}"));
+    }
+
     fn dropped(&mut self, controller: &str, key: &Key, why: &str) {
         self.dropped.push(format!("{controller} {key}: {why}"));
     }
@@ -193,8 +213,8 @@ impl Copy for Memory {
 }
 
 /// A new world from a copy.
-fn restored(copy: &Memory) -> World {
-    let mut world = World::with(Limits::default());
+fn restored(copy: &Memory, ranks: Ranks) -> World {
+    let mut world = World::ranked(Limits::default(), ranks);
     let test = world.rib.find_controller("test").expect("a controller");
     for (number, name) in NAMES.iter().enumerate() {
         world.rib.restore_controller(number as u16 + 1, name).expect("free");
@@ -209,10 +229,12 @@ fn restored(copy: &Memory) -> World {
         let prefixes: Vec<IpNet> = paths.map(|(_, prefix)| *prefix).collect();
         world.rib.restore_paths(*number, &prefixes).expect("valid");
     }
-    // In force first, as the daemon does it: by name of the controller.
-    for ((by, _), object) in &copy.declarations {
-        let World { rib, tables, .. } = &mut world;
-        rib.restore_declaration(*by, object.clone(), tables).expect("valid");
+    // In force first, as the daemon does it.
+    for by in world.rib.by_precedence() {
+        for ((_, _), object) in copy.declarations.iter().filter(|((of, _), _)| *of == by) {
+            let World { rib, tables, .. } = &mut world;
+            rib.restore_declaration(by, object.clone(), tables).expect("valid");
+        }
     }
     world.rib.finish_restore(&mut world.tables);
     world.open_devices();
@@ -223,8 +245,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_in_force_follows_from_what_is_declared(steps in proptest::collection::vec(step(), 1..80)) {
-        let (mut world, ids) = world();
+    fn what_is_in_force_follows_from_what_is_declared(
+        steps in proptest::collection::vec(step(), 1..80),
+        ranks in ranks(),
+    ) {
+        let (mut world, ids) = world_of(ranks.clone());
         let mut copy = Memory::default();
         for step in steps {
             run(&mut world, &ids, step);
@@ -238,7 +263,8 @@ proptest! {
         let result = meaning::without_objects(meaning::of(&world));
 
         // The changes written one after the other are what is there.
-        let mut whole = Memory { dropped: copy.dropped.clone(), ..Memory::default() };
+        let said = (copy.dropped.clone(), copy.overridden.clone());
+        let mut whole = Memory { dropped: said.0, overridden: said.1, ..Memory::default() };
         world.rib.write_all(&mut whole);
         prop_assert_eq!(&whole, &copy);
         for (number, _) in world.rib.attributes.iter_from(AttributesId(0)) {
@@ -248,13 +274,15 @@ proptest! {
 
         // The same declarations by other ways.
         let all = declared(&world);
-        let (mut fresh, _) = self::world();
-        for ((_, by), kind) in &all {
-            fresh.by = *by;
-            fresh.add(kind.clone());
+        let (mut fresh, _) = world_of(ranks.clone());
+        for id in fresh.rib.by_precedence() {
+            fresh.by = id;
+            all.iter().filter(|((_, by), _)| *by == id).for_each(|(_, kind)| {
+                fresh.add(kind.clone());
+            });
         }
         prop_assert_eq!(&meaning::without_objects(meaning::of(&fresh)), &result);
-        let mut again = restored(&copy);
+        let mut again = restored(&copy, ranks);
         prop_assert_eq!(&meaning::without_objects(meaning::of(&again)), &result);
         prop_assert_eq!(&declared(&again), &all);
         invariants::check(&again);
@@ -304,6 +332,45 @@ fn an_object_stays_until_its_last_holder_withdraws_it() {
     world.by = ids[2];
     world.remove(&vrf("red", ""));
     assert!(world.rib.get(&key_of(&vrf("red", "")), "").is_none());
+    invariants::check(&world);
+}
+
+#[test]
+fn a_rank_counts_before_a_name_and_whoever_is_overridden_is_named() {
+    let (mut world, ids) = world_of(ranked(&["c"]));
+    let mut copy = Memory::default();
+    let mut said = |world: &mut World| {
+        world.rib.write_changes(&mut [&mut copy]);
+        let mut all = std::mem::take(&mut copy.overridden);
+        all.sort();
+        all
+    };
+    let target =
+        |world: &World| match world.rib.get(&key_of(&vrf("red", "")), "").and_then(|i| i.object?.kind) {
+            Some(Kind::Vrf(vrf)) => vrf.import_route_targets.concat(),
+            _ => String::new(),
+        };
+    world.by = ids[1];
+    world.add(vrf("red", "1:1"));
+    world.by = ids[0];
+    world.add(vrf("red", "1:1"));
+    assert_eq!(said(&mut world), Vec::<String>::new(), "they say the same");
+    world.by = ids[2];
+    world.add(vrf("red", "1:3"));
+    assert_eq!(target(&world), "1:3");
+    assert_eq!(said(&mut world), ["VRF red of a by c", "VRF red of b by c"]);
+    // Saying it again is no news.
+    world.by = ids[0];
+    world.add(vrf("red", "1:1"));
+    assert_eq!(said(&mut world), Vec::<String>::new());
+    world.add(vrf("red", "1:4"));
+    assert_eq!((target(&world).as_str(), said(&mut world)), ("1:3", vec!["VRF red of a by c".to_owned()]));
+    // Without the one in force, the first by name counts; the other one was
+    // overridden before.
+    world.by = ids[2];
+    world.remove(&vrf("red", ""));
+    assert_eq!((target(&world).as_str(), said(&mut world)), ("1:4", Vec::new()));
+    assert_eq!(ids.iter().map(|id| world.rib.rank(*id)).collect::<Vec<_>>(), [0, 0, 1]);
     invariants::check(&world);
 }
 

@@ -7,7 +7,7 @@ use tieline_proto::v1;
 use tieline_proto::v1::object::Kind;
 
 use crate::spec::port::PortSpec;
-use crate::{Applied, ControllerId, DeviceState, Limits, PortInfo, Refusal, Rib, RibOptions};
+use crate::{Applied, ControllerId, DeviceState, Limits, PortInfo, Ranks, Refusal, Rib, RibOptions};
 
 /// A device of this name does not open.
 pub const BROKEN: &str = "broken";
@@ -28,8 +28,12 @@ impl Default for World {
 
 impl World {
     pub fn with(limits: Limits) -> Self {
+        Self::ranked(limits, Ranks::default())
+    }
+
+    pub fn ranked(limits: Limits, ranks: Ranks) -> Self {
         let default_allowance = Allowance { quota: 1000, rate: 500 };
-        let mut rib = Rib::new(limits, RibOptions { default_allowance, ..RibOptions::default() });
+        let mut rib = Rib::new(limits, RibOptions { default_allowance, ranks, ..RibOptions::default() });
         let by = rib.controller("test").expect("the first controller");
         Self { rib, by, tables: Tables::default() }
     }

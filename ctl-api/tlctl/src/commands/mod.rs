@@ -34,6 +34,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Get(args) => objects::get(&target, &args).await,
         Command::List(args) => objects::list(&target, &args).await,
         Command::Controllers(args) => controllers::controllers(&target, args.format).await,
+        Command::Forget(args) => controllers::forget(&target, &args).await,
         Command::Watch(args) => follow::watch(&target, &args).await,
         Command::Exports(args) => follow::exports(&target, &args).await,
         Command::Routes(args) => operations::routes(&target, &args).await,

@@ -10,6 +10,7 @@ use super::{dashed, table};
 pub fn controllers(controllers: &[ControllerInfo]) -> String {
     let columns = [
         Left("NAME"),
+        Right("RANK"),
         Left("SESSION"),
         Right("TERM"),
         Right("HELD"),
@@ -24,6 +25,7 @@ fn row(controller: &ControllerInfo) -> Vec<String> {
     let since = duration(controller.since_seconds);
     vec![
         controller.name.clone(),
+        if controller.rank == 0 { "-".to_owned() } else { controller.rank.to_string() },
         if controller.connected { format!("for {since}") } else { format!("ended {since} ago") },
         controller.term.to_string(),
         count(controller.held),
@@ -31,6 +33,14 @@ fn row(controller: &ControllerInfo) -> Vec<String> {
         kept(controller),
         dashed(&controller.software),
     ]
+}
+
+/// A controller is forgotten.
+pub fn forgotten(name: &str, withdrawn: u64) -> String {
+    match withdrawn {
+        0 => format!("{name} forgotten\n"),
+        _ => format!("{name} forgotten, {} objects and routes withdrawn\n", count(withdrawn)),
+    }
 }
 
 /// How long what it holds is kept.
@@ -51,6 +61,7 @@ mod tests {
         let here = ControllerInfo {
             name: "cluster-a".into(),
             connected: true,
+            rank: 1,
             term: 7,
             held: 120_000,
             stale: 20,
@@ -76,10 +87,10 @@ mod tests {
         };
         assert_eq!(
             controllers(&[here, gone, operator]),
-            "NAME       SESSION        TERM     HELD    STALE  KEPT             SOFTWARE\n\
-             cluster-a  for 1 h 1 min     7  120,000       20  -                tieline-federation 1.2\n\
-             b          ended 5 s ago     7  120,000  120,000  for 1 min 30 s   -\n\
-             operator   ended 0 s ago     0        3        0  until withdrawn  tlctl 0.1.0\n"
+            "NAME       RANK  SESSION        TERM     HELD    STALE  KEPT             SOFTWARE\n\
+             cluster-a     1  for 1 h 1 min     7  120,000       20  -                tieline-federation 1.2\n\
+             b             -  ended 5 s ago     7  120,000  120,000  for 1 min 30 s   -\n\
+             operator      -  ended 0 s ago     0        3        0  until withdrawn  tlctl 0.1.0\n"
         );
     }
 }

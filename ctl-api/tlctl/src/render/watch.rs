@@ -43,6 +43,7 @@ fn event(event: &Event) -> String {
         EventKind::DeclarationDropped => "declaration dropped",
         EventKind::Problem => "problem",
         EventKind::ProblemOver => "problem over",
+        EventKind::DeclarationOverridden => "declaration overridden",
     };
     let subject = if event.subject.is_empty() { String::new() } else { format!(" {}", event.subject) };
     let message = if event.message.is_empty() { String::new() } else { format!(": {}", event.message) };

@@ -384,6 +384,26 @@ impl Control for Fake {
         Ok(Response::new(ListControllersReply { controllers: names.into_iter().map(info).collect() }))
     }
 
+    async fn forget_controller(
+        &self,
+        request: Request<ForgetControllerRequest>,
+    ) -> Result<Response<ForgetControllerReply>, Status> {
+        let ForgetControllerRequest { controller, withdraw } = request.into_inner();
+        let mut objects = self.objects();
+        let held = objects.values().filter(|declared| declared.holders.contains(&controller)).count() as u64;
+        if held == 0 {
+            return Err(Status::not_found("no controller of that name is known"));
+        }
+        if !withdraw {
+            return Err(Status::failed_precondition(format!("it holds {held} objects and routes")));
+        }
+        objects.retain(|_, declared| {
+            declared.holders.retain(|holder| *holder != controller);
+            !declared.holders.is_empty()
+        });
+        Ok(Response::new(ForgetControllerReply { withdrawn: held }))
+    }
+
     /// All objects, one event if asked for, and then the stream ends.
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();

@@ -234,10 +234,14 @@ fn what_others_hold_stays() {
     assert!(daemon.run("list vrf", 0).ends_with("  stale, ready\n"));
     assert_eq!(
         daemon.run("controllers", 0),
-        "NAME  SESSION          TERM  HELD  STALE  KEPT             SOFTWARE\n\
-         gone  ended 1 min ago     0     1      0  until withdrawn  tlctl\n"
+        "NAME  RANK  SESSION          TERM  HELD  STALE  KEPT             SOFTWARE\n\
+         gone     -  ended 1 min ago     0     1      0  until withdrawn  tlctl\n"
     );
-    assert!(daemon.run("delete vrf red --as gone", 0).ends_with("vrf/red deleted\n1 deleted\n"));
+    let (_, stderr) = daemon.run_with("forget gone", "", 1);
+    assert!(stderr.contains("cannot forget controller gone: it holds 1 objects and routes"), "{stderr}");
+    assert_eq!(daemon.run("forget gone --withdraw", 0), "gone forgotten, 1 objects and routes withdrawn\n");
+    let (_, stderr) = daemon.run_with("forget gone", "", 4);
+    assert!(stderr.contains("no controller of that name"), "{stderr}");
     assert_eq!(daemon.run("controllers -o json", 0), "[]\n");
 }
 

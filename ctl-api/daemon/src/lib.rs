@@ -3,6 +3,7 @@
 //! - `args`, `config`: what the operator asks for
 //! - `life`, `start`, `begin`, `api`: a daemon from its start to its end;
 //!   the engine and DPDK; the state that it begins with; the API's threads
+//! - `process`: what it may do
 //! - `identity`: what sets this gateway apart
 //! - `socket`: the Unix socket, one daemon a path
 //! - `gateway`, `device_ports`: what is declared, the tables, the devices
@@ -46,6 +47,7 @@ mod links;
 mod other_process;
 mod persist;
 mod problems;
+mod process;
 mod replies;
 mod security;
 mod server;

@@ -18,6 +18,7 @@ use crate::gateway::{Gateway, Shared};
 use crate::identity::NodeId;
 use crate::keeper;
 use crate::problems::Problems;
+use crate::process;
 use crate::security::tls::Loaded;
 use crate::service::session::{About, Sessions};
 use crate::shares::Shares;
@@ -53,6 +54,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     tieline_log::start(&config.log)?;
     let started = Instant::now();
+    // Threads have no more than the one that bears them: before all of them.
+    let worker_filter = process::settle(&config)?;
     let meeting = upgrade::socket::path(&config.api.socket);
     let running = if args.take_over { upgrade::socket::meet(&meeting)? } else { None };
     // A daemon that runs keeps its socket until the last moment.
@@ -67,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let node = NodeId::without_store(&config.api.socket);
     let (keeper, watch) = keeper::new(config.store(), node.clone()).context(NO_THREAD)?;
     let shared = Shared { keeper: watch, problems: problems.clone(), node: node.clone() };
-    let (engine, mut gateway, facts) = start_engine(&config, started, shared)?;
+    let (engine, mut gateway, facts) = start_engine(&config, started, shared, worker_filter)?;
 
     // Whatever may fail is there before anything is taken over.
     let errands = acknowledge::start(engine.clone(), keeper).context(NO_THREAD)?;

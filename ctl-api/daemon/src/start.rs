@@ -1,11 +1,13 @@
 //! DPDK, the workers, and what programs them.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use tieline_dpdk::{DeviceSpec, DpdkIo, Eal, Pool, PoolConfig, register_worker_thread};
 use tieline_engine::engine::{Engine, EngineConfig};
+use tieline_process::system_calls::WorkerFilter;
 use tieline_rib::{Limits, Rib, RibOptions};
 
 use crate::config::Config;
@@ -29,6 +31,7 @@ pub fn start_engine(
     config: &Config,
     started: Instant,
     shared: Shared,
+    worker_filter: WorkerFilter,
 ) -> anyhow::Result<(Engine<DpdkIo>, Gateway, Facts)> {
     let eal = Eal::start(config.eal.clone())?;
     let hugepages = eal.hugepages();
@@ -44,7 +47,7 @@ pub fn start_engine(
             cache: cache_size(config.buffers, config.cores.len()),
         },
     )?;
-    let engine: Engine<DpdkIo> = Engine::start(engine_config(config), pool.clone())?;
+    let engine: Engine<DpdkIo> = Engine::start(engine_config(config, worker_filter), pool.clone())?;
     let cores: Vec<String> = config
         .cores
         .iter()
@@ -92,7 +95,7 @@ fn cache_size(buffers: u32, workers: usize) -> u32 {
     LARGEST_CACHE.min(buffers / 6 / threads)
 }
 
-fn engine_config(config: &Config) -> EngineConfig {
+fn engine_config(config: &Config, filter: WorkerFilter) -> EngineConfig {
     EngineConfig {
         cores: config.cores.clone(),
         idle: config.idle,
@@ -105,12 +108,19 @@ fn engine_config(config: &Config) -> EngineConfig {
         timeouts: config.timeouts,
         neighbours: config.neighbours,
         options: config.options,
-        thread_setup: Arc::new(|| match register_worker_thread() {
-            Ok(registration) => Box::new(registration),
-            Err(error) => {
-                tracing::warn!("a thread works without a cache of buffers, slower: {error}");
-                Box::new(())
+        thread_setup: Arc::new(move || {
+            let registration: Box<dyn Any> = match register_worker_thread() {
+                Ok(registration) => Box::new(registration),
+                Err(error) => {
+                    tracing::warn!("a thread works without a cache of buffers, slower: {error}");
+                    Box::new(())
+                }
+            };
+            // The process has a filter already, so the kernel takes this one.
+            if let Err(error) = filter.put_on() {
+                tracing::error!("a worker may make all system calls that the process may: {error}");
             }
+            registration
         }),
         ..EngineConfig::default()
     }

@@ -9,6 +9,7 @@ mod full_disk;
 mod greedy;
 mod life;
 mod old_daemon;
+mod privileges;
 mod restart;
 mod security;
 mod sessions;

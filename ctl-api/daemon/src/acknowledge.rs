@@ -19,7 +19,7 @@ use tieline_proto::v1::gateway_message::Message;
 
 use crate::keeper::{Keeper, NotStored};
 use crate::persist::ToStore;
-use crate::service::replies::{Room, Slot};
+use crate::replies::{Room, Slot};
 
 /// Acknowledgements that can wait for each of the threads. The control thread
 /// waits when it is that far ahead.

@@ -1,8 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
+
+use crate::config::{self, Config};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_CONFIG: &str = "/etc/tieline/tieline.toml";
@@ -27,6 +30,36 @@ pub struct Args {
     /// Check the configuration and exit
     #[arg(long)]
     pub check: bool,
+}
+
+impl Args {
+    /// The configuration that the command line asks for.
+    ///
+    /// # Errors
+    /// When a file cannot be read or says what cannot be.
+    pub fn configuration(&self) -> anyhow::Result<Config> {
+        let default = Path::new(DEFAULT_CONFIG);
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None if default.exists() => Config::read(default)?,
+            None => Config::default(),
+        };
+        if let Some(path) = &self.socket {
+            config.api.socket = config::check_socket(path.clone())
+                .map_err(|sentence| anyhow::anyhow!("--socket: {sentence}"))?;
+        }
+        Ok(config)
+    }
+}
+
+/// One line on standard output.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tieline_proto::v1::operation::Operation;
 use tieline_rib::{Applied, ControllerId, Refusal, Rib};
 
 use crate::admission::Admission;
-use crate::gateway::Counted;
+use crate::security::rights::Rights;
 
 /// Most operations of a batch.
 pub const MOST_OPERATIONS: usize = 10_000;
@@ -20,6 +20,17 @@ pub const MOST_OPERATIONS: usize = 10_000;
 /// Bytes of the sentences that say why operations of one batch were refused.
 /// Further ones are named without.
 pub const REFUSED_TEXTS: usize = 1 << 20;
+
+/// A batch and whose it is.
+#[derive(Debug)]
+pub struct Work {
+    /// Who declares.
+    pub by: ControllerId,
+    /// What.
+    pub batch: v1::Batch,
+    /// What they may declare.
+    pub rights: Rights,
+}
 
 /// What became of a batch.
 #[derive(Debug, Default, PartialEq)]
@@ -211,6 +222,31 @@ fn one(
     }
 }
 
+/// Something with counters of its own, by its name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// An interface.
+    Interface(String),
+    /// A VRF.
+    Vrf(String),
+}
+
+impl Counted {
+    /// What an object declares, unless it is declared already. It will get a
+    /// number that something else may have had before.
+    pub fn new_in(rib: &Rib, object: &v1::Object) -> Option<Self> {
+        match object.kind.as_ref()? {
+            v1::object::Kind::Interface(interface) => {
+                rib.interface_id(&interface.name).is_none().then(|| Self::Interface(interface.name.clone()))
+            }
+            v1::object::Kind::Vrf(vrf) => {
+                rib.vrf_id(&vrf.name).is_none().then(|| Self::Vrf(vrf.name.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tieline_dpdk::Driver;
@@ -219,7 +255,6 @@ mod tests {
     use super::*;
     use crate::device_ports::allowed::AllowedDevices;
     use crate::security::Role;
-    use crate::security::rights::Rights;
 
     struct World {
         rib: Rib,
@@ -389,5 +424,28 @@ mod tests {
         let mut world = World::new(Limits::default());
         assert_eq!(index(&world.atomic(Vec::new())), [0]);
         assert_eq!(index(&world.atomic(vec![vrf("a", 0); MOST_OPERATIONS + 1])), [0]);
+    }
+
+    #[test]
+    fn what_is_declared_anew_is_counted_anew() {
+        let vrf = v1::Vrf { name: "red".into(), ..Default::default() };
+        let interface =
+            v1::Interface { name: "web".into(), port: "p".into(), vrf: "red".into(), ..Default::default() };
+        let vrf = v1::Object { kind: Some(v1::object::Kind::Vrf(vrf)) };
+        let interface = v1::Object { kind: Some(v1::object::Kind::Interface(interface)) };
+        let red = || Some(Counted::Vrf("red".into()));
+        let web = || Some(Counted::Interface("web".into()));
+
+        let mut rib = Rib::new(Limits::default(), RibOptions::default());
+        let mut tables = Tables::default();
+        assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (red(), web()));
+        let by = rib.controller("test").expect("a name");
+        for object in [&vrf, &interface] {
+            rib.apply(by, object.clone(), &mut tables).expect("valid");
+            assert_eq!(Counted::new_in(&rib, object), None, "the second time it keeps its number");
+        }
+        let key = v1::ObjectKey { kind: Some(v1::object_key::Kind::Interface("web".into())) };
+        rib.delete(by, &key, &mut tables).expect("valid");
+        assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (None, web()));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tieline_process::essential;
 use tieline_proto::v1;
@@ -17,11 +17,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::acknowledge::{Acknowledgement, Acknowledgements, Errand};
-use crate::gateway::{Gateway, Work};
+use crate::batch::Work;
+use crate::gateway::Gateway;
+use crate::replies::{Room, Slot};
 use crate::security::rights::Rights;
-use crate::service::replies::{Room, Slot};
-use crate::service::shares::Share;
-use crate::sessions::{Hello, SessionId};
+use crate::sessions::{Hello, Opened, SessionId};
+use crate::shares::Share;
 
 /// Requests that can wait, of all clients together.
 const QUEUE: usize = 4096;
@@ -51,21 +52,6 @@ pub struct Submission {
     pub programmed: Slot,
     /// Its share of what may wait; given back when it is carried out.
     pub share: Share,
-}
-
-/// A session that has begun.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    /// The controller's number.
-    pub by: ControllerId,
-    /// The session.
-    pub session: SessionId,
-    /// What the controller holds already.
-    pub held: u64,
-    /// How long it is kept when the session has ended.
-    pub grace: Duration,
-    /// How much the gateway takes.
-    pub limits: Vec<v1::Limit>,
 }
 
 type Read = Box<dyn FnOnce(&Gateway) + Send>;

@@ -18,9 +18,9 @@ use tieline_proto::v1::ProblemKind;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::frame::Door;
 use crate::problems::Problems;
 use crate::socket::{ControlSocket, Leads, Permissions};
-use crate::upgrade::frame::Door;
 
 /// Clients that wait to be let in over TCP.
 const BACKLOG: i32 = 1024;

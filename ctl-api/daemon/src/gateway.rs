@@ -15,17 +15,15 @@ use tieline_rib::{ControllerId, Refusal, Rib};
 use tieline_store::{Opened as Found, Record, Store};
 
 use crate::admission::Admission;
-use crate::batch::{self, Done};
+use crate::batch::{self, Counted, Done, Work};
 use crate::changes::Changes;
-use crate::control::Opened;
 use crate::device_ports::{DevicePorts, Wanted};
 use crate::events::Watchman;
 use crate::identity::NodeId;
 use crate::keeper::{Contents, KeeperWatch, Task};
 use crate::persist::{Remembered, Restored, Restoring, ToStore};
 use crate::problems::{News, Problems};
-use crate::security::rights::Rights;
-use crate::sessions::{Hello, SessionId, SessionLimits, Sessions};
+use crate::sessions::{Hello, Opened, SessionId, SessionLimits, Sessions};
 
 /// Stale things that are withdrawn under one lock of the tables.
 const SWEPT_AT_ONCE: usize = 16_384;
@@ -33,17 +31,6 @@ const SWEPT_AT_ONCE: usize = 16_384;
 /// Bytes of a page of objects, so that a reply stays below the 4 MiB that
 /// gRPC clients accept.
 const MAX_PAGE_BYTES: usize = 3 << 20;
-
-/// A batch and whose it is.
-#[derive(Debug)]
-pub struct Work {
-    /// Who declares.
-    pub by: ControllerId,
-    /// What.
-    pub batch: v1::Batch,
-    /// What they may declare.
-    pub rights: Rights,
-}
 
 /// Declared objects, forwarding tables and devices, kept in step.
 pub struct Gateway {
@@ -702,59 +689,4 @@ pub enum NotForgotten {
     /// It holds something.
     #[error("it holds {0} objects and routes: ask for them to be withdrawn, too (tlctl forget --withdraw)")]
     Holds(usize),
-}
-
-/// Something with counters of its own, by its name.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Counted {
-    /// An interface.
-    Interface(String),
-    /// A VRF.
-    Vrf(String),
-}
-
-impl Counted {
-    /// What an object declares, unless it is declared already. It will get a
-    /// number that something else may have had before.
-    pub fn new_in(rib: &Rib, object: &v1::Object) -> Option<Self> {
-        match object.kind.as_ref()? {
-            v1::object::Kind::Interface(interface) => {
-                rib.interface_id(&interface.name).is_none().then(|| Self::Interface(interface.name.clone()))
-            }
-            v1::object::Kind::Vrf(vrf) => {
-                rib.vrf_id(&vrf.name).is_none().then(|| Self::Vrf(vrf.name.clone()))
-            }
-            _ => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tieline_rib::{Limits, RibOptions};
-
-    use super::*;
-
-    #[test]
-    fn what_is_declared_anew_is_counted_anew() {
-        let vrf = v1::Vrf { name: "red".into(), ..Default::default() };
-        let interface =
-            v1::Interface { name: "web".into(), port: "p".into(), vrf: "red".into(), ..Default::default() };
-        let vrf = v1::Object { kind: Some(v1::object::Kind::Vrf(vrf)) };
-        let interface = v1::Object { kind: Some(v1::object::Kind::Interface(interface)) };
-        let red = || Some(Counted::Vrf("red".into()));
-        let web = || Some(Counted::Interface("web".into()));
-
-        let mut rib = Rib::new(Limits::default(), RibOptions::default());
-        let mut tables = Tables::default();
-        assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (red(), web()));
-        let by = rib.controller("test").expect("a name");
-        for object in [&vrf, &interface] {
-            rib.apply(by, object.clone(), &mut tables).expect("valid");
-            assert_eq!(Counted::new_in(&rib, object), None, "the second time it keeps its number");
-        }
-        let key = v1::ObjectKey { kind: Some(v1::object_key::Kind::Interface("web".into())) };
-        rib.delete(by, &key, &mut tables).expect("valid");
-        assert_eq!((Counted::new_in(&rib, &vrf), Counted::new_in(&rib, &interface)), (None, web()));
-    }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tieline_proto::v1::{Closing, ClosingReason};
+use tieline_proto::v1::{Closing, ClosingReason, Limit};
 use tieline_rib::ControllerId;
 use tokio::sync::oneshot;
 
@@ -53,6 +53,21 @@ pub struct Hello {
     pub software: String,
     /// Ends the session.
     pub closer: Closer,
+}
+
+/// A session that has begun.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The controller's number.
+    pub by: ControllerId,
+    /// The session.
+    pub session: SessionId,
+    /// What the controller holds already.
+    pub held: u64,
+    /// How long it is kept when the session has ended.
+    pub grace: Duration,
+    /// How much the gateway takes.
+    pub limits: Vec<Limit>,
 }
 
 /// One controller.

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use crate::upgrade::socket::put_in_place;
-
 /// Clients that wait to be let in.
 const BACKLOG: i32 = 1024;
 
@@ -198,6 +196,36 @@ pub fn bind_closed(path: &Path) -> io::Result<UnixListener> {
     socket.bind(&SockAddr::unix(path)?)?;
     socket.listen(BACKLOG)?;
     Ok(OwnedFd::from(socket).into())
+}
+
+/// Binds a socket under another name and moves it to `path`: clients find
+/// either the old one there or the new one.
+///
+/// # Errors
+/// When the system refuses.
+pub fn put_in_place(path: &Path, permissions: Permissions) -> io::Result<UnixListener> {
+    let beside = with_suffix(path, ".new");
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = bind_closed(&beside)?;
+    let moved = std::os::unix::fs::chown(&beside, None, permissions.group)
+        .and_then(|()| std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(permissions.mode)))
+        .and_then(|()| std::fs::rename(&beside, path));
+    if let Err(error) = moved {
+        // It is of no use to anybody.
+        let _ = std::fs::remove_file(&beside);
+        return Err(error);
+    }
+    Ok(listener)
+}
+
+/// The path beside another whose name ends in more.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 fn identify(path: &Path) -> io::Result<(u64, u64)> {

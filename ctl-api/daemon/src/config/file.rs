@@ -13,6 +13,8 @@ use crate::security::Role;
 pub struct File {
     /// Filter for log messages, as in RUST_LOG.
     pub log: Option<String>,
+    /// What the process may do.
+    pub process: Process,
     /// Where the control API is.
     pub api: Api,
     /// The last state.
@@ -27,6 +29,16 @@ pub struct File {
     pub neighbours: Neighbours,
     /// DPDK.
     pub dpdk: Dpdk,
+}
+
+/// `[process]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Process {
+    /// The user that the daemon becomes, by name or number.
+    pub user: Option<String>,
+    /// Capabilities that it keeps beside those that it needs.
+    pub capabilities: Vec<String>,
 }
 
 /// `[api]`

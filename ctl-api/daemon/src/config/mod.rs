@@ -10,6 +10,7 @@
 pub mod api;
 pub mod file;
 mod locate;
+mod process;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -26,6 +27,7 @@ use tieline_engine::tables::Options;
 use tieline_engine::types::MacAddr;
 use tieline_engine::worker::idle::IdlePolicy;
 use tieline_log::filter::{Filter, FilterError};
+use tieline_process::privileges::Keep;
 use tieline_rib::{Limits, Ranks};
 
 use crate::device_ports::allowed::{AllowedDevices, Pattern};
@@ -58,6 +60,8 @@ const LONGEST_TIMEOUT: u64 = 30 * 24 * 3600;
 pub struct Config {
     /// Filter for log messages.
     pub log: Filter,
+    /// What the process keeps of its privileges.
+    pub keep: Keep,
     /// The control API: where clients come in, and what they may do.
     pub api: Api,
     /// How many sessions and names controllers may have, and for how long.
@@ -165,17 +169,18 @@ impl Config {
     }
 
     fn check(file: File) -> Result<Self, Objection> {
+        let sessions_of_controllers = check_sessions(&file.api)?;
+        let ranks = Ranks::new(&file.api.ranks).map_err(|sentence| ("api.ranks", sentence))?;
+        let grace = within("api.grace_s", file.api.grace_s, DEFAULT_GRACE, 0..=LONGEST_GRACE)?;
+        let grace = Duration::from_secs(grace);
+        let api = api::check(file.api)?;
         let sessions = within("sessions.capacity", file.sessions.capacity, 1_000_000, 1..=64_000_000)?;
         Ok(Self {
             log: check_log(file.log)?,
-            sessions_of_controllers: check_sessions(&file.api)?,
-            ranks: Ranks::new(&file.api.ranks).map_err(|sentence| ("api.ranks", sentence))?,
-            grace: Duration::from_secs(within(
-                "api.grace_s",
-                file.api.grace_s,
-                DEFAULT_GRACE,
-                0..=LONGEST_GRACE,
-            )?),
+            keep: process::check(&file.process, api.permissions.group)?,
+            sessions_of_controllers,
+            ranks,
+            grace,
             keeps_state: file.store.enabled.unwrap_or(true),
             store: file.store.path,
             sync_interval: Duration::from_millis(within(
@@ -184,7 +189,7 @@ impl Config {
                 200,
                 0..=60_000,
             )?),
-            api: api::check(file.api)?,
+            api,
             cores: check_workers(&file.engine)?,
             idle: check_idle(&file.engine)?,
             router_mac: check_router_mac(file.engine.router_mac)?,

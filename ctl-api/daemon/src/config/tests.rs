@@ -151,9 +151,11 @@ fn every_key_has_its_effect() {
 
 /// Every complaint: a text, the line and key it must name, and a word of the
 /// sentence.
-const BAD: [(&str, usize, &str, &str); 37] = [
+const BAD: [(&str, usize, &str, &str); 39] = [
     ("\nlgo = \"info\"", 2, "lgo", "unknown field"),
     ("log = \"info\"\nlog = \"debug\"", 2, "", "duplicate"),
+    ("[process]\nuser = \"no such user\"", 2, "process.user", "there is no user"),
+    ("[process]\ncapabilities = [\"CAP_ALL\"]", 2, "process.capabilities", "is no capability"),
     ("log = 3", 1, "log", "string"),
     ("[api]\nranks = [\"a*\", \"ab\"]", 2, "api.ranks", "never counts"),
     ("[api]\nnames_per_peer = 0", 2, "api.names_per_peer", "out of range"),

@@ -21,7 +21,7 @@ use tieline_engine::types::{MacAddr, PortId};
 use tieline_rib::PortInfo;
 
 use super::{DevicePorts, Slot, State, Wanted};
-use crate::upgrade::socket::Process;
+use crate::other_process::Process;
 
 /// Bursts that are thrown away at once: more than wait in a ring.
 const DRAINED_BURSTS: usize = 64;

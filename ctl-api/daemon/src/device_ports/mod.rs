@@ -32,7 +32,7 @@ use tieline_rib::PortInfo;
 use tieline_rib::spec::port::PortSpec;
 
 use crate::links::Links;
-use crate::upgrade::socket::Process;
+use crate::other_process::Process;
 use allowed::AllowedDevices;
 use opener::{Opener, Opening, Ticket};
 use presence::Presence;

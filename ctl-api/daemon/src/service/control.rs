@@ -8,10 +8,10 @@ use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::replies::{self, ReplyStream};
 use super::session::{Client, Sessions};
 use super::{preview, status, watch};
 use crate::gateway::{Gateway, NotForgotten};
+use crate::replies::{self, ReplyStream};
 use crate::security::rights::Rights;
 use crate::security::{self, Role};
 

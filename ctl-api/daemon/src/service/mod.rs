@@ -3,16 +3,12 @@
 //!
 //! - [`control`]: the control service; [`session`], [`preview`], [`watch`]: its
 //!   longer parts
-//! - [`replies`], [`shares`]: what a session may take: acknowledgements that it
-//!   does not read, and batches that wait
 //! - [`operations`]: what the running gateway does
 
 pub mod control;
 pub mod operations;
 mod preview;
-pub mod replies;
 pub mod session;
-pub mod shares;
 mod watch;
 
 use tieline_proto::v1::{self, ErrorCode};

@@ -1,8 +1,8 @@
 //! A controller's session: hello, heartbeats, batches in, acknowledgements out.
 //!
 //! Memory is bounded on both sides. A batch is taken out of the stream only when
-//! there is room for its acknowledgements ([`replies`](super::replies)), and when
-//! it then has its share of what may wait ([`shares`](super::shares)); until then
+//! there is room for its acknowledgements ([`replies`](crate::replies)), and when
+//! it then has its share of what may wait ([`shares`](crate::shares)); until then
 //! it stays in the client's connection. So a client that does not read, or that
 //! floods, holds up itself. One that goes on not to read is sent away.
 
@@ -18,14 +18,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
-use super::replies::{Gone, Replies};
-use super::shares::Shares;
-use crate::control::{Control, Opened, Submission};
+use crate::control::{Control, Submission};
 use crate::identity::NodeId;
+use crate::replies::{Gone, Replies};
 use crate::security::Peer;
 use crate::security::accounts::Account;
 use crate::security::rights::Rights;
-use crate::sessions::{Hello, Terms};
+use crate::sessions::{Hello, Opened, Terms};
+use crate::shares::Shares;
 
 /// The revision of the API that is spoken here.
 const REVISION: u32 = 1;

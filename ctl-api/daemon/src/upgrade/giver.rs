@@ -12,9 +12,10 @@ use tieline_engine::transfer::stream;
 use crate::acknowledge::Errand;
 use crate::control::Control;
 use crate::doors::Doors;
+use crate::frame::{Channel, FrameError, Kind, PortFacts, StoreWord};
 use crate::gateway::Gateway;
 use crate::keeper::NotStored;
-use crate::upgrade::frame::{Channel, FrameError, Kind, PortFacts, StoreWord};
+use crate::other_process::Process;
 use crate::upgrade::site::Site;
 use crate::upgrade::{
     CLOSE_PATIENCE, FROZEN_PATIENCE, PREPARE_PATIENCE, SERVING_PATIENCE, WORKER_PATIENCE, check_hello, hello,
@@ -164,7 +165,7 @@ fn give(channel: &mut Channel, site: &mut dyn Site) -> anyhow::Result<()> {
         channel.write(Kind::Port, &facts.to_bytes())?;
     }
     let node = site.node();
-    match socket::Process::own_descriptor() {
+    match Process::own_descriptor() {
         Ok(process) => channel.send_with(Kind::Declared, node.as_bytes(), process.as_fd())?,
         // Then the other waits longer than it has to.
         Err(_) => channel.send(Kind::Declared, node.as_bytes())?,

@@ -1,6 +1,6 @@
-//! Hitless upgrade: a new daemon takes over from the one that runs.
+//! Hitless upgrade: a new daemon takes over from the one that runs, in the words
+//! of [`frame`](crate::frame).
 //!
-//! - [`frame`]: what they say to each other
 //! - [`giver`]: the side that runs, and goes
 //! - [`taker`]: the side that comes
 //! - [`site`]: what both need of the gateway; [`records`]: what is declared, as
@@ -17,7 +17,6 @@
 //! How fast the process of the old one goes does not matter: what it may still
 //! hold (devices, the lock of the store, a port) is tried again until it is free.
 
-pub mod frame;
 pub mod giver;
 mod records;
 pub mod site;
@@ -26,7 +25,7 @@ pub mod taker;
 
 use std::time::Duration;
 
-use frame::{FrameError, Hello, OLDEST_PROTOCOL, PROTOCOL};
+use crate::frame::{FrameError, Hello, OLDEST_PROTOCOL, PROTOCOL};
 use tieline_engine::transfer::stream;
 
 /// How long either side may take for all that is slow.

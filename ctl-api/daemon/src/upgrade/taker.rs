@@ -13,11 +13,10 @@ use tieline_engine::types::MacAddr;
 use tieline_engine::worker::transfer::Taken;
 use tieline_rib::PortInfo;
 
-use crate::upgrade::frame::{
-    Channel, Door, FrameError, Kind, OLDEST_PROTOCOL, PROTOCOL, PortFacts, StoreWord,
-};
+use crate::frame::{Channel, Door, FrameError, Kind, OLDEST_PROTOCOL, PROTOCOL, PortFacts, StoreWord};
+use crate::other_process::Process;
 use crate::upgrade::site::{Site, wait_programmed};
-use crate::upgrade::socket::{self, Process};
+use crate::upgrade::socket;
 use crate::upgrade::{
     CLOSE_PATIENCE, FROZEN_PATIENCE, PREPARE_PATIENCE, WORKER_PATIENCE, check_hello, hello,
 };

@@ -5,14 +5,11 @@ mod certificates;
 mod clock;
 mod contention;
 mod devices;
-/// Tests speak for daemons that take over, or are taken over from.
-#[path = "../../src/upgrade/frame.rs"]
-#[allow(dead_code, reason = "the daemon uses all of it")]
-mod frame;
 mod full_disk;
 mod greedy;
 mod life;
 mod old_daemon;
+mod privileges;
 mod restart;
 mod security;
 mod sessions;

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use crate::frame::{Channel, Door, FrameError, Hello, Kind, StoreWord};
 use crate::support::{PATIENCE, Place};
+use tieline_daemon::frame::{Channel, Door, FrameError, Hello, Kind, StoreWord};
 
 /// What a daemon of release 0.1.0 with a port, an interface, a VRF, a next hop
 /// and a route has said in a take-over, from its hello to its last word.

@@ -10,8 +10,8 @@ use tieline_proto::v1::object_key::Kind as Key;
 use tieline_proto::v1::watch_reply::What;
 use tonic::Streaming;
 
-use crate::frame::{Channel, Hello, Kind};
 use crate::support::{Daemon, PATIENCE, Place, discard, port};
+use tieline_daemon::frame::{Channel, Hello, Kind};
 
 async fn watch(daemon: &Daemon) -> Streaming<v1::WatchReply> {
     let request = v1::WatchRequest { events: true, ..Default::default() };

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use tieline_proto::v1;
 use tieline_proto::v1::object_key::Kind as Key;
 
-use crate::frame::{self, Channel, FrameError, Hello, Kind, StoreWord};
 use crate::old_daemon::{self, OldDaemon, Script};
 use crate::security::Secure;
 use crate::support::{Daemon, PATIENCE, Place, discard, port, route, vrf};
+use tieline_daemon::frame::{self, Channel, FrameError, Hello, Kind, StoreWord};
 
 const TARGET: &str = "64512:1";
 

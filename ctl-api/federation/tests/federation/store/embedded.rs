@@ -8,7 +8,7 @@ use tieline_federation::intent::kinds::Peer;
 use tieline_federation::store::embedded::EmbeddedStore;
 use tieline_federation::store::{Entries, Revision, Store, StoreError, Update};
 
-use crate::cases;
+use super::cases;
 use crate::place::Place;
 
 macro_rules! cases {

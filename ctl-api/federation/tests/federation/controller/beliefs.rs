@@ -6,9 +6,9 @@ use tieline_bgp::wire::community::{SecurityGroup, security_group_communities};
 use tieline_proto::federation::v1::{self, EventKind};
 use tieline_proto::v1::Export;
 
+use super::peer::{ADDRESS, Peer};
+use super::place::{Place, eventually};
 use crate::fake;
-use crate::peer::{ADDRESS, Peer};
-use crate::place::{Place, eventually};
 
 /// Red's own route target: the second that the cluster gives.
 const RED: &str = "64512:8000001";

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tieline_federation::gateway::events::Event;
 
+use super::owner::Owner;
 use crate::fake::{Gateway, Order};
-use crate::owner::Owner;
 use crate::place::Place;
 
 /// What is heard of exports until all were told, by prefix: the label, or gone.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tieline_federation::store::{Change, Revision, Store, StoreError, Update};
 
-use crate::cases;
-use crate::etcd_server::EtcdServer;
+use super::cases;
+use super::etcd_server::EtcdServer;
 
 macro_rules! cases {
     ($($case:ident)*) => {

@@ -2,9 +2,6 @@
 //! interface.
 
 mod beliefs;
-#[path = "../gateway/fake.rs"]
-#[allow(dead_code)] // The gateway's own tests use more of it.
-mod fake;
 mod metrics;
 mod peer;
 mod place;
@@ -12,6 +9,8 @@ mod place;
 use peer::Peer;
 use place::{Place, eventually};
 use tieline_proto::federation::v1::{self, EventKind};
+
+use crate::fake;
 
 /// A cluster with a network, whose gateway cannot be reached.
 const CLUSTER: &str = "

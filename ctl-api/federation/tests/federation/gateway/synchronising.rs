@@ -6,8 +6,8 @@ use tieline_federation::gateway::Settings;
 use tieline_federation::gateway::events::Event;
 use tieline_federation::gateway::key::{Change, Key};
 
+use super::owner::{Owner, holds, no_routes, routes, settings, vrf};
 use crate::fake::{Gateway, Order};
-use crate::owner::{Owner, holds, no_routes, routes, settings, vrf};
 use crate::place::Place;
 
 #[tokio::test]

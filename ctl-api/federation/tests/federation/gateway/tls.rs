@@ -8,8 +8,8 @@ use tieline_federation::gateway::{Address, Gateway};
 use tieline_federation::intent::kinds::cluster::Tls;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
+use super::owner::{Owner, settings, vrf};
 use crate::fake;
-use crate::owner::{Owner, settings, vrf};
 use crate::place::Place;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;

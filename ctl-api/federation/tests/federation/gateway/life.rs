@@ -5,8 +5,8 @@ use std::time::Duration;
 use tieline_federation::gateway::events::{Cause, Event};
 use tieline_proto::v1::{ClosingReason, ErrorCode};
 
+use super::owner::{Owner, holds, settings, vrf};
 use crate::fake::{Gateway, Order};
-use crate::owner::{Owner, holds, settings, vrf};
 use crate::place::Place;
 
 #[tokio::test]

@@ -7,4 +7,3 @@ mod cases;
 mod embedded;
 mod etcd;
 mod etcd_server;
-mod place;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::CLUSTER;
-use crate::place::Place;
+use super::CLUSTER;
+use super::place::Place;
 
 async fn listen(place: &Place) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

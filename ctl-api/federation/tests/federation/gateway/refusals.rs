@@ -7,8 +7,8 @@ use tieline_federation::gateway::events::Event;
 use tieline_federation::gateway::key::{Change, Key, Subject};
 use tieline_proto::v1::ErrorCode;
 
+use super::owner::{Owner, holds, routes, settings, vrf};
 use crate::fake::{Gateway, Order};
-use crate::owner::{Owner, holds, routes, settings, vrf};
 use crate::place::Place;
 
 fn red() -> Subject {

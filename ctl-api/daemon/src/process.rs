@@ -67,7 +67,7 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
     let parent = store.path.parent().filter(|parent| !parent.as_os_str().is_empty());
     for place in [Some(store.path.as_path()), parent].into_iter().flatten() {
         ensure!(
-            !place.exists() || may_write(place),
+            !place.is_dir() || may_write(place),
             "user {} may not write to {}: give it to that user with chown -R {0}: {}, or set process.user to its owner",
             User::own().uid,
             place.display(),

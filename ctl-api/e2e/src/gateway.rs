@@ -22,6 +22,9 @@ const ROUTE_LIMIT: Duration = Duration::from_secs(15);
 /// Lines of the daemon's log that a failure shows.
 const LOG_LINES: usize = 40;
 
+/// More of the configuration: what ports on AF_XDP need.
+pub const AF_XDP: &str = "[process]\ncapabilities = [\"CAP_SYS_ADMIN\"]\n";
+
 /// What a test configures of the daemon.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayConfig {

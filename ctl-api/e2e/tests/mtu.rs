@@ -1,6 +1,7 @@
 //! Packets that do not fit into the tunnel: reported, clamped or fragmented.
 
 use anyhow::{Result, ensure};
+use tieline_e2e::gateway::AF_XDP;
 use tieline_e2e::sites::{Underlay, interface, v4, v6};
 use tieline_e2e::{Capture, Sites, Steps, Tenant, with_one_and_two_workers};
 
@@ -90,7 +91,7 @@ fn use_af_xdp(sites: &Sites) -> Result<()> {
 }
 
 fn transfers_and_fragments_arrive(workers: usize, steps: &mut Steps) -> Result<()> {
-    let sites = Sites::start(workers)?;
+    let sites = Sites::start_with(workers, AF_XDP)?;
     sites.connect(Underlay::V4, "vxlan")?;
     let [red1, red2] = &sites.red;
     red1.reaches(&v4(2))?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tieline_e2e::gateway::AF_XDP;
 use tieline_e2e::sites::{Underlay, mac, v4};
 use tieline_e2e::{Host, Sites, Steps, Tenant, eventually, with_one_and_two_workers};
 
@@ -84,7 +85,7 @@ fn ports_come_and_go(workers: usize, steps: &mut Steps) -> Result<()> {
 }
 
 fn vlans_and_other_devices(workers: usize, steps: &mut Steps) -> Result<()> {
-    let mut sites = Sites::start(workers)?;
+    let mut sites = Sites::start_with(workers, AF_XDP)?;
     sites.connect(Underlay::V4, "mpls_udp")?;
     sites.red[0].reaches(&v4(2))?;
     let gateway = sites.gateways[0].namespace.clone();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tieline_e2e::gateway::number;
+use tieline_e2e::gateway::{AF_XDP, number};
 use tieline_e2e::sites::Underlay;
 use tieline_e2e::{Gateway, Host, Sites, Steps, with_one_and_two_workers};
 
@@ -124,7 +124,7 @@ interface: {{name: {name}, port: {name}, vrf: red, local_addresses: ["10.{networ
 }
 
 fn other_devices_change_hands(workers: usize, steps: &mut Steps) -> Result<()> {
-    let mut sites = Sites::start(workers)?;
+    let mut sites = Sites::start_with(workers, AF_XDP)?;
     sites.connect(Underlay::V4, "mpls_udp")?;
     sites.red[0].reaches("10.2.0.10")?;
     let gateway = sites.gateways[0].namespace.clone();

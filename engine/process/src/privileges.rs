@@ -13,10 +13,9 @@ use std::io;
 pub use caps::Capability;
 use caps::{CapSet, CapsHashSet};
 
-/// Devices of the kernel, packets of all kinds, memory that stays, and the filter of
-/// an AF_XDP socket.
-pub const NEEDED: [Capability; 4] =
-    [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_IPC_LOCK, Capability::CAP_BPF];
+/// Devices of the kernel, packets of all kinds, and memory that stays.
+pub const NEEDED: [Capability; 3] =
+    [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_IPC_LOCK];
 
 /// Who a process is.
 #[derive(Debug, Clone, PartialEq, Eq)]

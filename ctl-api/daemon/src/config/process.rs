@@ -25,7 +25,7 @@ pub fn check(process: &file::Process, socket_group: Option<u32>) -> Result<Keep,
     let parse = |text: &String| {
         text.parse::<Capability>().map_err(|_| {
             let sentence =
-                format!("{text:?} is no capability: use a name such as \"CAP_BPF\" (capabilities(7))");
+                format!("{text:?} is no capability: use a name such as \"CAP_SYS_ADMIN\" (capabilities(7))");
             ("process.capabilities", sentence)
         })
     };

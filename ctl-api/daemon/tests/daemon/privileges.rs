@@ -9,8 +9,8 @@ use tieline_proto::v1::object_key;
 
 use crate::support::{Daemon, Place, discard, port};
 
-/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK, CAP_BPF.
-const NEEDED: u64 = 1 << 12 | 1 << 13 | 1 << 14 | 1 << 39;
+/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK.
+const NEEDED: u64 = 1 << 12 | 1 << 13 | 1 << 14;
 /// CAP_SETPCAP: whoever has it can limit what programs may get that it runs.
 const SETPCAP: u64 = 1 << 8;
 

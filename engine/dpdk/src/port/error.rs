@@ -141,8 +141,8 @@ pub(super) fn advice(device: &DeviceSpec) -> &'static str {
         }
         Driver::AfXdp => {
             "Check that the interface of \"iface=\" exists in this network namespace, that no other XDP program \
-             holds it and that the process has CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF. An interface that this \
-             process has had open before is free only after a restart"
+             holds it and that the process keeps CAP_SYS_ADMIN (process.capabilities in the configuration). An \
+             interface that this process has had open before is free only after a restart"
         }
         Driver::Tap => "Check that /dev/net/tun exists and that the process has CAP_NET_ADMIN",
         Driver::Vhost => "Check that the directory of the socket of \"iface=\" exists and is writable",

@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tieline_gate::Security;
+use tieline_gate::accounts::Accounts;
+use tieline_gate::server::{self, Server};
+use tieline_gate::tls::{self, Tls};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
@@ -16,10 +20,10 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::doors::{Doors, Servant};
 use crate::problems::Problems;
-use crate::security::Security;
-use crate::security::accounts::Accounts;
-use crate::security::tls::{self, Tls};
-use crate::server::{self, Server, Services};
+
+use crate::rights::Grants;
+use crate::service;
+use crate::service::needs::needed;
 use crate::service::operations::Facts;
 use crate::service::session::Sessions;
 use crate::upgrade::giver::Giver;
@@ -42,7 +46,7 @@ pub struct Api {
 
 /// Whoever comes in by one of the doors comes to this.
 struct Front {
-    server: Arc<Server>,
+    server: Arc<Server<Grants>>,
     tls: Option<Arc<Tls>>,
     giver: Giver,
 }
@@ -96,9 +100,9 @@ impl Api {
             .context("could not start the threads of the control API")?;
         let (front, [terminate, interrupt, hangup]) = runtime.block_on(async {
             let api = &config.api;
-            let services = Services::new(sessions, facts, problems, &api.limits).await?;
+            let services = service::services(sessions, facts, problems, &api.limits).await?;
             let accounts = Arc::new(Accounts::new(api.limits.clone()));
-            let server = Server::new(services, Security { roles: api.roles.clone(), accounts });
+            let server = Server::new(services, needed, Security { roles: api.roles.clone(), accounts });
             let tls = api.tcp.as_ref().map(|(_, settings)| Arc::new(Tls::start(settings.clone())));
             let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
             let [terminate, interrupt, hangup] = kinds.map(signal);
@@ -117,7 +121,7 @@ impl Api {
         let ticking = control.clone();
         let served = runtime.block_on(async {
             // The last state was brought back before the doors open.
-            front.server.ready().await;
+            front.server.services().ready().await;
             doors.open(runtime.handle(), &front);
             tokio::spawn(watch_files(front.tls.clone(), hangup));
             tokio::spawn(async move {

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tieline_gate::Role;
+use tieline_gate::limits::ApiLimits;
+use tieline_gate::roles::{Pattern, RoleEntry, Roles, Who};
+use tieline_gate::tls::TlsSettings;
+
 use super::{DEFAULT_SOCKET, Objection, check_socket, file, within};
-use crate::security::Role;
-use crate::security::limits::ApiLimits;
-use crate::security::rights::Objects;
-use crate::security::roles::{Pattern, RoleEntry, Roles, Who};
-use crate::security::tls::TlsSettings;
+use crate::rights::{Grants, Objects};
 use crate::socket::Permissions;
 
 /// Where the system keeps its groups.
@@ -25,7 +26,7 @@ pub struct Api {
     /// Its TCP address with the TLS that is spoken there, if it has one.
     pub tcp: Option<(SocketAddr, TlsSettings)>,
     /// Who has which role.
-    pub roles: Roles,
+    pub roles: Roles<Grants>,
     /// How much of everything clients may have.
     pub limits: ApiLimits,
 }
@@ -62,7 +63,7 @@ pub fn check(api: file::Api) -> Result<Api, Objection> {
 fn check_tcp(
     listen: Option<String>,
     tls: Option<file::Tls>,
-    roles: &Roles,
+    roles: &Roles<Grants>,
 ) -> Result<Option<(SocketAddr, TlsSettings)>, Objection> {
     let Some(text) = listen else {
         return match tls {
@@ -103,7 +104,7 @@ fn check_tls(tls: file::Tls) -> Result<TlsSettings, Objection> {
     })
 }
 
-fn check_role(entry: file::RoleEntry) -> Result<RoleEntry, Objection> {
+fn check_role(entry: file::RoleEntry) -> Result<RoleEntry<Grants>, Objection> {
     let who = match (entry.name, entry.uid) {
         (Some(name), None) => Who::Certificate(Pattern::new(name).map_err(|text| ("api.roles", text))?),
         (None, Some(uid)) => Who::User(uid),
@@ -118,7 +119,8 @@ fn check_role(entry: file::RoleEntry) -> Result<RoleEntry, Objection> {
         None => None,
         Some(all) => Some(all.into_iter().map(parse).collect::<Result<_, _>>()?),
     };
-    Ok(RoleEntry { who, role: entry.role, controllers: entry.controllers.map(Into::into), objects })
+    let grant = Grants { controllers: entry.controllers.map(Into::into), objects };
+    Ok(RoleEntry { who, role: entry.role, grant })
 }
 
 /// Permissions as `chmod` takes them.

@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-
-use crate::security::Role;
+use tieline_gate::Role;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]

@@ -1,7 +1,8 @@
+use tieline_gate::Role;
+use tieline_gate::limits::ApiLimits;
+use tieline_gate::roles::Who;
+
 use super::*;
-use crate::security::Role;
-use crate::security::limits::ApiLimits;
-use crate::security::roles::Who;
 use crate::socket::Permissions;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -105,7 +106,7 @@ fn every_key_has_its_effect() {
     assert_eq!((&*tls.client_ca, tls.crl.as_deref()), (Path::new("/a.pem"), Some(Path::new("/r.pem"))));
     assert_eq!((api.roles.socket_role, api.roles.entries.len()), (Role::ReadOnly, 2));
     assert_eq!((api.roles.entries[1].who.clone(), api.roles.entries[1].role), (Who::User(7), Role::Operator));
-    assert_eq!(api.roles.entries[0].controllers.as_deref(), Some(&["a".to_owned()][..]));
+    assert_eq!(api.roles.entries[0].grant.controllers.as_deref(), Some(&["a".to_owned()][..]));
     let limits = ApiLimits {
         connections: 1,
         connections_per_peer: 2,

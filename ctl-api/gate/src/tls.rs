@@ -1,5 +1,5 @@
 //! Mutual TLS for the TCP side, and its files, which may be replaced while the
-//! daemon runs.
+//! server runs.
 //!
 //! TLS 1.3 alone: every gRPC library of the last years speaks it, and it has no
 //! weak choices to configure away. Sessions are not resumed, so that each
@@ -24,7 +24,7 @@ use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier}
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::certificate::CertificateFacts;
+use crate::certificate::CertificateFacts;
 
 /// A certificate that ends this soon is warned about.
 const SOON: i64 = 14 * DAY;
@@ -33,7 +33,7 @@ const DAY: i64 = 24 * 3600;
 /// Where the files are, and how often to look at them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// The daemon's certificate and those between it and its CA, PEM.
+    /// The server's certificate and those between it and its CA, PEM.
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
@@ -186,7 +186,7 @@ struct State {
 
 impl Tls {
     /// Reads the files for the first time. Files that cannot be used are said
-    /// in the log, and tried again: a gateway forwards without them.
+    /// in the log, and tried again: everything but TCP goes on without them.
     pub fn start(settings: TlsSettings) -> Self {
         let state = State { loaded: None, files: Vec::new(), problem: None, warned: 0 };
         let tls = Self { settings, state: Mutex::new(state), versions: watch::Sender::new(0) };

@@ -1,9 +1,10 @@
 //! The APIs of Tieline, generated from `proto/tieline`.
 //!
 //! [`v1`] is the gateways' control API, [`federation`] the controllers' own.
-//! They hold the messages, and for each service a client and a server. Messages
-//! of [`v1`] reflect (through `prost-reflect`), so that JSON and YAML in the
-//! canonical mapping can be read and written without a second set of types.
+//! They hold the messages and, with the feature `services`, a client and a server
+//! for each service. Messages of [`v1`] reflect (through `prost-reflect`), so that
+//! JSON and YAML in the canonical mapping can be read and written without a second
+//! set of types.
 
 /// The encoded descriptors of all files of `tieline.v1`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -16,7 +17,7 @@ pub const FEDERATION_DESCRIPTORS: &[u8] =
 #[allow(missing_docs, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 #[allow(clippy::all, clippy::pedantic)]
 pub mod v1 {
-    tonic::include_proto!("tieline.v1");
+    include!(concat!(env!("OUT_DIR"), "/tieline.v1.rs"));
 }
 
 /// Packages `tieline.federation`.
@@ -25,6 +26,6 @@ pub mod federation {
     #[allow(missing_docs, rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
     #[allow(clippy::all, clippy::pedantic)]
     pub mod v1 {
-        tonic::include_proto!("tieline.federation.v1");
+        include!(concat!(env!("OUT_DIR"), "/tieline.federation.v1.rs"));
     }
 }

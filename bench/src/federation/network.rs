@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use tieline_bench::random::Random;
+use tieline_bench_micro::random::Random;
 use tieline_bgp::rib::policy::Policy;
 use tieline_bgp::rib::{Path, PeerId};
 use tieline_bgp::session::{ConnectionId, Input, SessionConfig};

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, VlanId};
-use tieline_bench::random::Random;
+use tieline_bench_micro::random::Random;
 
 use crate::case::{Case, Traffic, Way};
 

@@ -9,11 +9,13 @@ use anyhow::{Context, Result, ensure};
 use tieline_e2e::command::{Background, Finished, finish};
 use tieline_e2e::gateway::Replaced;
 use tieline_e2e::tls::Certificates;
-use tieline_e2e::{Gateway, GatewayConfig, Host, Net, Steps};
+use tieline_e2e::{Gateway, GatewayConfig, Host, Net, Steps, eventually};
 
 /// As many as DPDK takes, as Debian builds it.
 const PORTS: usize = 32;
 const UPGRADES: usize = 20;
+/// How long a start may take to open all ports on a machine with other work.
+const PORTS_LIMIT: Duration = Duration::from_secs(30);
 /// The daemon is killed after each of so many upgrades.
 const KILLED_EVERY: usize = 5;
 /// Frames in each ring of each port. The kernel frees them page by page when the
@@ -98,13 +100,18 @@ interface: {{name: port{port}, port: port{port}, vrf: red, local_addresses: ["10
         let lost: Vec<_> =
             self.declared.iter().filter(|name| !there.contains(&format!("\"{name}\""))).collect();
         ensure!(lost.is_empty(), "acknowledged as stored, and lost: {lost:?}");
+        self.ports_are_ready()?;
+        let problems = self.gateway.tlctl("problems")?;
+        ensure!(problems.as_array().is_some_and(Vec::is_empty), "there are problems: {problems}");
+        self.hosts[0].reaches("10.1.0.10")
+    }
+
+    fn ports_are_ready(&self) -> Result<()> {
         let ports = self.gateway.tlctl("list port")?;
         let ready = ports.as_array().context("a list")?.iter();
         let ready = ready.filter(|port| port["status"]["state"] == "ready").count();
         ensure!(ready == PORTS, "{ready} of {PORTS} ports are ready");
-        let problems = self.gateway.tlctl("problems")?;
-        ensure!(problems.as_array().is_some_and(Vec::is_empty), "there are problems: {problems}");
-        self.hosts[0].reaches("10.1.0.10")
+        Ok(())
     }
 
     /// An upgrade, and something that is acknowledged right after it.
@@ -120,6 +127,8 @@ interface: {{name: port{port}, port: port{port}, vrf: red, local_addresses: ["10
     fn crash(&mut self) -> Result<()> {
         self.declare()?;
         self.gateway.crash_and_start()?;
+        // A start opens the ports one after the other.
+        eventually(PORTS_LIMIT, || self.ports_are_ready())?;
         self.check()
     }
 

@@ -22,7 +22,6 @@
 
 pub mod cycles;
 pub mod drop_reason;
-#[cfg(not(loom))]
 pub mod engine;
 mod huge_pages;
 pub mod io;
@@ -34,17 +33,9 @@ mod prefetch;
 pub mod session;
 pub mod stats;
 pub mod tables;
-#[cfg(not(loom))]
 pub mod testbed;
 pub mod transfer;
 pub mod types;
-#[cfg(not(loom))]
 pub mod worker;
-/// Under loom there is only what it checks: its `Arc` is not the standard
-/// library's.
-#[cfg(loom)]
-pub mod worker {
-    pub mod mailbox;
-}
 
 pub use drop_reason::DropReason;

@@ -57,7 +57,7 @@ fn large_at_last() -> impl Iterator<Item = v1::Batch> {
     let small = std::iter::repeat_with(|| applies(std::iter::once(discard("n")))).take(60);
     let name = "x".repeat(512 << 10);
     let large = std::iter::repeat_with(move || applies(std::iter::once(vrf(&name, "64512:1"))));
-    small.chain(large.take(60))
+    small.chain(large.take(140))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +76,9 @@ async fn who_does_not_read_keeps_nobody_else_from_declaring() {
     let mut stuck = Vec::new();
     for one in greedy {
         let (one, taken) = one.await.expect("it ends");
-        assert!(taken < 120, "nobody reads, so nobody goes on");
+        // There are places for the answers to 64 batches, and what was on its way to
+        // the client when it ceased to read may have held as many.
+        assert!(taken < 200, "nobody reads, so nobody goes on");
         stuck.push(one);
     }
     let mut other = daemon.program().await;

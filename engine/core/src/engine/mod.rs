@@ -21,6 +21,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
+use tieline_mailbox::{self as mailbox, mailbox};
 use tieline_process::essential;
 
 use crate::io::Io;
@@ -39,7 +40,6 @@ use crate::tables::{Options, Tables};
 use crate::types::{VrfId, WorkerId};
 use crate::worker::command::Command;
 use crate::worker::idle::IdlePolicy;
-use crate::worker::mailbox::{self, mailbox};
 use crate::worker::{Worker, WorkerParts};
 use ports::PortMap;
 use totals::Starts;
@@ -483,6 +483,8 @@ mod tests {
         let engine: Engine<MemoryIo> = Engine::start(config, MemoryPool::new(1)).expect("threads");
         let (_, version) = engine.update(|_| ());
         assert!(engine.wait_programmed(version, Duration::from_secs(60)));
+        // The engine's own threads change tables too, and would end this process.
+        engine.stop();
 
         let half = catch_unwind(AssertUnwindSafe(|| {
             engine.update(|tables| {
@@ -495,6 +497,5 @@ mod tests {
         assert!(catch_unwind(AssertUnwindSafe(|| engine.update(|_| ()))).is_err());
         assert!(catch_unwind(AssertUnwindSafe(|| engine.snapshot())).is_err());
         assert_eq!(lock(&engine.shared.writer).tables.version, version);
-        engine.stop();
     }
 }

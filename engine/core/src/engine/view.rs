@@ -45,7 +45,7 @@ impl<I: Io> Engine<I> {
     pub fn workers(&self) -> Vec<WorkerView> {
         let owners = self.queue_owners();
         let versions: Vec<u64> =
-            tables_of(&self.shared.writer).senders.iter().map(crate::worker::mailbox::Sender::seen).collect();
+            tables_of(&self.shared.writer).senders.iter().map(tieline_mailbox::Sender::seen).collect();
         let queues_of = |id: WorkerId, pick: fn(&super::ports::QueueOwners) -> &Vec<WorkerId>| {
             let mut queues = Vec::new();
             for (port, owners) in &owners {

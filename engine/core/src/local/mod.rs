@@ -8,7 +8,6 @@
 
 pub mod arp;
 pub mod nd;
-#[cfg(not(loom))]
 pub(crate) mod neighbour_thread;
 pub mod neighbours;
 pub mod probe;

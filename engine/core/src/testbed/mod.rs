@@ -11,6 +11,7 @@ pub mod topology;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
+use tieline_mailbox::{self as mailbox, mailbox};
 
 use crate::engine::ports::PortQueues;
 use crate::io::Io;
@@ -31,7 +32,6 @@ use crate::transfer::stream::{self, Chunk, Reader};
 use crate::types::{PortId, WorkerId};
 use crate::worker::command::{AddPort, Command, Done};
 use crate::worker::idle::IdlePolicy;
-use crate::worker::mailbox::{self, mailbox};
 use crate::worker::transfer::{SessionExport, SessionImport, Taken};
 use crate::worker::{Worker, WorkerParts};
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
+use tieline_mailbox::{self as mailbox, mailbox};
 
 use crate::io::replay::{ReplayBuf, ReplayIo, ReplayPool, ReplayRx, ReplayTx};
 use crate::pipeline::handover::HandoverRings;
@@ -15,7 +16,6 @@ use crate::testbed::{DEPTH, Size, parts};
 use crate::types::{PortId, WorkerId};
 use crate::worker::Worker;
 use crate::worker::command::{AddPort, Command, Done};
-use crate::worker::mailbox::{self, mailbox};
 
 /// A worker and its tables. It has to be driven by the thread that made its
 /// free buffers, whichever thread made the worker.

@@ -5,14 +5,12 @@
 //! loop it neither allocates, locks, logs nor enters the kernel; only idling
 //! and commands from the control side do.
 //!
-//! - [`mailbox`]: how new tables reach it
 //! - [`command`]: what the control side asks of it
 //! - [`transfer`]: sessions that leave for another process, or come from one
 //! - [`idle`]: what it does when there is nothing to do
 
 pub mod command;
 pub mod idle;
-pub mod mailbox;
 pub mod transfer;
 
 use std::sync::Arc;
@@ -20,6 +18,7 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
+use tieline_mailbox as mailbox;
 
 use crate::drop_reason::DropReason;
 use crate::io::{BURST, Io, PacketBurst, RxQueue};

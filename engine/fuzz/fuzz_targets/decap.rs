@@ -1,8 +1,0 @@
-//! Tunnel packets and what they carry.
-#![cfg_attr(fuzzing, no_main)]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tieline_fuzz::decap(data));
-
-// Without the fuzzer's runtime there is nothing to run.
-#[cfg(not(fuzzing))]
-fn main() {}

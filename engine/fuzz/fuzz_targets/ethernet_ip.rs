@@ -1,8 +1,0 @@
-//! Frames: Ethernet, VLAN tags, IP and transport headers.
-#![cfg_attr(fuzzing, no_main)]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tieline_fuzz::ethernet_ip(data));
-
-// Without the fuzzer's runtime there is nothing to run.
-#[cfg(not(fuzzing))]
-fn main() {}

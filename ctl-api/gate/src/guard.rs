@@ -154,7 +154,9 @@ mod tests {
     #[test]
     fn whoever_may_read_asks_for_health_and_everything_else_is_up_to_the_server() {
         let all = |_: &str| Need { role: Role::Operator, bulk: true };
-        for path in ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"] {
+        for path in
+            ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]
+        {
             assert_eq!(needed(path, all), Need { role: Role::ReadOnly, bulk: false }, "{path}");
         }
         for path in ["/x.grpc.v1.X/Get", "/grpcx/Get", "", "/"] {

@@ -19,6 +19,7 @@
 //!   and connections that do not begin to speak
 //! - [`guard`]: the one place that every call passes
 //! - [`request_body`], [`reply_body`]: bounded memory in both directions
+//! - [`config`]: what the configuration of every server says about these
 //! - [`server`]: the connections, each with a guard
 //! - [`services`]: what is served, with its health and its description
 //!
@@ -29,6 +30,7 @@
 pub mod accounts;
 pub mod bucket;
 pub mod certificate;
+pub mod config;
 pub mod first_bytes;
 pub mod guard;
 pub mod limits;

@@ -6,7 +6,7 @@ use super::*;
 use crate::socket::Permissions;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(text, Path::new("tieline.toml"))
+    config::parse(text, Path::new("tieline.toml"), Config::check)
 }
 
 #[test]
@@ -201,9 +201,9 @@ const BAD: [(&str, usize, &str, &str); 37] = [
 fn complaints_name_file_line_and_key() {
     for (text, line, key, word) in BAD {
         let error = parse(text).expect_err(text);
-        assert_eq!(error.line, Some(line), "{text}: {error}");
+        assert_eq!(error.line(), Some(line), "{text}: {error}");
         if !key.is_empty() {
-            assert_eq!(error.key.as_deref(), Some(key), "{text}: {error}");
+            assert_eq!(error.key(), Some(key), "{text}: {error}");
         }
         let sentence = error.to_string();
         assert!(sentence.starts_with(&format!("tieline.toml:{line}: ")), "{sentence}");

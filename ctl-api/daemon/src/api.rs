@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tieline_gate::Security;
 use tieline_gate::accounts::Accounts;
-use tieline_gate::server::{self, Server};
+use tieline_gate::server::{self, Server, received};
 use tieline_gate::tls::{self, Tls};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -53,7 +53,7 @@ struct Front {
 
 impl Servant for Front {
     async fn clients(&self, listener: tokio::net::UnixListener) -> Infallible {
-        Arc::clone(&self.server).serve_socket(listener, own_uid()).await
+        Arc::clone(&self.server).serve_socket(listener).await
     }
 
     async fn tcp_clients(&self, listener: tokio::net::TcpListener) -> Infallible {
@@ -123,7 +123,7 @@ impl Api {
             // The last state was brought back before the doors open.
             front.server.services().ready().await;
             doors.open(runtime.handle(), &front);
-            tokio::spawn(watch_files(front.tls.clone(), hangup));
+            tokio::spawn(tls::look_after(front.tls.clone(), hangup));
             tokio::spawn(async move {
                 let mut interval = tokio::time::interval(TICK);
                 interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,42 +147,5 @@ impl Api {
         tracing::info!("stopping");
         runtime.shutdown_timeout(STOP_PATIENCE);
         served
-    }
-}
-
-/// Looks after the files of TLS: now and then, and at once at SIGHUP.
-async fn watch_files(tls: Option<Arc<Tls>>, mut hangup: Signal) {
-    let Some(tls) = tls else {
-        loop {
-            received(&mut hangup).await;
-            tracing::info!("SIGHUP: there are no TLS files to read again");
-        }
-    };
-    let mut ticks = tokio::time::interval(tls.check());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let always = tokio::select! {
-            _ = ticks.tick() => false,
-            () = received(&mut hangup) => true,
-        };
-        let tls = Arc::clone(&tls);
-        // Files may be slow.
-        let look = move || tls.look(always, tls::now());
-        if let Err(error) = tokio::task::spawn_blocking(look).await {
-            tracing::error!("TLS files could not be looked at: {error}");
-        }
-    }
-}
-
-/// The user that the daemon runs as.
-fn own_uid() -> u32 {
-    // SAFETY: it reads a number and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-async fn received(signal: &mut Signal) {
-    if signal.recv().await.is_none() {
-        // It will never come any more.
-        std::future::pending::<()>().await;
     }
 }

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -81,7 +82,8 @@ impl<G: Grant> Server<G> {
     }
 
     /// Serves those who come to the Unix socket. Never ends.
-    pub async fn serve_socket(self: Arc<Self>, listener: UnixListener, own_uid: u32) -> Infallible {
+    pub async fn serve_socket(self: Arc<Self>, listener: UnixListener) -> Infallible {
+        let own_uid = rustix::process::geteuid().as_raw();
         loop {
             let stream = accepted(|| listener.accept()).await.0;
             let Ok(place) = Arc::clone(&self.on_socket).try_acquire_owned() else {
@@ -298,5 +300,13 @@ where
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Waits for a signal.
+pub async fn received(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        // It will never come any more.
+        std::future::pending::<()>().await;
     }
 }

@@ -4,6 +4,7 @@
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+pub use tonic_reflection::server::Error as Senseless;
 
 /// The services, and the switch of their health.
 pub struct Services {
@@ -23,7 +24,7 @@ impl Services {
         mut services: RoutesBuilder,
         names: &'static [&'static str],
         descriptors: &'static [u8],
-    ) -> Result<Self, tonic_reflection::server::Error> {
+    ) -> Result<Self, Senseless> {
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in names.iter().chain(&[WHOLE]) {
             health.set_service_status(service, ServingStatus::NotServing).await;

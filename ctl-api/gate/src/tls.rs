@@ -6,6 +6,7 @@
 //! connection shows its certificate, and it is checked against the present
 //! list of revocations.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{
@@ -25,6 +28,7 @@ use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::certificate::CertificateFacts;
+use crate::server::received;
 
 /// A certificate that ends this soon is warned about.
 const SOON: i64 = 14 * DAY;
@@ -280,6 +284,30 @@ impl Tls {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks after the files of TLS: now and then, and at once at SIGHUP.
+pub async fn look_after(tls: Option<Arc<Tls>>, mut hangup: Signal) -> Infallible {
+    let Some(tls) = tls else {
+        loop {
+            received(&mut hangup).await;
+            tracing::info!("SIGHUP: there are no TLS files to read again");
+        }
+    };
+    let mut ticks = tokio::time::interval(tls.check());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let always = tokio::select! {
+            _ = ticks.tick() => false,
+            () = received(&mut hangup) => true,
+        };
+        let tls = Arc::clone(&tls);
+        // Files may be slow.
+        let look = move || tls.look(always, now());
+        if let Err(error) = tokio::task::spawn_blocking(look).await {
+            tracing::error!("TLS files could not be looked at: {error}");
+        }
     }
 }
 

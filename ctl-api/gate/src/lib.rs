@@ -11,7 +11,8 @@
 //!
 //! - [`roles`]: from a user or the names in a certificate to a role
 //! - [`certificate`]: what a certificate says about its holder
-//! - [`tls`]: mutual TLS, its files and their replacement while running
+//! - [`tls`]: mutual TLS, its files and their replacement while running, at a
+//!   signal too ([`signals`])
 //! - [`limits`]: how much of everything
 //! - [`accounts`]: what each peer has open, and how fast it asks
 //! - [`bucket`]: a rate, without a clock of its own
@@ -39,6 +40,7 @@ pub mod request_body;
 pub mod roles;
 pub mod server;
 pub mod services;
+pub mod signals;
 pub mod tls;
 pub mod unproven;
 

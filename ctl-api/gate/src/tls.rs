@@ -28,7 +28,7 @@ use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::certificate::CertificateFacts;
-use crate::server::received;
+use crate::signals::received;
 
 /// A certificate that ends this soon is warned about.
 const SOON: i64 = 14 * DAY;

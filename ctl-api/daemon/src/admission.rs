@@ -8,7 +8,7 @@ use tieline_rib::spec::field;
 use tieline_rib::{Key, Refusal};
 
 use crate::device_ports::allowed::AllowedDevices;
-use crate::security::rights::Rights;
+use crate::rights::Rights;
 
 /// Who asks, and what the configuration lets be used.
 #[derive(Debug, Clone, Copy)]

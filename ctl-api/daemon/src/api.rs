@@ -7,6 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tieline_gate::Security;
+use tieline_gate::accounts::Accounts;
+use tieline_gate::server::{self, Server};
+use tieline_gate::signals::received;
+use tieline_gate::tls::{self, Tls};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
@@ -16,10 +21,10 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::doors::{Doors, Servant};
 use crate::problems::Problems;
-use crate::security::Security;
-use crate::security::accounts::Accounts;
-use crate::security::tls::{self, Tls};
-use crate::server::{self, Server, Services};
+
+use crate::rights::Grants;
+use crate::service;
+use crate::service::needs::needed;
 use crate::service::operations::Facts;
 use crate::service::session::Sessions;
 use crate::upgrade::giver::Giver;
@@ -42,14 +47,14 @@ pub struct Api {
 
 /// Whoever comes in by one of the doors comes to this.
 struct Front {
-    server: Arc<Server>,
+    server: Arc<Server<Grants>>,
     tls: Option<Arc<Tls>>,
     giver: Giver,
 }
 
 impl Servant for Front {
     async fn clients(&self, listener: tokio::net::UnixListener) -> Infallible {
-        Arc::clone(&self.server).serve_socket(listener, own_uid()).await
+        Arc::clone(&self.server).serve_socket(listener).await
     }
 
     async fn tcp_clients(&self, listener: tokio::net::TcpListener) -> Infallible {
@@ -96,9 +101,9 @@ impl Api {
             .context("could not start the threads of the control API")?;
         let (front, [terminate, interrupt, hangup]) = runtime.block_on(async {
             let api = &config.api;
-            let services = Services::new(sessions, facts, problems, &api.limits).await?;
+            let services = service::services(sessions, facts, problems, &api.limits).await?;
             let accounts = Arc::new(Accounts::new(api.limits.clone()));
-            let server = Server::new(services, Security { roles: api.roles.clone(), accounts });
+            let server = Server::new(services, needed, Security { roles: api.roles.clone(), accounts });
             let tls = api.tcp.as_ref().map(|(_, settings)| Arc::new(Tls::start(settings.clone())));
             let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
             let [terminate, interrupt, hangup] = kinds.map(signal);
@@ -117,9 +122,9 @@ impl Api {
         let ticking = control.clone();
         let served = runtime.block_on(async {
             // The last state was brought back before the doors open.
-            front.server.ready().await;
+            front.server.services().ready().await;
             doors.open(runtime.handle(), &front);
-            tokio::spawn(watch_files(front.tls.clone(), hangup));
+            tokio::spawn(tls::look_after(front.tls.clone(), hangup));
             tokio::spawn(async move {
                 let mut interval = tokio::time::interval(TICK);
                 interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -143,42 +148,5 @@ impl Api {
         tracing::info!("stopping");
         runtime.shutdown_timeout(STOP_PATIENCE);
         served
-    }
-}
-
-/// Looks after the files of TLS: now and then, and at once at SIGHUP.
-async fn watch_files(tls: Option<Arc<Tls>>, mut hangup: Signal) {
-    let Some(tls) = tls else {
-        loop {
-            received(&mut hangup).await;
-            tracing::info!("SIGHUP: there are no TLS files to read again");
-        }
-    };
-    let mut ticks = tokio::time::interval(tls.check());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let always = tokio::select! {
-            _ = ticks.tick() => false,
-            () = received(&mut hangup) => true,
-        };
-        let tls = Arc::clone(&tls);
-        // Files may be slow.
-        let look = move || tls.look(always, tls::now());
-        if let Err(error) = tokio::task::spawn_blocking(look).await {
-            tracing::error!("TLS files could not be looked at: {error}");
-        }
-    }
-}
-
-/// The user that the daemon runs as.
-fn own_uid() -> u32 {
-    // SAFETY: it reads a number and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-async fn received(signal: &mut Signal) {
-    if signal.recv().await.is_none() {
-        // It will never come any more.
-        std::future::pending::<()>().await;
     }
 }

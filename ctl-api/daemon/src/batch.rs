@@ -12,7 +12,7 @@ use tieline_proto::v1::operation::Operation;
 use tieline_rib::{Applied, ControllerId, Refusal, Rib};
 
 use crate::admission::Admission;
-use crate::security::rights::Rights;
+use crate::rights::Rights;
 
 /// Most operations of a batch.
 pub const MOST_OPERATIONS: usize = 10_000;
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
     use crate::device_ports::allowed::AllowedDevices;
-    use crate::security::Role;
+    use tieline_gate::Role;
 
     struct World {
         rib: Rib,

@@ -20,7 +20,7 @@ use crate::acknowledge::{Acknowledgement, Acknowledgements, Errand};
 use crate::batch::Work;
 use crate::gateway::Gateway;
 use crate::replies::{Room, Slot};
-use crate::security::rights::Rights;
+use crate::rights::Rights;
 use crate::sessions::{Hello, Opened, SessionId};
 use crate::shares::Share;
 

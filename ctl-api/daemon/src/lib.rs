@@ -15,8 +15,7 @@
 //! - `replies`, `shares`: what a session may take: acknowledgements that it does
 //!   not read, and batches that wait
 //! - `service`, `stats`: the gRPC services
-//! - `doors`, `server`: where clients come in, and serving them
-//! - `security`: who may do what, and how much of it
+//! - `doors`: where clients come in; `rights`: what each may declare
 //! - `other_process`: whether another daemon still runs; `upgrade`: a new daemon takes over from the one that runs
 //!
 //! The program is [`run`] with its [`Args`], and nothing else. Beside them,
@@ -49,8 +48,7 @@ mod persist;
 mod problems;
 mod process;
 mod replies;
-mod security;
-mod server;
+mod rights;
 mod service;
 mod sessions;
 mod shares;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tieline_dpdk::DpdkIo;
 use tieline_engine::engine::Engine;
+use tieline_gate::tls::Loaded;
 
 use crate::acknowledge;
 use crate::api::Api;
@@ -19,7 +20,6 @@ use crate::identity::NodeId;
 use crate::keeper;
 use crate::problems::Problems;
 use crate::process;
-use crate::security::tls::Loaded;
 use crate::service::session::{About, Sessions};
 use crate::shares::Shares;
 use crate::socket::ControlSocket;

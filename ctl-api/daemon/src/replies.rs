@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use prost::Message as _;
+use tieline_gate::accounts::{Account, KIB};
 use tieline_proto::v1;
 use tieline_proto::v1::gateway_message::Message;
 use tokio::sync::mpsc::{self, OwnedPermit};
@@ -18,7 +19,6 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::batch::{MOST_OPERATIONS, REFUSED_TEXTS};
-use crate::security::accounts::{Account, KIB};
 
 /// Messages of a session that can wait for its client.
 const QUEUE: usize = 128;
@@ -174,8 +174,8 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     use super::*;
-    use crate::security::accounts::{Accounts, Owner};
-    use crate::security::limits::ApiLimits;
+    use tieline_gate::accounts::{Accounts, Owner};
+    use tieline_gate::limits::ApiLimits;
 
     fn batch(operations: usize) -> v1::Batch {
         v1::Batch { operations: vec![v1::Operation::default(); operations], ..Default::default() }

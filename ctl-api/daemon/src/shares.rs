@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
+use tieline_gate::accounts::{Account, KIB};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
-
-use crate::security::accounts::{Account, KIB};
 
 /// What may wait of all sessions together.
 #[derive(Debug, Clone)]
@@ -48,8 +47,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::security::accounts::{Accounts, Owner};
-    use crate::security::limits::ApiLimits;
+    use tieline_gate::accounts::{Accounts, Owner};
+    use tieline_gate::limits::ApiLimits;
 
     #[tokio::test]
     async fn a_peer_takes_half_at_most_and_no_batch_is_too_large() {

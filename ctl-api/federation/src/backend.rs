@@ -166,7 +166,12 @@ async fn connect(server: &str, connection: &Connection) -> Result<Channel, Error
     let mut endpoint =
         Endpoint::from_shared(server.to_owned()).map_err(usage)?.connect_timeout(CONNECT_TIMEOUT);
     if server.starts_with("https://") {
-        endpoint = endpoint.tls_config(tls(connection)?).map_err(usage)?;
+        let tls = tls(connection)?;
+        let tls = match &connection.server_name {
+            Some(name) => tls.domain_name(name),
+            None => tls,
+        };
+        endpoint = endpoint.tls_config(tls).map_err(usage)?;
     }
     endpoint.connect().await.map_err(|error| {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);

@@ -83,6 +83,9 @@ pub struct Connection {
     /// With https: its key, a PEM file
     #[arg(long, global = true, env = "TIELINE_FEDERATION_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// With https: name in the controller's certificate, if it is not HOST
+    #[arg(long, global = true, env = "TIELINE_FEDERATION_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
 }
 
 /// The commands.
@@ -235,6 +238,9 @@ pub struct Run {
     /// Where Prometheus reads metrics, over HTTP at /metrics, without a password; absent: nowhere
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Who comes in to the APIs over TCP, who may do what, how much of it [default: /etc/tieline/federation.toml, if it exists]
+    #[arg(long, env = "TIELINE_FEDERATION_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The Unix socket of the APIs
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,

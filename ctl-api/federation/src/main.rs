@@ -6,6 +6,7 @@
 //! | [`commands`] | what they do |
 //! | [`observe`] | what those do that look into a running controller |
 //! | [`backend`] | where the intent is: a controller, a store in a file, etcd |
+//! | [`config`] | the configuration of the API that a controller serves |
 //! | [`render`] | answers as text: pure functions |
 //! | [`serve`] | the controller that runs |
 //! | [`error`] | errors and the exit codes they end in |
@@ -13,6 +14,7 @@
 mod backend;
 mod cli;
 mod commands;
+mod config;
 mod error;
 mod observe;
 mod render;

@@ -1,24 +1,29 @@
 //! `tieline-federation run`: the controller, with its APIs beside it.
 
+use std::convert::Infallible;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tieline_federation::api::{FederationService, IntentService};
+use tieline_federation::api::{self, FederationService, IntentService};
 use tieline_federation::controller::{self, Settings, questions};
 use tieline_federation::intent::names::Name;
 use tieline_federation::intent::rules::Author;
 use tieline_federation::metrics;
+use tieline_gate::Security;
+use tieline_gate::accounts::Accounts;
+use tieline_gate::server::Server;
+use tieline_gate::tls::{self, Tls};
 use tieline_log::filter::Filter;
 use tieline_process::essential;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
+use tokio::task::JoinHandle;
 
 use crate::backend;
 use crate::cli::{Connection, Run};
+use crate::config::Config;
 use crate::error::{Error, Exit};
 
 /// Runs until a signal comes.
@@ -35,6 +40,7 @@ pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error>
         controller: name(&arguments.controller, "controller")?,
         listen: arguments.listen,
     };
+    let config = Config::read(arguments.config.as_ref()).map_err(|error| Error::Usage(error.to_string()))?;
     let store = backend::controllers_store(connection).await?;
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
@@ -57,14 +63,46 @@ pub async fn run(connection: &Connection, arguments: Run) -> Result<Exit, Error>
             .map_err(|error| Error::Usage(format!("--metrics {address}: cannot listen there: {error}")))?;
         tokio::spawn(essential::task(metrics::serve(listener, asker.clone())));
     }
-    let serving = Server::builder()
-        .add_service(IntentService::new(Arc::clone(&store), Author::Central).into_server())
-        .add_service(FederationService::new(asker).into_server())
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until(stopped.clone()));
-    let serving = tokio::spawn(essential::task(serving));
+    let intent = IntentService::new(Arc::clone(&store), Author::Central);
+    let serving = serve(config, intent, FederationService::new(asker), listener).await?;
     let outcome = controller::run(settings, store, questions, Box::pin(until(stopped))).await;
-    serving.abort();
+    serving.iter().for_each(JoinHandle::abort);
     outcome.map(|()| Exit::Success).map_err(|error| Error::Unreachable(error.to_string()))
+}
+
+/// Lets clients in, by the Unix socket and, if that is configured, over TCP.
+/// Returns the tasks that do it; they do not end by themselves.
+async fn serve(
+    config: Config,
+    intent: IntentService,
+    federation: FederationService,
+    socket: UnixListener,
+) -> Result<Vec<JoinHandle<Infallible>>, Error> {
+    let Config { tcp, roles, limits } = config;
+    let services = api::services(intent, federation, &limits).await;
+    let services =
+        services.map_err(|error| Error::Refused(format!("the APIs cannot be described: {error}")))?;
+    let security = Security { roles, accounts: Arc::new(Accounts::new(limits)) };
+    let server = Server::new(services, api::needed, security);
+    // Both services answer from now on; what the controller does not know yet it says.
+    server.services().ready().await;
+    let by_socket = Arc::clone(&server).serve_socket(socket);
+    let mut tasks = vec![tokio::spawn(essential::task(by_socket))];
+    let hangup = signal(SignalKind::hangup())?;
+    let tls = match tcp {
+        None => None,
+        Some((address, settings)) => {
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.map_err(|error| {
+                Error::Usage(format!("api.listen = {address}: cannot listen there: {error}"))
+            })?;
+            let tls = Arc::new(Tls::start(settings));
+            tasks.push(tokio::spawn(essential::task(server.serve_tcp(listener, Arc::clone(&tls)))));
+            Some(tls)
+        }
+    };
+    tasks.push(tokio::spawn(essential::task(tls::look_after(tls, hangup))));
+    Ok(tasks)
 }
 
 /// The Unix socket of the APIs; the file goes with it.

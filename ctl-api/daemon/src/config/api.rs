@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::{DEFAULT_SOCKET, Objection, check_socket, file, within};
-use crate::security::Role;
-use crate::security::limits::ApiLimits;
-use crate::security::rights::Objects;
-use crate::security::roles::{Pattern, RoleEntry, Roles, Who};
-use crate::security::tls::TlsSettings;
+use tieline_gate::Role;
+use tieline_gate::config::{Objection, keys, within};
+use tieline_gate::limits::ApiLimits;
+use tieline_gate::roles::{RoleEntry, Roles};
+use tieline_gate::tls::TlsSettings;
+
+use super::{DEFAULT_SOCKET, check_socket, file};
+use crate::rights::{Grants, Objects};
 use crate::socket::Permissions;
 
 /// Where the system keeps its groups.
@@ -25,7 +26,7 @@ pub struct Api {
     /// Its TCP address with the TLS that is spoken there, if it has one.
     pub tcp: Option<(SocketAddr, TlsSettings)>,
     /// Who has which role.
-    pub roles: Roles,
+    pub roles: Roles<Grants>,
     /// How much of everything clients may have.
     pub limits: ApiLimits,
 }
@@ -53,72 +54,21 @@ pub fn check(api: file::Api) -> Result<Api, Objection> {
     Ok(Api {
         socket: check_socket(socket).map_err(|message| ("api.socket", message))?,
         permissions,
-        tcp: check_tcp(api.listen, api.tls, &roles)?,
+        tcp: keys::tcp(api.listen, api.tls, &roles)?,
         roles,
         limits: check_limits(&api.limits, api.waiting_mib)?,
     })
 }
 
-fn check_tcp(
-    listen: Option<String>,
-    tls: Option<file::Tls>,
-    roles: &Roles,
-) -> Result<Option<(SocketAddr, TlsSettings)>, Objection> {
-    let Some(text) = listen else {
-        return match tls {
-            None => Ok(None),
-            Some(_) => Err(("api.tls", "there is no api.listen for it: add that, or remove this".to_owned())),
-        };
-    };
-    let address = text.parse().map_err(|_| {
-        let sentence = format!(
-            "{text:?} is no IP address with a port: use one such as \"127.0.0.1:7070\" or \"[::1]:7070\""
-        );
-        ("api.listen", sentence)
-    })?;
-    let Some(tls) = tls else {
-        let sentence = "TCP is served with mutual TLS only: add [api.tls] with certificate, key and client_ca, \
-                        or remove this key and use the Unix socket";
-        return Err(("api.listen", sentence.to_owned()));
-    };
-    if !roles.entries.iter().any(|entry| matches!(entry.who, Who::Certificate(_))) {
-        let sentence = "nobody could do anything there: add [[api.roles]] with the name in a certificate and a role, \
-                        such as name = \"ctl-*.example\", role = \"controller\"";
-        return Err(("api.listen", sentence.to_owned()));
-    }
-    Ok(Some((address, check_tls(tls)?)))
-}
-
-fn check_tls(tls: file::Tls) -> Result<TlsSettings, Objection> {
-    let needed = |key: &'static str, path: Option<PathBuf>| {
-        path.filter(|path| path.file_name().is_some())
-            .ok_or((key, "it is missing: name a PEM file".to_owned()))
-    };
-    Ok(TlsSettings {
-        certificate: needed("api.tls.certificate", tls.certificate)?,
-        key: needed("api.tls.key", tls.key)?,
-        client_ca: needed("api.tls.client_ca", tls.client_ca)?,
-        crl: tls.crl,
-        check: Duration::from_secs(within("api.tls.check_s", tls.check_s, 5, 1..=3600)?),
-    })
-}
-
-fn check_role(entry: file::RoleEntry) -> Result<RoleEntry, Objection> {
-    let who = match (entry.name, entry.uid) {
-        (Some(name), None) => Who::Certificate(Pattern::new(name).map_err(|text| ("api.roles", text))?),
-        (None, Some(uid)) => Who::User(uid),
-        _ => {
-            let sentence = "each entry means certificates by name, or a user of the Unix socket by uid: \
-                            give one of the two";
-            return Err(("api.roles", sentence.to_owned()));
-        }
-    };
+fn check_role(entry: file::RoleEntry) -> Result<RoleEntry<Grants>, Objection> {
+    let who = keys::who(entry.name, entry.uid)?;
     let parse = |text: String| Objects::parse(&text).map_err(|sentence| ("api.roles", sentence));
     let objects = match entry.objects {
         None => None,
         Some(all) => Some(all.into_iter().map(parse).collect::<Result<_, _>>()?),
     };
-    Ok(RoleEntry { who, role: entry.role, controllers: entry.controllers.map(Into::into), objects })
+    let grant = Grants { controllers: entry.controllers.map(Into::into), objects };
+    Ok(RoleEntry { who, role: entry.role, grant })
 }
 
 /// Permissions as `chmod` takes them.
@@ -152,80 +102,10 @@ fn group_number(groups: &str, name: &str) -> Option<u32> {
     })
 }
 
-fn check_limits(limits: &file::ApiLimits, waiting_mib: Option<usize>) -> Result<ApiLimits, Objection> {
+fn check_limits(limits: &keys::Limits, waiting_mib: Option<usize>) -> Result<ApiLimits, Objection> {
     let default = ApiLimits::default();
-    let seconds = |key, value, default: Duration| {
-        within(key, value, default.as_secs(), 1..=3600).map(Duration::from_secs)
-    };
-    Ok(ApiLimits {
-        connections: within("api.limits.connections", limits.connections, default.connections, 1..=65_536)?,
-        connections_per_peer: within(
-            "api.limits.connections_per_peer",
-            limits.connections_per_peer,
-            default.connections_per_peer,
-            1..=65_536,
-        )?,
-        handshakes: within("api.limits.handshakes", limits.handshakes, default.handshakes, 1..=65_536)?,
-        streams_per_connection: within(
-            "api.limits.streams_per_connection",
-            limits.streams_per_connection,
-            default.streams_per_connection,
-            1..=65_536,
-        )?,
-        calls_per_peer: within(
-            "api.limits.calls_per_peer",
-            limits.calls_per_peer,
-            default.calls_per_peer,
-            1..=1_000_000,
-        )?,
-        reads_per_peer: within(
-            "api.limits.reads_per_peer",
-            limits.reads_per_peer,
-            default.reads_per_peer,
-            1..=1024,
-        )?,
-        requests_per_second: within(
-            "api.limits.requests_per_second",
-            limits.requests_per_second,
-            default.requests_per_second,
-            1..=10_000_000,
-        )?,
-        bytes_per_second: 1024
-            * within(
-                "api.limits.kib_per_second",
-                limits.kib_per_second,
-                default.bytes_per_second >> 10,
-                1..=100 << 20,
-            )?,
-        message: 1024
-            * within("api.limits.message_kib", limits.message_kib, default.message >> 10, 16..=1 << 20)?,
-        receive_memory: (1 << 20)
-            * within(
-                "api.limits.receive_memory_mib",
-                limits.receive_memory_mib,
-                default.receive_memory >> 20,
-                1..=1 << 20,
-            )?,
-        waiting: within("api.waiting_mib", waiting_mib, default.waiting >> 20, 8..=65_536)? << 20,
-        replies: (1 << 20)
-            * within(
-                "api.limits.reply_memory_mib",
-                limits.reply_memory_mib,
-                default.replies >> 20,
-                8..=1 << 20,
-            )?,
-        headers: 1024
-            * within("api.limits.headers_kib", limits.headers_kib, default.headers >> 10, 1..=1024)?,
-        resets: within("api.limits.resets", limits.resets, default.resets, 1..=65_536)?,
-        handshake: seconds("api.limits.handshake_s", limits.handshake_s, default.handshake)?,
-        keepalive: seconds("api.limits.keepalive_s", limits.keepalive_s, default.keepalive)?,
-        keepalive_timeout: seconds(
-            "api.limits.keepalive_timeout_s",
-            limits.keepalive_timeout_s,
-            default.keepalive_timeout,
-        )?,
-        stalled: seconds("api.limits.stalled_s", limits.stalled_s, default.stalled)?,
-    })
+    let waiting = within("api.waiting_mib", waiting_mib, default.waiting >> 20, 8..=65_536)? << 20;
+    limits.check(ApiLimits { waiting, ..default })
 }
 
 #[cfg(test)]
@@ -245,6 +125,6 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_limits() {
-        assert_eq!(check_limits(&file::ApiLimits::default(), None), Ok(ApiLimits::default()));
+        assert_eq!(check_limits(&keys::Limits::default(), None), Ok(ApiLimits::default()));
     }
 }

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-
-use crate::security::Role;
+use tieline_gate::Role;
+use tieline_gate::config::keys;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -70,11 +70,11 @@ pub struct Api {
     /// Bytes of batches that may wait, of all sessions together, MiB.
     pub waiting_mib: Option<usize>,
     /// Files of mutual TLS.
-    pub tls: Option<Tls>,
+    pub tls: Option<keys::Tls>,
     /// Who may do what.
     pub roles: Vec<RoleEntry>,
     /// How much of everything.
-    pub limits: ApiLimits,
+    pub limits: keys::Limits,
 }
 
 /// `[store]`
@@ -88,22 +88,6 @@ pub struct Store {
     /// How long a change may wait until it is on disk, milliseconds; 0: not at
     /// all.
     pub sync_interval_ms: Option<u64>,
-}
-
-/// `[api.tls]`: PEM files.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tls {
-    /// The daemon's certificate, and those between it and its CA.
-    pub certificate: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
-    /// The CAs of clients.
-    pub client_ca: Option<PathBuf>,
-    /// Lists of revoked certificates.
-    pub crl: Option<PathBuf>,
-    /// How often to look whether a file has changed, seconds.
-    pub check_s: Option<u64>,
 }
 
 /// `[[api.roles]]`
@@ -120,30 +104,6 @@ pub struct RoleEntry {
     pub controllers: Option<Vec<String>>,
     /// The objects that they may declare.
     pub objects: Option<Vec<String>>,
-}
-
-/// `[api.limits]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs, reason = "they are documented with the limits themselves")]
-pub struct ApiLimits {
-    pub connections: Option<usize>,
-    pub connections_per_peer: Option<usize>,
-    pub handshakes: Option<usize>,
-    pub streams_per_connection: Option<u32>,
-    pub calls_per_peer: Option<usize>,
-    pub reads_per_peer: Option<usize>,
-    pub requests_per_second: Option<u32>,
-    pub kib_per_second: Option<u64>,
-    pub message_kib: Option<usize>,
-    pub receive_memory_mib: Option<usize>,
-    pub reply_memory_mib: Option<usize>,
-    pub headers_kib: Option<u32>,
-    pub resets: Option<usize>,
-    pub handshake_s: Option<u64>,
-    pub keepalive_s: Option<u64>,
-    pub keepalive_timeout_s: Option<u64>,
-    pub stalled_s: Option<u64>,
 }
 
 /// `[engine]`

@@ -1,7 +1,6 @@
 //! The configuration: a TOML file, every key optional, checked once.
 //!
 //! - [`mod@file`]: the file as it is written
-//! - [`locate`]: where in the file something stands
 //! - [`api`]: what the part about the control API means
 //! - this file: what it means
 //!
@@ -9,11 +8,8 @@
 
 pub mod api;
 pub mod file;
-mod locate;
 mod process;
 
-use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +22,7 @@ use tieline_engine::session::timeouts::Timeouts;
 use tieline_engine::tables::Options;
 use tieline_engine::types::MacAddr;
 use tieline_engine::worker::idle::IdlePolicy;
+use tieline_gate::config::{self, ConfigError, Objection, within};
 use tieline_log::filter::{Filter, FilterError};
 use tieline_process::privileges::Keep;
 use tieline_rib::{Limits, Ranks};
@@ -107,65 +104,13 @@ pub struct Config {
     pub buffer_size: u16,
 }
 
-/// A configuration that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    file: PathBuf,
-    line: Option<usize>,
-    key: Option<String>,
-    message: String,
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        if let Some(key) = &self.key {
-            write!(f, ": {key}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-/// A key whose value will not do, and why.
-type Objection = (&'static str, String);
-
 impl Config {
     /// Reads a file.
     ///
     /// # Errors
     /// When it cannot be read, or says something that will not do.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            file: path.into(),
-            line: None,
-            key: None,
-            message: format!("cannot be read: {error}"),
-        })?;
-        Self::parse(&text, path)
-    }
-
-    /// Parses a text; `path` stands in errors.
-    ///
-    /// # Errors
-    /// When it says something that will not do.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file: File = toml::from_str(text).map_err(|error| ConfigError {
-            file: path.into(),
-            line: error.span().map(|span| locate::line_of(text, span.start)),
-            key: error.span().and_then(|span| locate::key_at(text, &span)),
-            message: error.message().to_owned(),
-        })?;
-        Self::check(file).map_err(|(key, message)| ConfigError {
-            file: path.into(),
-            line: locate::line_of_key(text, key),
-            key: Some(key.to_owned()),
-            message,
-        })
+        config::read(path, Self::check)
     }
 
     fn check(file: File) -> Result<Self, Objection> {
@@ -233,20 +178,6 @@ impl Default for Config {
     fn default() -> Self {
         Self::check(File::default()).expect("an empty configuration is good: a test says so")
     }
-}
-
-/// The value of a key, or its default, if it lies in a range.
-fn within<T: Copy + PartialOrd + fmt::Display>(
-    key: &'static str,
-    value: Option<T>,
-    default: T,
-    range: RangeInclusive<T>,
-) -> Result<T, Objection> {
-    let value = value.unwrap_or(default);
-    if range.contains(&value) {
-        return Ok(value);
-    }
-    Err((key, format!("{value} is out of range: use {} to {}", range.start(), range.end())))
 }
 
 fn check_sessions(api: &file::Api) -> Result<SessionLimits, Objection> {

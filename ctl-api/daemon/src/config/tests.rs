@@ -1,11 +1,12 @@
+use tieline_gate::Role;
+use tieline_gate::limits::ApiLimits;
+use tieline_gate::roles::Who;
+
 use super::*;
-use crate::security::Role;
-use crate::security::limits::ApiLimits;
-use crate::security::roles::Who;
 use crate::socket::Permissions;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(text, Path::new("tieline.toml"))
+    config::parse(text, Path::new("tieline.toml"), Config::check)
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn every_key_has_its_effect() {
     assert_eq!((&*tls.client_ca, tls.crl.as_deref()), (Path::new("/a.pem"), Some(Path::new("/r.pem"))));
     assert_eq!((api.roles.socket_role, api.roles.entries.len()), (Role::ReadOnly, 2));
     assert_eq!((api.roles.entries[1].who.clone(), api.roles.entries[1].role), (Who::User(7), Role::Operator));
-    assert_eq!(api.roles.entries[0].controllers.as_deref(), Some(&["a".to_owned()][..]));
+    assert_eq!(api.roles.entries[0].grant.controllers.as_deref(), Some(&["a".to_owned()][..]));
     let limits = ApiLimits {
         connections: 1,
         connections_per_peer: 2,
@@ -202,9 +203,9 @@ const BAD: [(&str, usize, &str, &str); 39] = [
 fn complaints_name_file_line_and_key() {
     for (text, line, key, word) in BAD {
         let error = parse(text).expect_err(text);
-        assert_eq!(error.line, Some(line), "{text}: {error}");
+        assert_eq!(error.line(), Some(line), "{text}: {error}");
         if !key.is_empty() {
-            assert_eq!(error.key.as_deref(), Some(key), "{text}: {error}");
+            assert_eq!(error.key(), Some(key), "{text}: {error}");
         }
         let sentence = error.to_string();
         assert!(sentence.starts_with(&format!("tieline.toml:{line}: ")), "{sentence}");

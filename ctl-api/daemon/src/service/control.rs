@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tieline_gate::{Role, account};
 use tieline_proto::v1;
 use tieline_proto::v1::control_server;
 use tokio::sync::Mutex;
@@ -12,8 +13,7 @@ use super::session::{Client, Sessions};
 use super::{preview, status, watch};
 use crate::gateway::{Gateway, NotForgotten};
 use crate::replies::{self, ReplyStream};
-use crate::security::rights::Rights;
-use crate::security::{self, Role};
+use crate::rights::{Rights, peer};
 
 /// The service.
 pub struct ControlService {
@@ -37,8 +37,8 @@ impl control_server::Control for ControlService {
         &self,
         request: Request<Streaming<v1::ControllerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = Arc::clone(security::peer(&request)?);
-        let account = Arc::clone(security::account(&request)?);
+        let peer = Arc::clone(peer(&request)?);
+        let account = Arc::clone(account(&request)?);
         let (replies, stream) = replies::replies(&account);
         tokio::spawn(self.sessions.clone().run(request.into_inner(), replies, Client { peer, account }));
         Ok(Response::new(stream))
@@ -48,8 +48,8 @@ impl control_server::Control for ControlService {
         &self,
         request: Request<v1::PreviewRequest>,
     ) -> Result<Response<v1::PreviewReply>, Status> {
-        let rights = match security::peer(&request)? {
-            peer if peer.role >= Role::Controller => peer.rights.clone(),
+        let rights = match peer(&request)? {
+            peer if peer.role >= Role::Controller => Rights::of(peer),
             // Who may only read asks for others.
             _ => Rights::ALL,
         };
@@ -85,7 +85,7 @@ impl control_server::Control for ControlService {
         &self,
         request: Request<v1::ForgetControllerRequest>,
     ) -> Result<Response<v1::ForgetControllerReply>, Status> {
-        let peer = security::peer(&request)?.to_string();
+        let peer = peer(&request)?.to_string();
         let v1::ForgetControllerRequest { controller, withdraw } = request.into_inner();
         let name = controller.clone();
         let forget = move |gateway: &mut Gateway| match gateway.forget_controller(&name, withdraw) {

@@ -13,7 +13,7 @@ use super::status;
 use crate::admission::Admission;
 use crate::batch;
 use crate::control::Control;
-use crate::security::rights::Rights;
+use crate::rights::Rights;
 
 /// Bytes of a reply, below the 4 MiB that clients accept.
 const MAX_REPLY: usize = 3 << 20;

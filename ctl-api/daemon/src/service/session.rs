@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
+use tieline_gate::accounts::Account;
 use tieline_proto::v1;
 use tieline_proto::v1::controller_message::Message as From;
 use tieline_proto::v1::gateway_message::Message as To;
@@ -21,9 +22,7 @@ use tonic::{Status, Streaming};
 use crate::control::{Control, Submission};
 use crate::identity::NodeId;
 use crate::replies::{Gone, Replies};
-use crate::security::Peer;
-use crate::security::accounts::Account;
-use crate::security::rights::Rights;
+use crate::rights::{Peer, Rights, may_act_as};
 use crate::sessions::{Hello, Opened, Terms};
 use crate::shares::Shares;
 
@@ -137,7 +136,7 @@ impl Sessions {
             return Err(protocol("the first message must be a hello"));
         };
         check(&hello)?;
-        if !peer.may_act_as(&hello.controller) {
+        if !may_act_as(&peer, &hello.controller) {
             let status = Status::permission_denied(format!(
                 "{peer} may not declare as controller {}: name it in the controllers of its entry in [[api.roles]]",
                 hello.controller
@@ -156,7 +155,7 @@ impl Sessions {
                 term: hello.term,
                 grace,
                 lasting: hello.lasting,
-                operator: peer.rights.operator,
+                operator: Rights::of(&peer).operator,
                 owner: peer.name.clone(),
             },
             software: hello.software.chars().take(LONGEST_SOFTWARE).collect(),
@@ -179,7 +178,7 @@ impl Sessions {
             control: self.control.clone(),
             shares: self.shares.clone(),
             replies: replies.clone(),
-            rights: peer.rights.clone(),
+            rights: Rights::of(&peer),
             account,
             opened,
             heartbeat: Duration::from_secs(u64::from(heartbeat)),

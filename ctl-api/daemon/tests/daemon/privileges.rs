@@ -78,7 +78,7 @@ async fn the_daemon_becomes_another_user() {
     const NOBODY: u32 = 65_534;
     let place = Place::new();
     if place.config().metadata().expect("a file").uid() != 0 {
-        println!("skipped: only root can become another user");
+        eprintln!("skipped: only root can become another user");
         return;
     }
     place.configure(&format!("[process]\nuser = \"{NOBODY}\"\n"));

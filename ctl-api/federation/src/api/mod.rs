@@ -1,7 +1,10 @@
 //! The APIs of a controller (`tieline.federation.v1`): that of the intent, its
 //! messages to and from what they mean, and the view of the running controller.
 
+use tieline_gate::limits::ApiLimits;
+use tieline_gate::services::Services;
 use tieline_proto::federation::v1;
+use tonic::service::Routes;
 
 use crate::intent::diff::{Change, Difference};
 use crate::intent::names::Name;
@@ -13,10 +16,34 @@ use crate::store::StoreError;
 use crate::store::state::Request;
 
 mod federation;
+mod needs;
 mod service;
 
 pub use federation::FederationService;
+pub use needs::needed;
 pub use service::IntentService;
+
+/// The limits of clients where the configuration states none: a message may be a
+/// whole intent as files.
+pub fn limits() -> ApiLimits {
+    ApiLimits { message: service::MAX_REQUEST, receive_memory: 256 << 20, ..ApiLimits::default() }
+}
+
+/// Both services, with health and reflection beside them.
+///
+/// # Errors
+/// When the description of the APIs makes no sense.
+pub async fn services(
+    intent: IntentService,
+    federation: FederationService,
+    limits: &ApiLimits,
+) -> Result<Services, tieline_gate::services::Senseless> {
+    let mut routes = Routes::builder();
+    routes.add_service(intent.into_server().max_decoding_message_size(limits.message));
+    routes.add_service(federation.into_server());
+    let names = &["tieline.federation.v1.Intent", "tieline.federation.v1.Federation"];
+    Services::new(routes, names, tieline_proto::FEDERATION_DESCRIPTORS).await
+}
 
 /// Why a request is not understood, or not right.
 enum Wrong {

@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tieline_gate::Peer;
 use tieline_proto::federation::v1;
 use tieline_proto::federation::v1::intent_server::{Intent as IntentApi, IntentServer};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
+use tracing::info;
 
 use super::{Parts, Wrong, difference_message, object_message, problem_messages, request};
 use crate::allocation::{Circumstances, PoolId};
@@ -27,7 +29,7 @@ const PAGE: u32 = 1000;
 /// Most objects in a reply.
 const MAX_PAGE: u32 = 10_000;
 /// Largest request in bytes: a whole intent as files.
-const MAX_REQUEST: usize = 65 << 20;
+pub(super) const MAX_REQUEST: usize = 65 << 20;
 /// Replies that wait for a watcher.
 const WATCH_QUEUE: usize = 16;
 
@@ -108,6 +110,8 @@ impl IntentService {
 #[tonic::async_trait]
 impl IntentApi for IntentService {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyReply>, Status> {
+        // Nobody is named where the store is opened by who asks.
+        let by = request.extensions().get::<Arc<Peer<()>>>().cloned();
         let message = request.into_inner();
         let v1::ApplyRequest { files, remove, prune, site } = &message;
         let term = self.term()?;
@@ -116,11 +120,17 @@ impl IntentApi for IntentService {
             Err(problems) => return Ok(Response::new(v1::ApplyReply { problems, ..Default::default() })),
         };
         let reply = match state::apply(self.store.as_ref(), &request, &self.circumstances(), term).await {
-            Ok((revision, plan)) => v1::ApplyReply {
-                revision: revision.0,
-                difference: Some(difference_message(&plan.difference)),
-                problems: Vec::new(),
-            },
+            Ok((revision, plan)) => {
+                if let Some(by) = by {
+                    let changes = plan.difference.objects.len();
+                    info!(%by, revision = revision.0, changes, "the intent was changed");
+                }
+                v1::ApplyReply {
+                    revision: revision.0,
+                    difference: Some(difference_message(&plan.difference)),
+                    problems: Vec::new(),
+                }
+            }
             Err(ApplyError::Refused(problems)) => {
                 v1::ApplyReply { problems: problem_messages(&problems), ..Default::default() }
             }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod secure;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ impl Place {
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tieline-federation"));
         command.args(arguments.split_whitespace()).current_dir(&self.0).stdin(Stdio::null());
-        for variable in ["SERVER", "ETCD", "STORE"] {
+        for variable in ["SERVER", "ETCD", "STORE", "CA", "CERT", "KEY", "SERVER_NAME", "CONFIG"] {
             command.env_remove(format!("TIELINE_FEDERATION_{variable}"));
         }
         command

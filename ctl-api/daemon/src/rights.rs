@@ -1,11 +1,11 @@
-//! What a peer may declare.
+//! What a peer may declare, and in whose name.
 
 use std::fmt;
 use std::sync::Arc;
 
+use tieline_gate::{Grant, Role};
 use tieline_rib::{Key, Refusal, RouteDistinguisher};
-
-use super::Role;
+use tonic::{Request, Status};
 
 /// Kinds of objects, as entries of `objects` in `[[api.roles]]` name them.
 const KINDS: [&str; 8] =
@@ -14,6 +14,35 @@ const KINDS: [&str; 8] =
 const PORT: &str = "port";
 /// The kind whose objects go by their route distinguisher.
 const ROUTE: &str = "route";
+
+/// Who makes a call.
+pub type Peer = tieline_gate::Peer<Grants>;
+
+/// What an entry of `[[api.roles]]` grants beside a role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// The controllers that its peers may be; `None`: any.
+    pub controllers: Option<Arc<[String]>>,
+    /// What they may declare; `None`: what the role says.
+    pub objects: Option<Arc<[Objects]>>,
+}
+
+impl Grant for Grants {}
+
+/// Who makes this call.
+///
+/// # Errors
+/// When the call has not come in through the gate.
+pub fn peer<T>(request: &Request<T>) -> Result<&Arc<Peer>, Status> {
+    tieline_gate::peer(request)
+}
+
+/// Whether a peer may program as the controller of this name.
+pub fn may_act_as(peer: &Peer, controller: &str) -> bool {
+    let controllers = peer.grant.controllers.as_ref();
+    peer.role >= Role::Controller
+        && controllers.is_none_or(|names| names.iter().any(|name| name == controller))
+}
 
 /// Which objects a peer may declare. What it has declared it may always
 /// withdraw.
@@ -92,6 +121,11 @@ impl Rights {
     /// Everything.
     pub const ALL: Rights = Rights { operator: true, objects: None };
 
+    /// Those of a peer.
+    pub fn of(peer: &Peer) -> Self {
+        Self::new(peer.role, peer.grant.objects.clone())
+    }
+
     /// Those of a role, or of the entry that says which objects.
     pub fn new(role: Role, objects: Option<Arc<[Objects]>>) -> Self {
         Self { operator: role >= Role::Operator, objects }
@@ -158,6 +192,7 @@ fn of(key: &Key) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use tieline_engine::types::SgId;
+    use tieline_gate::Via;
     use tieline_proto::v1::ErrorCode;
     use tieline_rib::Name;
 
@@ -184,6 +219,22 @@ mod tests {
             Key::SecurityGroup(SgId(7)),
             Key::StaticRoute(name("p"), prefix),
         ]
+    }
+
+    fn peer_with(role: Role, controllers: Option<&[&str]>) -> Peer {
+        let controllers = controllers.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let (name, via) = ("ctl-a.example".to_owned(), Via::Socket { uid: 7 });
+        Peer { name, role, via, grant: Grants { controllers, objects: None } }
+    }
+
+    #[test]
+    fn a_peer_acts_as_the_controllers_that_it_may() {
+        assert!(may_act_as(&peer_with(Role::Controller, None), "anyone"));
+        let tied = peer_with(Role::Controller, Some(&["cluster-a", "cluster-b"]));
+        assert!(may_act_as(&tied, "cluster-a") && may_act_as(&tied, "cluster-b"));
+        assert!(!may_act_as(&tied, "cluster-c") && !may_act_as(&tied, "cluster"));
+        assert!(!may_act_as(&peer_with(Role::Controller, Some(&[])), ""));
+        assert!(!may_act_as(&peer_with(Role::ReadOnly, None), "cluster-a"));
     }
 
     #[test]

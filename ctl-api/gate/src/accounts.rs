@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::bucket::Bucket;
-use super::limits::ApiLimits;
+use crate::bucket::Bucket;
+use crate::limits::ApiLimits;
 
 /// Accounts that are kept before those nobody needs are looked for.
 const TIDY_ABOVE: usize = 64;

@@ -1,10 +1,7 @@
 //! From a user or the names in a certificate to a role.
 
-use std::sync::Arc;
-
-use super::certificate::CertificateName;
-use super::rights::{Objects, Rights};
-use super::{Peer, Role, Via};
+use crate::certificate::CertificateName;
+use crate::{Grant, Peer, Role, Via};
 
 /// Names of certificates: `*` stands for any characters but dots and slashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,30 +71,28 @@ pub enum Who {
 
 /// One `[[api.roles]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleEntry {
+pub struct RoleEntry<G> {
     /// Whom it means.
     pub who: Who,
     /// What they may do.
     pub role: Role,
-    /// The controllers that they may be; `None`: any.
-    pub controllers: Option<Arc<[String]>>,
-    /// What they may declare; `None`: what the role says.
-    pub objects: Option<Arc<[Objects]>>,
+    /// What they are granted beside it.
+    pub grant: G,
 }
 
 /// Who has which role. The first entry that means a peer counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roles {
+pub struct Roles<G> {
     /// In the order of the configuration.
-    pub entries: Vec<RoleEntry>,
-    /// Of users on the Unix socket that no entry means; root and the daemon's
+    pub entries: Vec<RoleEntry<G>>,
+    /// Of users on the Unix socket that no entry means; root and the server's
     /// own user are operators.
     pub socket_role: Role,
 }
 
-impl Roles {
-    /// A peer on the Unix socket; `own` is the daemon's user.
-    pub fn on_socket(&self, uid: u32, own: u32) -> Peer {
+impl<G: Grant> Roles<G> {
+    /// A peer on the Unix socket; `own` is the server's user.
+    pub fn on_socket(&self, uid: u32, own: u32) -> Peer<G> {
         let entry = self.entries.iter().find(|entry| entry.who == Who::User(uid));
         let default = if uid == 0 || uid == own { Role::Operator } else { self.socket_role };
         let role = entry.map_or(default, |entry| entry.role);
@@ -105,19 +100,16 @@ impl Roles {
             name: format!("uid {uid}"),
             role,
             via: Via::Socket { uid },
-            controllers: entry.and_then(|entry| entry.controllers.clone()),
-            rights: Rights::new(role, entry.and_then(|entry| entry.objects.clone())),
+            grant: entry.map(|entry| entry.grant.clone()).unwrap_or_default(),
         }
     }
 
     /// The holder of a certificate; `None` when none of its names has a role.
-    pub fn by_certificate(&self, names: &[CertificateName], via: Via) -> Option<Peer> {
+    pub fn by_certificate(&self, names: &[CertificateName], via: Via) -> Option<Peer<G>> {
         self.entries.iter().find_map(|entry| {
             let Who::Certificate(pattern) = &entry.who else { return None };
             let name = names.iter().find(|name| pattern.matches(name))?;
-            let (role, controllers) = (entry.role, entry.controllers.clone());
-            let rights = Rights::new(role, entry.objects.clone());
-            Some(Peer { name: name.to_string(), role, via, controllers, rights })
+            Some(Peer { name: name.to_string(), role: entry.role, via, grant: entry.grant.clone() })
         })
     }
 }
@@ -194,26 +186,28 @@ mod tests {
         }
     }
 
+    /// Something to be granted.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    struct Number(u32);
+
+    impl Grant for Number {}
+
     #[test]
     fn the_first_entry_that_means_a_peer_counts() {
-        let entry = |who, role, controllers: Option<&[&str]>| RoleEntry {
-            who,
-            role,
-            controllers: controllers.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-            objects: None,
-        };
+        let entry = |who, role, grant| RoleEntry { who, role, grant: Number(grant) };
         let roles = Roles {
             entries: vec![
-                entry(Who::Certificate(pattern("ctl-a.example")), Role::Controller, Some(&["a"])),
-                entry(Who::Certificate(pattern("*.example")), Role::ReadOnly, None),
-                entry(Who::User(5), Role::ReadOnly, None),
+                entry(Who::Certificate(pattern("ctl-a.example")), Role::Controller, 7),
+                entry(Who::Certificate(pattern("*.example")), Role::ReadOnly, 8),
+                entry(Who::User(5), Role::ReadOnly, 8),
             ],
             socket_role: Role::Controller,
         };
         let via = Via::Tls { address: "127.0.0.1:1".parse().expect("an address") };
         let peer = roles.by_certificate(&[domain("x"), domain("ctl-a.example")], via).expect("it has a role");
         assert_eq!((peer.name.as_str(), peer.role), ("ctl-a.example", Role::Controller));
-        assert!(peer.may_act_as("a") && !peer.may_act_as("b"));
+        assert_eq!(peer.grant, Number(7));
+        assert_eq!((roles.on_socket(5, 9).grant, roles.on_socket(6, 9).grant), (Number(8), Number(0)));
         assert_eq!(roles.by_certificate(&[domain("y.example")], via).expect("a role").role, Role::ReadOnly);
         assert_eq!(roles.by_certificate(&[domain("uid 5"), domain("5")], via), None);
         assert_eq!(roles.by_certificate(&[], via), None);

@@ -1,4 +1,5 @@
-//! Who may come in, what each may do, and how much of it.
+//! Where clients come into a gRPC server: who they are, what each may do, and
+//! how much of it.
 //!
 //! ```text
 //!   Unix socket --uid----------+
@@ -9,9 +10,9 @@
 //! ```
 //!
 //! - [`roles`]: from a user or the names in a certificate to a role
-//! - [`rights`]: what each may declare
 //! - [`certificate`]: what a certificate says about its holder
-//! - [`tls`]: mutual TLS, its files and their replacement while running
+//! - [`tls`]: mutual TLS, its files and their replacement while running, at a
+//!   signal too ([`signals`])
 //! - [`limits`]: how much of everything
 //! - [`accounts`]: what each peer has open, and how fast it asks
 //! - [`bucket`]: a rate, without a clock of its own
@@ -19,17 +20,27 @@
 //!   and connections that do not begin to speak
 //! - [`guard`]: the one place that every call passes
 //! - [`request_body`], [`reply_body`]: bounded memory in both directions
+//! - [`config`]: what the configuration of every server says about these
+//! - [`server`]: the connections, each with a guard
+//! - [`services`]: what is served, with its health and its description
+//!
+//! A server says three things of its own: its services; what each of their methods
+//! needs ([`guard::Need`]); and what the configuration can grant beside a role
+//! ([`Grant`]).
 
 pub mod accounts;
 pub mod bucket;
 pub mod certificate;
+pub mod config;
 pub mod first_bytes;
 pub mod guard;
 pub mod limits;
 pub mod reply_body;
 pub mod request_body;
-pub mod rights;
 pub mod roles;
+pub mod server;
+pub mod services;
+pub mod signals;
 pub mod tls;
 pub mod unproven;
 
@@ -41,8 +52,14 @@ use serde::Deserialize;
 use tonic::{Request, Status};
 
 use accounts::{Account, Accounts};
-use rights::Rights;
 use roles::Roles;
+
+/// What an entry of `[[api.roles]]` can grant beside a role, in the words of one
+/// server. The default is for peers that no entry means.
+pub trait Grant: fmt::Debug + Clone + Default + PartialEq + Eq + Send + Sync + 'static {}
+
+/// Roles are all there is.
+impl Grant for () {}
 
 /// What a peer may do. Each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -50,9 +67,9 @@ use roles::Roles;
 pub enum Role {
     /// Get, list and watch.
     ReadOnly,
-    /// Program, as itself.
+    /// Declare, as itself.
     Controller,
-    /// Program, and operate the gateway itself.
+    /// Declare, and operate the server itself.
     Operator,
 }
 
@@ -83,26 +100,18 @@ pub enum Via {
 
 /// Who makes a call. Services find it in the request: see [`peer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct Peer<G> {
     /// The name in its certificate that has the role, or `uid N`.
     pub name: String,
     /// What it may do.
     pub role: Role,
     /// How it has come in.
     pub via: Via,
-    /// The controllers that it may be; `None`: any.
-    pub controllers: Option<Arc<[String]>>,
-    /// What it may declare.
-    pub rights: Rights,
+    /// What it was granted beside the role.
+    pub grant: G,
 }
 
-impl Peer {
-    /// Whether it may program as the controller of this name.
-    pub fn may_act_as(&self, controller: &str) -> bool {
-        self.role >= Role::Controller
-            && self.controllers.as_ref().is_none_or(|names| names.iter().any(|name| name == controller))
-    }
-
+impl<G> Peer<G> {
     /// Refuses a peer whose role does not reach; `what` is what it wants.
     ///
     /// # Errors
@@ -123,7 +132,7 @@ impl Peer {
     }
 }
 
-impl fmt::Display for Peer {
+impl<G> fmt::Display for Peer<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}", self.name, self.role)?;
         if let Via::Tls { address } = self.via {
@@ -137,10 +146,10 @@ impl fmt::Display for Peer {
 ///
 /// # Errors
 /// When the call has not come in through the guard.
-pub fn peer<T>(request: &Request<T>) -> Result<&Arc<Peer>, Status> {
+pub fn peer<G: Grant, T>(request: &Request<T>) -> Result<&Arc<Peer<G>>, Status> {
     request
         .extensions()
-        .get::<Arc<Peer>>()
+        .get::<Arc<Peer<G>>>()
         .ok_or_else(|| Status::internal("the call has no peer: it has not come in through the guard"))
 }
 
@@ -156,9 +165,9 @@ pub fn account<T>(request: &Request<T>) -> Result<&Arc<Account>, Status> {
 }
 
 /// What decides about peers, for all connections.
-pub struct Security {
+pub struct Security<G> {
     /// Who has which role.
-    pub roles: Roles,
+    pub roles: Roles<G>,
     /// What each has open.
     pub accounts: Arc<Accounts>,
 }
@@ -167,14 +176,8 @@ pub struct Security {
 mod tests {
     use super::*;
 
-    fn peer_with(role: Role, controllers: Option<&[&str]>) -> Peer {
-        Peer {
-            name: "ctl-a.example".to_owned(),
-            role,
-            via: Via::Socket { uid: 7 },
-            controllers: controllers.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-            rights: Rights::new(role, None),
-        }
+    fn peer_with(role: Role) -> Peer<()> {
+        Peer { name: "ctl-a.example".to_owned(), role, via: Via::Socket { uid: 7 }, grant: () }
     }
 
     #[test]
@@ -182,11 +185,11 @@ mod tests {
         let roles = [Role::ReadOnly, Role::Controller, Role::Operator];
         for (at, role) in roles.into_iter().enumerate() {
             for (needed_at, needed) in roles.into_iter().enumerate() {
-                let verdict = peer_with(role, None).check(needed, "Program");
+                let verdict = peer_with(role).check(needed, "Program");
                 assert_eq!(verdict.is_ok(), at >= needed_at, "{role} {needed}");
             }
         }
-        let refused = peer_with(Role::ReadOnly, None).check(Role::Controller, "Program").expect_err("no");
+        let refused = peer_with(Role::ReadOnly).check(Role::Controller, "Program").expect_err("no");
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
         for word in ["ctl-a.example", "read-only", "Program", "controller or operator"] {
             assert!(refused.message().contains(word), "{refused}");
@@ -194,20 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_acts_as_the_controllers_that_it_may() {
-        assert!(peer_with(Role::Controller, None).may_act_as("anyone"));
-        let tied = peer_with(Role::Controller, Some(&["cluster-a", "cluster-b"]));
-        assert!(tied.may_act_as("cluster-a") && tied.may_act_as("cluster-b"));
-        assert!(!tied.may_act_as("cluster-c") && !tied.may_act_as("cluster"));
-        assert!(!peer_with(Role::Controller, Some(&[])).may_act_as(""));
-        assert!(!peer_with(Role::ReadOnly, None).may_act_as("cluster-a"));
-    }
-
-    #[test]
     fn services_find_their_peer() {
         let mut request = Request::new(());
-        assert_eq!(peer(&request).expect_err("nobody").code(), tonic::Code::Internal);
-        request.extensions_mut().insert(Arc::new(peer_with(Role::Controller, None)));
-        assert_eq!(peer(&request).expect("it is one").name, "ctl-a.example");
+        assert_eq!(peer::<(), _>(&request).expect_err("nobody").code(), tonic::Code::Internal);
+        request.extensions_mut().insert(Arc::new(peer_with(Role::Controller)));
+        assert_eq!(peer::<(), _>(&request).expect("it is one").name, "ctl-a.example");
     }
 }

@@ -1,11 +1,12 @@
 //! Mutual TLS for the TCP side, and its files, which may be replaced while the
-//! daemon runs.
+//! server runs.
 //!
 //! TLS 1.3 alone: every gRPC library of the last years speaks it, and it has no
 //! weak choices to configure away. Sessions are not resumed, so that each
 //! connection shows its certificate, and it is checked against the present
 //! list of revocations.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{
@@ -24,7 +27,8 @@ use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier}
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::certificate::CertificateFacts;
+use crate::certificate::CertificateFacts;
+use crate::signals::received;
 
 /// A certificate that ends this soon is warned about.
 const SOON: i64 = 14 * DAY;
@@ -33,7 +37,7 @@ const DAY: i64 = 24 * 3600;
 /// Where the files are, and how often to look at them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// The daemon's certificate and those between it and its CA, PEM.
+    /// The server's certificate and those between it and its CA, PEM.
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
@@ -186,7 +190,7 @@ struct State {
 
 impl Tls {
     /// Reads the files for the first time. Files that cannot be used are said
-    /// in the log, and tried again: a gateway forwards without them.
+    /// in the log, and tried again: everything but TCP goes on without them.
     pub fn start(settings: TlsSettings) -> Self {
         let state = State { loaded: None, files: Vec::new(), problem: None, warned: 0 };
         let tls = Self { settings, state: Mutex::new(state), versions: watch::Sender::new(0) };
@@ -280,6 +284,30 @@ impl Tls {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks after the files of TLS: now and then, and at once at SIGHUP.
+pub async fn look_after(tls: Option<Arc<Tls>>, mut hangup: Signal) -> Infallible {
+    let Some(tls) = tls else {
+        loop {
+            received(&mut hangup).await;
+            tracing::info!("SIGHUP: there are no TLS files to read again");
+        }
+    };
+    let mut ticks = tokio::time::interval(tls.check());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let always = tokio::select! {
+            _ = ticks.tick() => false,
+            () = received(&mut hangup) => true,
+        };
+        let tls = Arc::clone(&tls);
+        // Files may be slow.
+        let look = move || tls.look(always, now());
+        if let Err(error) = tokio::task::spawn_blocking(look).await {
+            tracing::error!("TLS files could not be looked at: {error}");
+        }
     }
 }
 

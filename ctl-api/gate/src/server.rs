@@ -1,4 +1,4 @@
-//! Where clients come in: the Unix socket and, if configured, TCP with mutual
+//! The connections of a server: by the Unix socket and, if configured, TCP with mutual
 //! TLS. Every connection gets a guard, which every call of it passes.
 
 use std::convert::Infallible;
@@ -12,30 +12,22 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tieline_proto::v1::control_server::ControlServer;
-use tieline_proto::v1::operations_server::OperationsServer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::server::TlsStream;
-use tonic::service::Routes;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
-use crate::problems::Problems;
-use crate::security::accounts::{Account, LimitReached, Owner};
-use crate::security::certificate::CertificateFacts;
-use crate::security::first_bytes::FirstBytes;
-use crate::security::guard::{Guard, Standing};
-use crate::security::limits::ApiLimits;
-use crate::security::tls::{self, Tls};
-use crate::security::unproven::Unproven;
-use crate::security::{Peer, Security, Via};
-use crate::service::control::ControlService;
-use crate::service::operations::{Facts, OperationsService};
-use crate::service::session::Sessions;
+use crate::accounts::{Account, LimitReached, Owner};
+use crate::certificate::CertificateFacts;
+use crate::first_bytes::FirstBytes;
+use crate::guard::{Guard, Needs, Standing};
+use crate::limits::ApiLimits;
+use crate::services::Services;
+use crate::tls::{self, Tls};
+use crate::unproven::Unproven;
+use crate::{Grant, Peer, Security, Via};
 
 /// What HTTP/2 keeps of one stream's replies while the client's side is full,
 /// bytes.
@@ -55,56 +47,11 @@ const VALIDITY_CHECK: Duration = Duration::from_secs(60);
 /// At most one line a second is logged about clients that are sent away.
 const COMPLAINT_PAUSE: u64 = 1000;
 
-/// Services that have a health of their own.
-const SERVICES: [&str; 3] = ["", "tieline.v1.Control", "tieline.v1.Operations"];
-
-/// The services, and the switch of their health.
-pub struct Services {
-    routes: Routes,
-    health: HealthReporter,
-}
-
-impl Services {
-    /// All services. Their health is NOT_SERVING until [`Self::ready`].
-    ///
-    /// # Errors
-    /// When the description of the API makes no sense.
-    pub async fn new(
-        sessions: Sessions,
-        facts: Facts,
-        problems: Problems,
-        limits: &ApiLimits,
-    ) -> anyhow::Result<Self> {
-        let operations = OperationsService::new(sessions.control.clone(), facts, problems);
-        let operations = OperationsServer::new(operations).max_decoding_message_size(limits.message);
-        let control =
-            ControlServer::new(ControlService::new(sessions)).max_decoding_message_size(limits.message);
-        let (health, health_service) = tonic_health::server::health_reporter();
-        for service in SERVICES {
-            health.set_service_status(service, ServingStatus::NotServing).await;
-        }
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(tieline_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
-        let mut routes = Routes::builder();
-        routes.add_service(control).add_service(operations);
-        routes.add_service(health_service).add_service(reflection);
-        Ok(Self { routes: routes.routes().prepare(), health })
-    }
-
-    /// Says that what was programmed before is in force again.
-    pub async fn ready(&self) {
-        for service in SERVICES {
-            self.health.set_service_status(service, ServingStatus::Serving).await;
-        }
-    }
-}
-
 /// Everything that connections share.
-pub struct Server {
+pub struct Server<G> {
     services: Services,
-    security: Security,
+    needs: Needs,
+    security: Security<G>,
     http: http2::Builder<TokioExecutor>,
     /// Room for connections by the Unix socket and over TCP.
     on_socket: Arc<Semaphore>,
@@ -115,9 +62,9 @@ pub struct Server {
     started: Instant,
 }
 
-impl Server {
-    /// A server of these services.
-    pub fn new(services: Services, security: Security) -> Arc<Self> {
+impl<G: Grant> Server<G> {
+    /// A server of these services, whose methods need this.
+    pub fn new(services: Services, needs: Needs, security: Security<G>) -> Arc<Self> {
         let limits = security.accounts.limits();
         let http = protocol(limits);
         let room = |most| Arc::new(Semaphore::new(most));
@@ -125,16 +72,17 @@ impl Server {
         let unproven = Unproven::new(limits.handshakes);
         let complained = AtomicU64::new(0);
         let started = Instant::now();
-        Arc::new(Self { services, security, http, on_socket, over_tcp, unproven, complained, started })
+        Arc::new(Self { services, needs, security, http, on_socket, over_tcp, unproven, complained, started })
     }
 
-    /// Says that what was programmed before is in force again.
-    pub async fn ready(&self) {
-        self.services.ready().await;
+    /// The services.
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
     /// Serves those who come to the Unix socket. Never ends.
-    pub async fn serve_socket(self: Arc<Self>, listener: UnixListener, own_uid: u32) -> Infallible {
+    pub async fn serve_socket(self: Arc<Self>, listener: UnixListener) -> Infallible {
+        let own_uid = rustix::process::geteuid().as_raw();
         loop {
             let stream = accepted(|| listener.accept()).await.0;
             let Ok(place) = Arc::clone(&self.on_socket).try_acquire_owned() else {
@@ -253,7 +201,7 @@ impl Server {
     }
 
     /// Serves one connection until its end, or until `enough`.
-    async fn attend<I>(&self, io: I, owner: Owner, standing: Standing, enough: impl Future<Output = ()>)
+    async fn attend<I>(&self, io: I, owner: Owner, standing: Standing<G>, enough: impl Future<Output = ()>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -278,8 +226,8 @@ impl Server {
         }
     }
 
-    fn guard(&self, standing: Standing, account: &Arc<Account>) -> Arc<Guard> {
-        Arc::new(Guard::new(standing, Arc::clone(account), self.services.routes.clone()))
+    fn guard(&self, standing: Standing<G>, account: &Arc<Account>) -> Arc<Guard<G>> {
+        Arc::new(Guard::new(standing, Arc::clone(account), self.services.routes(), self.needs))
     }
 
     fn limits(&self) -> &ApiLimits {
@@ -313,9 +261,9 @@ async fn part_from(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn shown(standing: &Standing) -> String {
+fn shown<G>(standing: &Standing<G>) -> String {
     match standing {
-        Standing::Known(peer) => <Peer as ToString>::to_string(peer),
+        Standing::Known(peer) => <Peer<G> as ToString>::to_string(peer),
         Standing::Stranger(names) => match names.first() {
             Some(name) => format!("{name} (no role)"),
             None => "a client without a name".to_owned(),

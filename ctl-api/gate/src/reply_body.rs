@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::accounts::Call;
+use crate::accounts::Call;
 
 /// Bytes that HTTP/2 gets at once: one of its frames.
 const PART: usize = 16 << 10;
@@ -125,8 +125,8 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::security::accounts::{Accounts, Owner};
-    use crate::security::limits::ApiLimits;
+    use crate::accounts::{Accounts, Owner};
+    use crate::limits::ApiLimits;
 
     /// One frame, then the end.
     struct One(Option<Bytes>);

@@ -13,7 +13,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::Status;
 
-use super::accounts::{Account, LimitReached};
+use crate::accounts::{Account, LimitReached};
 
 /// Bytes before each message: a flag, and its length.
 const PREFIX: usize = 5;
@@ -202,8 +202,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::security::accounts::{Accounts, Owner};
-    use crate::security::limits::ApiLimits;
+    use crate::accounts::{Accounts, Owner};
+    use crate::limits::ApiLimits;
 
     /// Frames that have come; then silence.
     struct Frames(VecDeque<Bytes>);

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::clusters::{MIDDLE, MIDDLE_ASN, SPEAKERS};
 use crate::command::{Background, binary};
 use crate::net::Namespace;
+use crate::scenario::eventually;
 
 /// Longer than a controller takes to answer.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -32,8 +33,13 @@ impl RawPeer {
         Self::start_as(MIDDLE_ASN, namespace, messages)
     }
 
-    /// As [`RawPeer::start`], as a speaker of another AS.
+    /// As [`RawPeer::start`], as a speaker of another AS. A controller that is just
+    /// taking up another intent closes the connection: it is tried again.
     pub fn start_as(asn: u32, namespace: &Namespace, messages: &[Vec<u8>]) -> Result<Self> {
+        eventually(LIMIT, || Self::connect(asn, namespace, messages))
+    }
+
+    fn connect(asn: u32, namespace: &Namespace, messages: &[Vec<u8>]) -> Result<Self> {
         let mut command = namespace.command(binary("tieline-e2e-bgp")?);
         command.args([&format!("{}:179", SPEAKERS[0]), &asn.to_string(), MIDDLE]);
         command.args(messages.iter().map(|message| hexadecimal(message)));

@@ -6,6 +6,8 @@
 //! JSON and YAML in the canonical mapping can be read and written without a second
 //! set of types.
 
+pub mod prefixes;
+
 /// The encoded descriptors of all files of `tieline.v1`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use tieline_bgp::wire::{
-    Attributes, Encapsulation, Evpn, ExtendedCommunity, Label, Mac, Nlri, Payload, Rd, Route, RouteTarget,
+    Attributes, Encapsulation, Evpn, ExtendedCommunity, Label, MacAddr, Nlri, Payload, Route,
+    RouteDistinguisher, RouteTarget,
 };
 
 /// AS of the far cluster.
@@ -63,7 +64,7 @@ pub fn groups(kind: Kind, numbers: Range<u32>) -> Groups {
 
 fn attributes(kind: Kind, network: u32, at: u32) -> Attributes {
     let mut attributes = Attributes::new(IpAddr::V4(gateway(at)));
-    attributes.extended = vec![target(network).community()];
+    attributes.extended = vec![target(network).into()];
     attributes.extended.extend(match kind {
         Kind::Vpnv4 | Kind::Vpnv6 => vec![ExtendedCommunity::encapsulation(Encapsulation::MPLS_UDP)],
         Kind::EvpnPrefix | Kind::EvpnHost => {
@@ -76,7 +77,7 @@ fn attributes(kind: Kind, network: u32, at: u32) -> Attributes {
 }
 
 fn route(kind: Kind, group: u32, network: u32, number: u32) -> Route {
-    let rd = Rd::as2(ASN, 1 + group);
+    let rd = RouteDistinguisher::as2(ASN, 1 + group);
     let host = Ipv4Net::from(address(number));
     let vni = Payload::labelled(Label::vni(5000 + network));
     let label = Payload::labelled(Label::mpls(1000 + network));
@@ -90,7 +91,7 @@ fn route(kind: Kind, group: u32, network: u32, number: u32) -> Route {
         Kind::EvpnHost => {
             let [_, a, b, c] = number.to_be_bytes();
             let ip = Some(IpAddr::V4(address(number)));
-            (Nlri::Evpn(Evpn::MacIp { rd, tag: 0, mac: Mac([2, 0, 2, a, b, c]), ip }), vni)
+            (Nlri::Evpn(Evpn::MacIp { rd, tag: 0, mac: MacAddr([2, 0, 2, a, b, c]), ip }), vni)
         }
     };
     Route { nlri, payload }

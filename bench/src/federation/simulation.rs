@@ -9,7 +9,8 @@ use ipnet::Ipv4Net;
 use rustix::time::{ClockId, clock_gettime};
 use tieline_bench::figures::{Figures, say};
 use tieline_bgp::wire::{
-    Attributes, Encapsulation, ExtendedCommunity, Label, Nlri, Payload, Rd, Route, RouteTarget,
+    Attributes, Encapsulation, ExtendedCommunity, Label, Nlri, Payload, Route, RouteDistinguisher,
+    RouteTarget,
 };
 
 use crate::network::{Network, Passing, Sent, address};
@@ -202,14 +203,14 @@ fn target(cluster: usize) -> RouteTarget {
 
 fn route(cluster: usize, number: u32) -> Route {
     let prefix = Ipv4Net::from(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + number));
-    let nlri = Nlri::Vpnv4(Rd::as2(short_asn(cluster), 1), prefix);
+    let nlri = Nlri::Vpnv4(RouteDistinguisher::as2(short_asn(cluster), 1), prefix);
     Route { nlri, payload: Payload::labelled(Label::mpls(1000)) }
 }
 
 fn attributes(cluster: usize) -> Attributes {
     let mut attributes = Attributes::new(IpAddr::V4(address(cluster)));
     attributes.extended =
-        vec![target(cluster).community(), ExtendedCommunity::encapsulation(Encapsulation::MPLS_UDP)];
+        vec![target(cluster).into(), ExtendedCommunity::encapsulation(Encapsulation::MPLS_UDP)];
     attributes
 }
 

@@ -27,8 +27,8 @@ use tieline_bgp::speaker::{Event, PeerConfig, Speaker, SpeakerConfig, Transport}
 use tieline_bgp::wire::attributes::ingress_replication;
 use tieline_bgp::wire::notification::{Notification, cease};
 use tieline_bgp::wire::{
-    Attributes, Encapsulation, Evpn, ExtendedCommunity, Family, FamilySet, Label, Mac, Nlri, Payload, Rd,
-    Route, RouteTarget,
+    Attributes, Encapsulation, Evpn, ExtendedCommunity, Family, FamilySet, Label, MacAddr, Nlri, Payload,
+    Route, RouteDistinguisher, RouteTarget,
 };
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -64,7 +64,7 @@ impl Options {
 /// The routes to announce, with attributes that fit their family.
 fn announce(speaker: &mut Speaker, families: FamilySet, asn: u32, address: Ipv4Addr, count: u32) {
     let short = u16::try_from(asn).unwrap_or(u16::MAX);
-    let rd = Rd::as2(short, 1);
+    let rd = RouteDistinguisher::as2(short, 1);
     let v4 = |number: u32| Ipv4Net::new_assert(Ipv4Addr::from(0x0a00_0000 + number * 256), 24);
     let v6 = |number: u32| {
         let bits = 0x2001_0db8_0000_0000_0000_0000_0000_0000 + (u128::from(number) << 64);
@@ -75,11 +75,11 @@ fn announce(speaker: &mut Speaker, families: FamilySet, asn: u32, address: Ipv4A
     let vni = Payload::labelled(Label::vni(5001));
     let mac = |number: u32| {
         let [_, a, b, c] = number.to_be_bytes();
-        Mac([2, 0, 0, a, b, c])
+        MacAddr([2, 0, 0, a, b, c])
     };
     for family in families.iter() {
         let mut attributes = Attributes::new(IpAddr::V4(address));
-        let target = RouteTarget::as2(short, 1).community();
+        let target = RouteTarget::as2(short, 1).into();
         let encapsulation = match family {
             Family::Evpn => Encapsulation::VXLAN,
             _ => Encapsulation::MPLS_UDP,

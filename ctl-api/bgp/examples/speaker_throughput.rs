@@ -17,7 +17,8 @@ use tieline_bgp::rib::policy::AcceptAll;
 use tieline_bgp::session::{ConnectionId, Input, SessionConfig};
 use tieline_bgp::speaker::{Action, Event, PeerConfig, Speaker, SpeakerConfig};
 use tieline_bgp::wire::{
-    Attributes, Encapsulation, Evpn, ExtendedCommunity, Label, Mac, Nlri, Payload, Rd, Route, RouteTarget,
+    Attributes, Encapsulation, Evpn, ExtendedCommunity, Label, MacAddr, Nlri, Payload, Route,
+    RouteDistinguisher, RouteTarget,
 };
 
 /// Counts the bytes in use.
@@ -145,7 +146,7 @@ fn main() {
     let shared = |number: u32| {
         let mut attributes = Attributes::new(address(9));
         attributes.extended = vec![
-            RouteTarget::as2(64512, 8_000_000 + number % 100).community(),
+            RouteTarget::as2(64512, 8_000_000 + number % 100).into(),
             ExtendedCommunity::encapsulation(Encapsulation::MPLS_UDP),
         ];
         attributes
@@ -157,7 +158,7 @@ fn main() {
     };
     let vpnv4 = |number: u32| Route {
         nlri: Nlri::Vpnv4(
-            Rd::as2(64512, number % 100),
+            RouteDistinguisher::as2(64512, number % 100),
             ipnet::Ipv4Net::new_assert(Ipv4Addr::from(0x0a00_0000 + number), 32),
         ),
         payload: Payload::labelled(Label::mpls(16 + number % 1000)),
@@ -167,9 +168,9 @@ fn main() {
         let ip = Some(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)));
         Route {
             nlri: Nlri::Evpn(Evpn::MacIp {
-                rd: Rd::as2(64512, number % 100),
+                rd: RouteDistinguisher::as2(64512, number % 100),
                 tag: 0,
-                mac: Mac([2, 0, 0, a, b, c]),
+                mac: MacAddr([2, 0, 0, a, b, c]),
                 ip,
             }),
             payload: Payload::labelled(Label::vni(5000 + number % 100)),

@@ -29,7 +29,7 @@
 //!
 //! // A gateway's route: its next hop and its label, given together.
 //! let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 11]));
-//! attributes.extended.push(RouteTarget::as2(64512, 8_000_001).community());
+//! attributes.extended.push(RouteTarget::as2(64512, 8_000_001).into());
 //! let nlri = Nlri::Vpnv4("64512:1".parse()?, "10.1.0.0/24".parse()?);
 //! let payload = Payload::labelled(Label::mpls(1001));
 //! speaker.announce(attributes, [Route { nlri: nlri.clone(), payload }]);

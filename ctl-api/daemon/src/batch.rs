@@ -176,7 +176,7 @@ fn can_be_refused(rib: &Rib, operations: &[v1::Operation]) -> bool {
         routes += match &operation.operation {
             Some(Operation::ApplyRoutes(set)) => {
                 let prefixes = set.prefixes.as_ref();
-                prefixes.map_or(0, |p| p.texts.len() + p.ipv4.len() / 5 + p.ipv6.len() / 17)
+                prefixes.map_or(0, v1::RoutePrefixes::count)
             }
             Some(Operation::Apply(v1::Object { kind: Some(Kind::Route(_)) })) => 1,
             Some(Operation::DeleteRoutes(_)) => 0,

@@ -394,9 +394,7 @@ impl Thread {
 
 /// How much work a batch is.
 fn weight(batch: &v1::Batch) -> usize {
-    let prefixes = |prefixes: Option<&v1::RoutePrefixes>| {
-        prefixes.map_or(0, |p| p.texts.len() + p.ipv4.len() / 5 + p.ipv6.len() / 17)
-    };
+    let prefixes = |prefixes: Option<&v1::RoutePrefixes>| prefixes.map_or(0, v1::RoutePrefixes::count);
     let of = |operation: &v1::Operation| match &operation.operation {
         Some(Operation::ApplyRoutes(set)) => prefixes(set.prefixes.as_ref()),
         Some(Operation::DeleteRoutes(key)) => prefixes(key.prefixes.as_ref()),

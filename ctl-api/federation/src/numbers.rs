@@ -18,7 +18,8 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use tieline_bgp::wire;
+use tieline_names::Assigned;
+pub use tieline_names::{RouteDistinguisher, RouteTarget};
 
 use crate::text::text_type;
 
@@ -69,12 +70,28 @@ impl Asn {
 
     /// The route target `ASN:number`; none when the number does not fit.
     pub fn route_target(self, number: u32) -> Option<RouteTarget> {
-        self.assigned(number).map(RouteTarget)
+        self.assigned(number).map(RouteTarget::of)
     }
 
     /// The route distinguisher `ASN:number`; none when the number does not fit.
     pub fn distinguisher(self, number: u32) -> Option<RouteDistinguisher> {
-        self.assigned(number).map(RouteDistinguisher)
+        self.assigned(number).map(RouteDistinguisher::of)
+    }
+
+    /// Whose a route target is, seen from the cluster with this AS number. System
+    /// ranges are every cluster's own: another AS's are like any user route target.
+    pub fn range_of(self, target: RouteTarget) -> RouteTargetRange {
+        let first = match target.assigned() {
+            Assigned::As2 { number: EVPN_RESERVED_NUMBER, .. } => return RouteTargetRange::Evpn,
+            Assigned::As2 { .. } => FIRST_SYSTEM_NUMBER,
+            Assigned::As4 { .. } => *SYSTEM_NUMBERS_FOUR_BYTE.start(),
+            Assigned::Address { .. } => return RouteTargetRange::User,
+        };
+        if target.asn() == Some(self.into()) && target.number() >= first {
+            RouteTargetRange::System
+        } else {
+            RouteTargetRange::User
+        }
     }
 }
 
@@ -164,108 +181,6 @@ impl fmt::Display for RouterId {
 
 text_type!(RouterId, "router-id", "BGP identifier (RFC 6286): four bytes, not zero", "198.18.0.11");
 
-/// A number under somebody's administration: what route targets (RFC 4360,
-/// 5668) and route distinguishers (RFC 4364) have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Assigned {
-    /// Type 0: of a 2-byte AS.
-    As2 {
-        /// Who assigns.
-        asn: u16,
-        /// What is assigned.
-        number: u32,
-    },
-    /// Type 1: of who owns an IPv4 address.
-    Address {
-        /// Who assigns.
-        address: Ipv4Addr,
-        /// What is assigned.
-        number: u16,
-    },
-    /// Type 2: of a 4-byte AS.
-    As4 {
-        /// Who assigns.
-        asn: u32,
-        /// What is assigned.
-        number: u16,
-    },
-}
-
-impl Assigned {
-    /// The AS that assigns, if it is one.
-    fn asn(self) -> Option<u32> {
-        match self {
-            Self::As2 { asn, .. } => Some(asn.into()),
-            Self::As4 { asn, .. } => Some(asn),
-            Self::Address { .. } => None,
-        }
-    }
-
-    fn number(self) -> u32 {
-        match self {
-            Self::As2 { number, .. } => number,
-            Self::Address { number, .. } | Self::As4 { number, .. } => number.into(),
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let Some((administrator, number)) = text.split_once(':') else {
-            return Err(format!("{text:?} has no colon: write ASN:NUMBER, such as 64512:100"));
-        };
-        let value: u64 = digits(number).ok_or_else(|| {
-            format!("{number:?} in {text:?} is not a number: write ASN:NUMBER, such as 64512:100")
-        })?;
-        let small = || {
-            u16::try_from(value).map_err(|_| {
-                format!("{value} in {text:?} is too large: after a 4-byte AS number or an address, 65535 is the largest")
-            })
-        };
-        if administrator.contains('.') {
-            let address = administrator
-                .parse()
-                .map_err(|_| format!("{administrator:?} in {text:?} is not an IPv4 address"))?;
-            return Ok(Self::Address { address, number: small()? });
-        }
-        let (asn, four_byte) = match administrator.strip_suffix('L') {
-            Some(asn) => (asn, true),
-            None => (administrator, false),
-        };
-        let asn = digits(asn).and_then(|asn| u32::try_from(asn).ok()).ok_or_else(|| {
-            format!("{administrator:?} in {text:?} is neither an AS number nor an IPv4 address")
-        })?;
-        match u16::try_from(asn) {
-            Ok(asn) if !four_byte => {
-                let number = u32::try_from(value)
-                    .map_err(|_| format!("{value} in {text:?} is too large: 4294967295 is the largest"))?;
-                Ok(Self::As2 { asn, number })
-            }
-            _ => Ok(Self::As4 { asn, number: small()? }),
-        }
-    }
-}
-
-/// Decimal digits alone: no sign, no white space.
-fn digits(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-impl fmt::Display for Assigned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::As2 { asn, number } => write!(f, "{asn}:{number}"),
-            Self::Address { address, number } => write!(f, "{address}:{number}"),
-            // Without the mark it would be read as a 2-byte AS number.
-            Self::As4 { asn, number } if *asn <= u32::from(u16::MAX) => write!(f, "{asn}L:{number}"),
-            Self::As4 { asn, number } => write!(f, "{asn}:{number}"),
-        }
-    }
-}
-
-/// A route target (RFC 4360 section 4, RFC 5668): `64512:100`,
-/// `target:64512:100`, `4200000000:100`, `64512L:100`, `198.18.0.1:100`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteTarget(Assigned);
-
 /// Whose a route target is, as one cluster sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteTargetRange {
@@ -277,118 +192,8 @@ pub enum RouteTargetRange {
     Evpn,
 }
 
-impl RouteTarget {
-    /// The AS that assigned it, if it was one.
-    pub fn asn(self) -> Option<u32> {
-        self.0.asn()
-    }
-
-    /// The number behind the colon.
-    pub fn number(self) -> u32 {
-        self.0.number()
-    }
-
-    /// Its parts.
-    pub fn assigned(self) -> Assigned {
-        self.0
-    }
-
-    /// Whose it is, seen from the cluster with AS number `local`. System ranges
-    /// are every cluster's own: another AS's are like any user route target.
-    pub fn range(self, local: Asn) -> RouteTargetRange {
-        let first = match self.0 {
-            Assigned::As2 { number: EVPN_RESERVED_NUMBER, .. } => return RouteTargetRange::Evpn,
-            Assigned::As2 { .. } => FIRST_SYSTEM_NUMBER,
-            Assigned::As4 { .. } => *SYSTEM_NUMBERS_FOUR_BYTE.start(),
-            Assigned::Address { .. } => return RouteTargetRange::User,
-        };
-        if self.asn() == Some(local.into()) && self.number() >= first {
-            RouteTargetRange::System
-        } else {
-            RouteTargetRange::User
-        }
-    }
-}
-
-impl From<wire::RouteTarget> for RouteTarget {
-    fn from(target: wire::RouteTarget) -> Self {
-        let [kind, _, a, b, c, d, e, g] = target.community().0;
-        let last = u16::from_be_bytes([e, g]);
-        Self(match kind {
-            0 => Assigned::As2 { asn: u16::from_be_bytes([a, b]), number: u32::from_be_bytes([c, d, e, g]) },
-            1 => Assigned::Address { address: Ipv4Addr::new(a, b, c, d), number: last },
-            _ => Assigned::As4 { asn: u32::from_be_bytes([a, b, c, d]), number: last },
-        })
-    }
-}
-
-impl From<RouteTarget> for wire::RouteTarget {
-    fn from(target: RouteTarget) -> Self {
-        match target.0 {
-            Assigned::As2 { asn, number } => Self::as2(asn, number),
-            Assigned::As4 { asn, number } => Self::as4(asn, number),
-            Assigned::Address { address, number } => Self::ipv4(address, number),
-        }
-    }
-}
-
-impl FromStr for RouteTarget {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Assigned::parse(text.strip_prefix("target:").unwrap_or(text)).map(Self)
-    }
-}
-
-impl fmt::Display for RouteTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-text_type!(RouteTarget, "route-target", "Route target (RFC 4360, 5668)", "64512:100");
-
-/// A route distinguisher (RFC 4364 section 4.2), written like a route target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteDistinguisher(Assigned);
-
-impl RouteDistinguisher {
-    /// Its parts.
-    pub fn assigned(self) -> Assigned {
-        self.0
-    }
-}
-
-impl From<RouteDistinguisher> for wire::Rd {
-    fn from(rd: RouteDistinguisher) -> Self {
-        match rd.0 {
-            Assigned::As2 { asn, number } => Self::as2(asn, number),
-            Assigned::As4 { asn, number } => Self::as4(asn, number),
-            Assigned::Address { address, number } => Self::ipv4(address, number),
-        }
-    }
-}
-
-impl FromStr for RouteDistinguisher {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Assigned::parse(text).map(Self)
-    }
-}
-
-impl fmt::Display for RouteDistinguisher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-text_type!(RouteDistinguisher, "route-distinguisher", "Route distinguisher (RFC 4364)", "64512:1");
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn target(text: &str) -> RouteTarget {
@@ -396,38 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn texts_have_the_type_that_is_meant() {
-        assert_eq!(target("64512:8000001").assigned(), Assigned::As2 { asn: 64512, number: 8_000_001 });
-        assert_eq!(target("target:1:2").assigned(), Assigned::As2 { asn: 1, number: 2 });
-        assert_eq!(target("64512L:7").assigned(), Assigned::As4 { asn: 64512, number: 7 });
-        assert_eq!(target("4200000000:7").assigned(), Assigned::As4 { asn: 4_200_000_000, number: 7 });
-        let address = Ipv4Addr::new(198, 18, 0, 1);
-        assert_eq!(target("198.18.0.1:7").assigned(), Assigned::Address { address, number: 7 });
-    }
-
-    #[test]
-    fn noise_is_refused_in_words() {
-        for text in
-            ["", "1", ":", "1:", ":1", "1:-1", "1:+1", "1: 1", "1:4294967296", "4294967296:1", "70000:65536"]
-        {
-            assert!(text.parse::<RouteTarget>().is_err(), "{text:?}");
-        }
-        let error = "70000:70000".parse::<RouteTarget>().expect_err("too large");
-        assert!(error.contains("65535 is the largest"), "{error}");
-    }
-
-    #[test]
     fn c5_ranges_are_seen_from_the_own_as() {
         let two = Asn::try_from(64512).expect("valid");
         let four = Asn::try_from(4_200_000_000).expect("valid");
-        assert_eq!(target("64512:7999998").range(two), RouteTargetRange::User);
-        assert_eq!(target("64512:7999999").range(two), RouteTargetRange::Evpn);
-        assert_eq!(target("1:7999999").range(two), RouteTargetRange::Evpn);
-        assert_eq!(target("64512:8000000").range(two), RouteTargetRange::System);
-        assert_eq!(target("64513:8000000").range(two), RouteTargetRange::User);
-        assert_eq!(target("4200000000:7999").range(four), RouteTargetRange::User);
-        assert_eq!(target("4200000000:8000").range(four), RouteTargetRange::System);
-        assert_eq!(target("4200000000:8000").range(two), RouteTargetRange::User);
+        assert_eq!(two.range_of(target("64512:7999998")), RouteTargetRange::User);
+        assert_eq!(two.range_of(target("64512:7999999")), RouteTargetRange::Evpn);
+        assert_eq!(two.range_of(target("1:7999999")), RouteTargetRange::Evpn);
+        assert_eq!(two.range_of(target("64512:8000000")), RouteTargetRange::System);
+        assert_eq!(two.range_of(target("64513:8000000")), RouteTargetRange::User);
+        assert_eq!(four.range_of(target("4200000000:7999")), RouteTargetRange::User);
+        assert_eq!(four.range_of(target("4200000000:8000")), RouteTargetRange::System);
+        assert_eq!(two.range_of(target("4200000000:8000")), RouteTargetRange::User);
     }
 
     #[test]
@@ -451,29 +235,6 @@ mod tests {
     fn reserved_as_numbers_are_refused() {
         for number in [0, 23456, 65535, u32::MAX] {
             assert!(Asn::try_from(number).is_err(), "{number}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_reads_back(asn in any::<u32>(), number in any::<u32>(), form in 0..4) {
-            let assigned = match form {
-                0 => Assigned::As2 { asn: asn as u16, number },
-                1 => Assigned::As4 { asn, number: number as u16 },
-                2 => Assigned::As4 { asn: asn & 0xffff, number: number as u16 },
-                _ => Assigned::Address { address: asn.into(), number: number as u16 },
-            };
-            prop_assert_eq!(Assigned::parse(&assigned.to_string()), Ok(assigned));
-            let target = wire::RouteTarget::from(RouteTarget(assigned));
-            prop_assert_eq!(target.to_string(), assigned.to_string());
-            prop_assert_eq!(RouteTarget::from(target), RouteTarget(assigned));
-            let rd = wire::Rd::from(RouteDistinguisher(assigned));
-            prop_assert_eq!(rd.to_string(), assigned.to_string());
-        }
-
-        #[test]
-        fn any_text_is_read_or_refused(text in ".{0,24}") {
-            let _ = text.parse::<RouteTarget>();
         }
     }
 }

@@ -7,45 +7,7 @@
 
 use std::str::FromStr;
 
-/// Makes a type with `FromStr` and `Display` readable and writable as a text,
-/// and describes it: format, description, an example.
-macro_rules! text_type {
-    ($type:ty, $format:literal, $description:literal, $example:literal) => {
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        impl schemars::JsonSchema for $type {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                $format.into()
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({
-                    "type": "string",
-                    "format": $format,
-                    "description": $description,
-                    "examples": [$example],
-                })
-            }
-        }
-    };
-}
-
-pub(crate) use text_type;
+pub(crate) use tieline_names::text_type;
 
 use crate::intent::addresses::{InterfaceAddress, Mac, Prefix};
 use crate::intent::names::{LabelKey, LabelValue, Name, PortName, Reference};

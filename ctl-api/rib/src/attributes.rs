@@ -12,7 +12,7 @@ use tieline_engine::types::{NextHopId, SgSetId};
 use crate::controllers::ControllerId;
 use crate::ids::Numbered;
 use crate::paths::Head;
-use crate::rd::RouteDistinguisher;
+use tieline_names::RouteDistinguisher;
 
 /// A name of a next hop or group, declared or only referred to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use crate::ids::Numbered;
-use crate::name::Name;
 use crate::ranks::{Rank, Ranks};
+use tieline_names::Name;
 
 /// A controller by its number, which stays as long as it holds something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use tieline_proto::v1;
 use tieline_proto::v1::ExportOrigin;
 
-use crate::name::Name;
 use crate::rib::Rib;
 use crate::spec::UNDERLAY;
 use crate::spec::interface::ClaimKind;
 use crate::store::Vrf;
+use tieline_names::Name;
 
 impl Rib {
     /// Another whenever exports may be others.

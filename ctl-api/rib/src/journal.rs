@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use crate::attributes::AttributesId;
 use crate::controllers::ControllerId;
 use crate::key::Key;
-use crate::name::Name;
 use crate::paths::PathId;
-use crate::rd::RouteDistinguisher;
+use tieline_names::Name;
+use tieline_names::RouteDistinguisher;
 
 /// One thing that may be different.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use tieline_engine::types::SgId;
 use tieline_proto::v1;
 use tieline_proto::v1::object_key::Kind;
 
-use crate::name::Name;
-use crate::rd::RouteDistinguisher;
 use crate::refusal::Refusal;
 use crate::spec::field;
+use tieline_names::Name;
+use tieline_names::RouteDistinguisher;
 
 /// Names one object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

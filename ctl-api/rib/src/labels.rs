@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use tieline_engine::types::Label;
 
-use crate::name::Name;
+use tieline_names::Name;
 
 /// Allocated labels by VRF.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@
 //! working copy of the engine's `Tables`, and publishes the latter.
 //!
 //! - [`rib`]: the RIB itself: apply, delete
-//! - [`spec`]: messages to types that cannot be wrong; [`key`], [`name`], [`rd`]
+//! - [`spec`]: messages to types that cannot be wrong; [`key`]: names of objects
 //! - [`refusal`], [`limits`]: what is not taken, and why
 //! - [`controllers`], `holders`: who declares what, and which of several
 //!   declarations of one object is in force
@@ -38,13 +38,11 @@ pub mod key;
 mod labels;
 pub mod limits;
 pub mod listing;
-pub mod name;
 mod nodes;
 mod paths;
 pub mod persist;
 pub mod ports;
 pub mod ranks;
-pub mod rd;
 pub mod refusal;
 pub mod rib;
 mod route_keys;
@@ -60,9 +58,8 @@ mod tests;
 pub use controllers::ControllerId;
 pub use key::Key;
 pub use limits::{Limits, RibOptions};
-pub use name::Name;
 pub use ports::{DeclaredPort, DeviceState, PortInfo};
 pub use ranks::Ranks;
-pub use rd::{RouteDistinguisher, RouteTarget};
 pub use refusal::Refusal;
 pub use rib::{Applied, Rib};
+pub use tieline_names::{Name, RouteDistinguisher, RouteTarget};

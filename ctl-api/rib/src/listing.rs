@@ -10,13 +10,13 @@ use tieline_proto::v1::object::Kind;
 use crate::attributes::{Attributes, Origin};
 use crate::controllers::ControllerId;
 use crate::key::Key;
-use crate::name::Name;
 use crate::paths::PathId;
-use crate::rd::{RouteDistinguisher, RouteTarget};
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::next_hop::Definition;
 use crate::spec::{Encapsulation, TunnelUse, field};
+use tieline_names::Name;
+use tieline_names::{RouteDistinguisher, RouteTarget};
 
 /// Entries of a page whose request states no size.
 const DEFAULT_PAGE: usize = 1000;

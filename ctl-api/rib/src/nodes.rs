@@ -8,8 +8,8 @@ use tieline_proto::v1;
 
 use crate::attributes::{AttributesId, NodeId};
 use crate::ids::Numbered;
-use crate::name::Name;
 use crate::spec::next_hop::{Definition, Target};
+use tieline_names::Name;
 
 /// How a tunnel's remote is reached, or a sentence why it is not.
 pub(crate) type Reach = Result<Egress, Box<str>>;

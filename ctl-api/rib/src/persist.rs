@@ -14,12 +14,12 @@ use crate::attributes::{AttributesId, Origin};
 use crate::controllers::ControllerId;
 use crate::journal::Entry;
 use crate::key::Key;
-use crate::name::Name;
 use crate::paths::Path;
-use crate::rd::RouteDistinguisher;
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::route::VpnSpec;
+use tieline_names::Name;
+use tieline_names::RouteDistinguisher;
 
 /// Who keeps the copy. Of several calls about one thing the last counts.
 pub trait Copy {

@@ -10,10 +10,10 @@ use tieline_engine::types::{MacAddr, PortId};
 use crate::controllers::ControllerId;
 use crate::holders::Stand;
 use crate::key::Key;
-use crate::name::Name;
 use crate::rib::Rib;
 use crate::spec::port::PortSpec;
 use crate::waits::Target;
+use tieline_names::Name;
 
 /// What an open device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

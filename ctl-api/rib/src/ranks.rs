@@ -4,7 +4,7 @@
 //! first nor who was here at the last restart matters, so that what is in force
 //! follows from what is declared.
 
-use crate::name::Name;
+use tieline_names::Name;
 
 /// Most entries of a list.
 const MOST: usize = 256;

@@ -21,7 +21,6 @@ use crate::journal::Journal;
 use crate::key::Key;
 use crate::labels::Labels;
 use crate::limits::{self, Limits, RibOptions};
-use crate::name::Name;
 use crate::nodes::Nodes;
 use crate::paths::Paths;
 use crate::refusal::Refusal;
@@ -31,6 +30,7 @@ use crate::spec::{TunnelUse, UNDERLAY, field};
 use crate::store::Store;
 use crate::vpn::Imports;
 use crate::waits::Dependents;
+use tieline_names::Name;
 
 /// What became of an accepted operation.
 #[derive(Debug, Clone, PartialEq, Default)]

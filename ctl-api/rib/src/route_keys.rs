@@ -6,9 +6,9 @@ use std::collections::btree_map::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::controllers::ControllerId;
-use crate::name::Name;
 use crate::paths::PathId;
-use crate::rd::RouteDistinguisher;
+use tieline_names::Name;
+use tieline_names::RouteDistinguisher;
 
 /// Static routes by VRF and prefix.
 pub(crate) type StaticKeys = BTreeMap<Name, BTreeMap<IpNet, PathId>>;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn rd() -> impl Strategy<Value = RouteDistinguisher> {
-        (0u8..3).prop_map(|n| RouteDistinguisher::from_bytes([0, 0, 0, 1, 0, 0, 0, n]).expect("one"))
+        (0u8..3).prop_map(|n| RouteDistinguisher::from_bytes([0, 0, 0, 1, 0, 0, 0, n]))
     }
 
     proptest! {

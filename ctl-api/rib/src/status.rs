@@ -9,16 +9,16 @@ use tieline_proto::v1::object::Kind;
 use crate::attributes::{AttributesId, Origin};
 use crate::compile::next_hops::Resolution;
 use crate::key::Key;
-use crate::name::Name;
 use crate::nodes::Node;
 use crate::paths::PathId;
 use crate::ports::DeviceState;
-use crate::rd::RouteDistinguisher;
 use crate::rib::Rib;
 use crate::spec::UNDERLAY;
 use crate::spec::next_hop::{Definition, Target};
 use crate::store::Interface;
 use crate::vpn;
+use tieline_names::Name;
+use tieline_names::RouteDistinguisher;
 
 impl Rib {
     /// What an object that is declared like this waits for. (Of routes: what any

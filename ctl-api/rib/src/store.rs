@@ -12,12 +12,12 @@ use tieline_proto::v1;
 
 use crate::ids::Numbered;
 use crate::limits::Limits;
-use crate::name::Name;
 use crate::ports::{DeviceState, PortInfo};
 use crate::spec::interface::{ClaimKind, InterfaceSpec};
 use crate::spec::port::PortSpec;
 use crate::spec::security_group::SecurityGroupSpec;
 use crate::spec::vrf::VrfSpec;
+use tieline_names::Name;
 
 /// A declared port.
 #[derive(Debug, Clone)]

@@ -18,8 +18,8 @@ use crate::controllers::Controllers;
 use crate::ids::Numbered;
 use crate::interner::Interner;
 use crate::paths::{PathId, Paths};
-use crate::rd::RouteTarget;
 use crate::spec::route::DEFAULT_LOCAL_PREF;
+use tieline_names::RouteTarget;
 
 /// What is known of one route target.
 #[derive(Debug, Clone, Default)]

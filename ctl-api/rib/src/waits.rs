@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tieline_engine::types::SgId;
 
 use crate::attributes::NodeId;
-use crate::name::Name;
+use tieline_names::Name;
 
 /// What can be referred to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

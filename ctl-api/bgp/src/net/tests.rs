@@ -6,7 +6,7 @@ use super::*;
 use crate::rib::policy::AcceptAll;
 use crate::session::{SessionConfig, State};
 use crate::speaker::{PeerConfig, SpeakerConfig, Transport};
-use crate::wire::{Attributes, Family, Label, Nlri, Payload, Rd, Route};
+use crate::wire::{Attributes, Family, Label, Nlri, Payload, Route, RouteDistinguisher};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -17,7 +17,7 @@ fn speaker(asn: u32, id: u8) -> Speaker {
 fn route(number: u32) -> Route {
     let net = ipnet::Ipv4Net::new(Ipv4Addr::from(0x0a00_0000 + (number << 8)), 24).unwrap();
     Route {
-        nlri: Nlri::Vpnv4(Rd::as2(64512, 1), net),
+        nlri: Nlri::Vpnv4(RouteDistinguisher::as2(64512, 1), net),
         payload: Payload::labelled(Label::mpls(16 + number % 1000)),
     }
 }

@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::rib::{Objection, Staleness};
-    use crate::wire::{AsPath, Attributes, ExtendedCommunity, Mac, Origin, Payload, Rd};
+    use crate::wire::{AsPath, Attributes, ExtendedCommunity, MacAddr, Origin, Payload, RouteDistinguisher};
 
     fn source(peer: PeerId) -> Option<Source> {
         let id = peer.0 as u8;
@@ -105,7 +105,12 @@ mod tests {
     }
 
     fn mac() -> Nlri {
-        Nlri::Evpn(Evpn::MacIp { rd: Rd::ZERO, tag: 0, mac: Mac([2, 0, 0, 0, 0, 1]), ip: None })
+        Nlri::Evpn(Evpn::MacIp {
+            rd: RouteDistinguisher::ZERO,
+            tag: 0,
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            ip: None,
+        })
     }
 
     fn winner(nlri: &Nlri, paths: &[Path]) -> u32 {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::notification::cease;
 use crate::wire::open::{Capabilities, Open};
-use crate::wire::{FamilySet, Label, Nlri, Payload, Rd};
+use crate::wire::{FamilySet, Label, Nlri, Payload, RouteDistinguisher};
 
 fn local(asn: u32, id: u8) -> LocalConfig {
     LocalConfig { asn, router_id: Ipv4Addr::new(198, 18, 0, id), host_name: None }
@@ -274,7 +274,7 @@ fn message(kind: u8) -> Vec<u8> {
     let capabilities =
         Capabilities { families: Some(FamilySet::ALL), as4: Some(64513), ..Capabilities::default() };
     let context = crate::wire::update::EncodeContext { as4: true, limit: 4096 };
-    let nlri = Nlri::Vpnv4(Rd::ZERO, "10.0.0.0/8".parse().unwrap());
+    let nlri = Nlri::Vpnv4(RouteDistinguisher::ZERO, "10.0.0.0/8".parse().unwrap());
     match kind {
         0 => Open { asn: 64513, hold_time: 90, router_id: [198, 18, 0, 2].into(), capabilities }
             .encode(&mut bytes),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::as_path::AsPath;
 use super::community::{Community, ExtendedCommunity, LargeCommunity, View};
-use super::rd::RouteTarget;
+use tieline_names::RouteTarget;
 
 /// Type codes of path attributes.
 pub(crate) mod code {
@@ -156,7 +156,7 @@ impl Attributes {
 
     /// The route targets among the extended communities.
     pub fn route_targets(&self) -> impl Iterator<Item = RouteTarget> + '_ {
-        self.extended.iter().filter_map(|community| RouteTarget::from_community(*community))
+        self.extended.iter().filter_map(|community| community.route_target())
     }
 
     /// Whether a standard community is there.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::rd::RouteTarget;
+use tieline_names::RouteTarget;
 
 /// A standard community: AS number in the upper half.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,10 +103,21 @@ pub enum View {
     Other,
 }
 
+impl From<RouteTarget> for ExtendedCommunity {
+    fn from(target: RouteTarget) -> Self {
+        Self(target.bytes())
+    }
+}
+
 impl ExtendedCommunity {
+    /// The route target that it is, if it is one.
+    pub const fn route_target(self) -> Option<RouteTarget> {
+        RouteTarget::from_bytes(self.0)
+    }
+
     /// What it says.
     pub fn view(self) -> View {
-        if let Some(target) = RouteTarget::from_community(self) {
+        if let Some(target) = self.route_target() {
             return View::RouteTarget(target);
         }
         let [kind, sub, a, b, c, d, e, g] = self.0;

@@ -24,7 +24,6 @@ pub mod nlri;
 mod nlri_codec;
 pub mod notification;
 pub mod open;
-pub mod rd;
 mod reader;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -36,6 +35,6 @@ pub use as_path::AsPath;
 pub use attributes::{Attributes, NextHop, Origin};
 pub use community::{Community, Encapsulation, ExtendedCommunity};
 pub use family::{Family, FamilySet};
-pub use nlri::{Esi, Evpn, Label, Mac, Membership, Nlri, Payload, Route};
+pub use nlri::{Esi, Evpn, Label, Membership, Nlri, Payload, Route};
 pub use notification::Notification;
-pub use rd::{Rd, RouteTarget};
+pub use tieline_names::{MacAddr, RouteDistinguisher, RouteTarget};

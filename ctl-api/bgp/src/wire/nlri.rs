@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::family::Family;
-use super::rd::{Rd, RouteTarget};
+use tieline_names::{MacAddr, RouteDistinguisher, RouteTarget};
 
 /// The three bytes of a label field, as they are on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,30 +66,13 @@ impl fmt::Debug for Esi {
     }
 }
 
-/// A MAC address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// The key of an EVPN route (RFC 7432, RFC 9136).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Evpn {
     /// Type 1: Ethernet auto-discovery.
     AutoDiscovery {
         /// Route distinguisher.
-        rd: Rd,
+        rd: RouteDistinguisher,
         /// Ethernet segment.
         esi: Esi,
         /// Ethernet tag; all ones is the whole segment.
@@ -98,18 +81,18 @@ pub enum Evpn {
     /// Type 2: a MAC address, with or without an IP address.
     MacIp {
         /// Route distinguisher.
-        rd: Rd,
+        rd: RouteDistinguisher,
         /// Ethernet tag.
         tag: u32,
         /// The MAC address.
-        mac: Mac,
+        mac: MacAddr,
         /// The IP address of the same host.
         ip: Option<IpAddr>,
     },
     /// Type 3: who wants multicast and broadcast of a bridge domain.
     Multicast {
         /// Route distinguisher.
-        rd: Rd,
+        rd: RouteDistinguisher,
         /// Ethernet tag.
         tag: u32,
         /// The router that says so.
@@ -118,7 +101,7 @@ pub enum Evpn {
     /// Type 4: who is attached to a segment.
     Segment {
         /// Route distinguisher.
-        rd: Rd,
+        rd: RouteDistinguisher,
         /// Ethernet segment.
         esi: Esi,
         /// The router that says so.
@@ -127,7 +110,7 @@ pub enum Evpn {
     /// Type 5: an IP prefix.
     Prefix {
         /// Route distinguisher.
-        rd: Rd,
+        rd: RouteDistinguisher,
         /// Ethernet tag.
         tag: u32,
         /// The prefix.
@@ -160,7 +143,7 @@ impl Membership {
     pub fn new(origin_as: u32, target: RouteTarget) -> Self {
         let mut bits = [0; 12];
         bits[..4].copy_from_slice(&origin_as.to_be_bytes());
-        bits[4..].copy_from_slice(&target.community().0);
+        bits[4..].copy_from_slice(&target.bytes());
         Self { length: 96, bits }
     }
 
@@ -198,7 +181,7 @@ impl Membership {
     /// The one route target of a full-length membership.
     pub fn target(self) -> Option<RouteTarget> {
         let (_, target) = self.bits.split_last_chunk::<8>()?;
-        (self.length == 96).then(|| RouteTarget::from_community(super::ExtendedCommunity(*target)))?
+        (self.length == 96).then(|| RouteTarget::from_bytes(*target))?
     }
 
     /// Whether it asks for routes with this route target. The type's second
@@ -206,7 +189,7 @@ impl Membership {
     pub fn wants(&self, target: RouteTarget) -> bool {
         let bits = usize::from(self.length.saturating_sub(32));
         let (whole, part) = (bits / 8, bits % 8);
-        let (mine, theirs) = (&self.bits[4..], target.community().0);
+        let (mine, theirs) = (&self.bits[4..], target.bytes());
         mine[..whole] == theirs[..whole]
             && (part == 0 || (mine[whole] ^ theirs[whole]) & (0xff << (8 - part)) == 0)
     }
@@ -229,9 +212,9 @@ pub enum Nlri {
     /// An IPv6 prefix.
     Ipv6(Ipv6Net),
     /// An IPv4 prefix of a VPN.
-    Vpnv4(Rd, Ipv4Net),
+    Vpnv4(RouteDistinguisher, Ipv4Net),
     /// An IPv6 prefix of a VPN.
-    Vpnv6(Rd, Ipv6Net),
+    Vpnv6(RouteDistinguisher, Ipv6Net),
     /// An EVPN route.
     Evpn(Evpn),
     /// A route target membership.

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::family::Family;
-use super::nlri::{Esi, Evpn, Label, Mac, Membership, Nlri, Payload, Route};
-use super::rd::Rd;
+use super::nlri::{Esi, Evpn, Label, Membership, Nlri, Payload, Route};
 use super::reader::Reader;
+use tieline_names::{MacAddr, RouteDistinguisher};
 
 /// One NLRI from the wire.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ fn prefix_like(family: Family, reader: &mut Reader<'_>) -> Result<Route, &'stati
         Family::Vpnv4 | Family::Vpnv6 => {
             let length = length.checked_sub(88).ok_or("VPN prefix shorter than label and RD")?;
             payload.label = Some(Label(body.array().ok_or(CUT)?));
-            let rd = Rd(body.array().ok_or(CUT)?);
+            let rd = RouteDistinguisher::from_bytes(body.array().ok_or(CUT)?);
             if family == Family::Vpnv4 {
                 Nlri::Vpnv4(rd, ipv4_net(length, body.rest())?)
             } else {
@@ -107,17 +107,17 @@ fn address(bits: u8, body: &mut Reader<'_>) -> Option<IpAddr> {
 }
 
 fn auto_discovery(mut body: Reader<'_>) -> Option<(Evpn, Payload)> {
-    let (rd, esi, tag) = (Rd(body.array()?), Esi(body.array()?), body.u32()?);
+    let (rd, esi, tag) = (RouteDistinguisher::from_bytes(body.array()?), Esi(body.array()?), body.u32()?);
     let payload = Payload::labelled(Label(body.array()?));
     body.is_empty().then_some((Evpn::AutoDiscovery { rd, esi, tag }, payload))
 }
 
 fn mac_ip(mut body: Reader<'_>) -> Option<(Evpn, Payload)> {
-    let (rd, esi, tag) = (Rd(body.array()?), Esi(body.array()?), body.u32()?);
+    let (rd, esi, tag) = (RouteDistinguisher::from_bytes(body.array()?), Esi(body.array()?), body.u32()?);
     if body.u8()? != 48 {
         return None;
     }
-    let mac = Mac(body.array()?);
+    let mac = MacAddr(body.array()?);
     let ip = match body.u8()? {
         0 => None,
         bits => Some(address(bits, &mut body)?),
@@ -129,13 +129,13 @@ fn mac_ip(mut body: Reader<'_>) -> Option<(Evpn, Payload)> {
 }
 
 fn multicast(mut body: Reader<'_>) -> Option<(Evpn, Payload)> {
-    let (rd, tag, bits) = (Rd(body.array()?), body.u32()?, body.u8()?);
+    let (rd, tag, bits) = (RouteDistinguisher::from_bytes(body.array()?), body.u32()?, body.u8()?);
     let originator = address(bits, &mut body)?;
     body.is_empty().then_some((Evpn::Multicast { rd, tag, originator }, Payload::default()))
 }
 
 fn segment(mut body: Reader<'_>) -> Option<(Evpn, Payload)> {
-    let (rd, esi, bits) = (Rd(body.array()?), Esi(body.array()?), body.u8()?);
+    let (rd, esi, bits) = (RouteDistinguisher::from_bytes(body.array()?), Esi(body.array()?), body.u8()?);
     let originator = address(bits, &mut body)?;
     body.is_empty().then_some((Evpn::Segment { rd, esi, originator }, Payload::default()))
 }
@@ -147,7 +147,8 @@ fn prefix(mut body: Reader<'_>) -> Option<(Evpn, Payload)> {
         58 => true,
         _ => return None,
     };
-    let (rd, esi, tag, length) = (Rd(body.array()?), Esi(body.array()?), body.u32()?, body.u8()?);
+    let (rd, esi, tag, length) =
+        (RouteDistinguisher::from_bytes(body.array()?), Esi(body.array()?), body.u32()?, body.u8()?);
     let bits = if wide { 128 } else { 32 };
     let net = address(bits, &mut body)?;
     let gateway = address(bits, &mut body)?;
@@ -176,13 +177,13 @@ pub(crate) fn encode(nlri: &Nlri, payload: &Payload, withdraw: bool, out: &mut V
         Nlri::Vpnv4(rd, net) => {
             out.push(88 + net.prefix_len());
             out.extend_from_slice(&label.0);
-            out.extend_from_slice(&rd.0);
+            out.extend_from_slice(&rd.bytes());
             push_bits(&net.addr().octets(), net.prefix_len(), out);
         }
         Nlri::Vpnv6(rd, net) => {
             out.push(88 + net.prefix_len());
             out.extend_from_slice(&label.0);
-            out.extend_from_slice(&rd.0);
+            out.extend_from_slice(&rd.bytes());
             push_bits(&net.addr().octets(), net.prefix_len(), out);
         }
         Nlri::RouteTarget(membership) => {
@@ -215,14 +216,14 @@ fn encode_evpn(route: &Evpn, payload: &Payload, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
     out[kind] = match route {
         Evpn::AutoDiscovery { rd, esi, tag } => {
-            out.extend_from_slice(&rd.0);
+            out.extend_from_slice(&rd.bytes());
             out.extend_from_slice(&esi.0);
             out.extend_from_slice(&tag.to_be_bytes());
             out.extend_from_slice(&label);
             1
         }
         Evpn::MacIp { rd, tag, mac, ip } => {
-            out.extend_from_slice(&rd.0);
+            out.extend_from_slice(&rd.bytes());
             out.extend_from_slice(&payload.esi.0);
             out.extend_from_slice(&tag.to_be_bytes());
             out.push(48);
@@ -238,21 +239,21 @@ fn encode_evpn(route: &Evpn, payload: &Payload, out: &mut Vec<u8>) {
             2
         }
         Evpn::Multicast { rd, tag, originator } => {
-            out.extend_from_slice(&rd.0);
+            out.extend_from_slice(&rd.bytes());
             out.extend_from_slice(&tag.to_be_bytes());
             out.push(bits_of(*originator));
             push_address(*originator, out);
             3
         }
         Evpn::Segment { rd, esi, originator } => {
-            out.extend_from_slice(&rd.0);
+            out.extend_from_slice(&rd.bytes());
             out.extend_from_slice(&esi.0);
             out.push(bits_of(*originator));
             push_address(*originator, out);
             4
         }
         Evpn::Prefix { rd, tag, prefix } => {
-            out.extend_from_slice(&rd.0);
+            out.extend_from_slice(&rd.bytes());
             out.extend_from_slice(&payload.esi.0);
             out.extend_from_slice(&tag.to_be_bytes());
             out.push(prefix.prefix_len());
@@ -292,7 +293,10 @@ mod tests {
         let bytes = [112, 0x00, 0x3e, 0x91, 0, 0, 0xfc, 0, 0, 0, 0, 1, 10, 2, 3];
         let all = read(Family::Vpnv4, &bytes).unwrap();
         let [Decoded::Route(route)] = &all[..] else { panic!("{all:?}") };
-        assert_eq!(route.nlri, Nlri::Vpnv4(Rd::as2(64512, 1), "10.2.3.0/24".parse().unwrap()));
+        assert_eq!(
+            route.nlri,
+            Nlri::Vpnv4(RouteDistinguisher::as2(64512, 1), "10.2.3.0/24".parse().unwrap())
+        );
         assert_eq!(route.payload.label.unwrap().as_mpls(), 1001);
     }
 

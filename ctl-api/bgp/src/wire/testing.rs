@@ -9,8 +9,8 @@ use super::as_path::{Segment, SegmentKind};
 use super::attributes::{RawAttribute, flag};
 use super::*;
 
-fn rd() -> impl Strategy<Value = Rd> {
-    any::<[u8; 8]>().prop_map(Rd)
+fn rd() -> impl Strategy<Value = RouteDistinguisher> {
+    any::<[u8; 8]>().prop_map(RouteDistinguisher::from_bytes)
 }
 
 fn label() -> impl Strategy<Value = Label> {
@@ -34,7 +34,7 @@ fn ip() -> impl Strategy<Value = IpAddr> {
 
 fn evpn() -> impl Strategy<Value = Route> {
     let esi = || any::<[u8; 10]>().prop_map(Esi);
-    let mac = any::<[u8; 6]>().prop_map(Mac);
+    let mac = any::<[u8; 6]>().prop_map(MacAddr);
     let route = |evpn, payload| Route { nlri: Nlri::Evpn(evpn), payload };
     prop_oneof![
         (rd(), esi(), any::<u32>(), label()).prop_map(move |(rd, esi, tag, label)| route(

@@ -282,10 +282,10 @@ fn attributes_too_long_for_a_message_are_refused_and_nothing_is_written() {
 /// Another codec reads what this one writes, and reads as many routes.
 #[test]
 fn an_independent_reader_agrees() {
-    let rd = Rd::as2(64512, 1);
+    let rd = RouteDistinguisher::as2(64512, 1);
     let evpn = |route, payload| Route { nlri: Nlri::Evpn(route), payload };
     let vni = Payload::labelled(Label::vni(5001));
-    let mac = Mac([2, 0, 0, 0, 1, 10]);
+    let mac = MacAddr([2, 0, 0, 0, 1, 10]);
     let ip = "10.1.0.10".parse().unwrap();
     let cases = [
         Route { nlri: Nlri::Ipv4("10.1.0.0/16".parse().unwrap()), payload: Payload::default() },
@@ -312,7 +312,7 @@ fn an_independent_reader_agrees() {
         local_pref: Some(100),
         communities: vec![Community(0xfc00_0001); 70],
         extended: vec![
-            RouteTarget::as2(64512, 1).community(),
+            RouteTarget::as2(64512, 1).into(),
             ExtendedCommunity::encapsulation(Encapsulation::VXLAN),
         ],
         pmsi: Some(ingress_replication(Label::vni(5001), ip)),

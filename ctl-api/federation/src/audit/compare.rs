@@ -48,14 +48,10 @@ pub fn gateway(
                 wanted.remove(&Key::NextHop(name.clone()));
             }
             Change::Route(key, shared) => {
-                if let Ok(rd) = key.rd.to_string().parse() {
-                    routes.insert((rd, key.prefix), shared.message());
-                }
+                routes.insert((key.rd, key.prefix), shared.message());
             }
             Change::NoRoute(key) => {
-                if let Ok(rd) = key.rd.to_string().parse() {
-                    routes.remove(&(rd, key.prefix));
-                }
+                routes.remove(&(key.rd, key.prefix));
             }
             Change::NextHop(_) => {}
         }
@@ -303,7 +299,7 @@ mod tests {
     use std::sync::Arc;
 
     use tieline_bgp::rib::{PeerId, Staleness};
-    use tieline_bgp::wire::{Label, Rd};
+    use tieline_bgp::wire::{Label, RouteDistinguisher};
 
     use super::*;
 
@@ -396,7 +392,7 @@ mod tests {
     fn x6_exports_and_announcements_are_compared_both_ways() {
         let nlri = |n: u8| {
             let prefix = format!("10.1.{n}.0/24").parse().expect("a prefix");
-            Nlri::Vpnv4(Rd::as2(64512, 1), prefix)
+            Nlri::Vpnv4(RouteDistinguisher::as2(64512, 1), prefix)
         };
         let attributes = |host: u8| Attributes::new(IpAddr::from([198, 18, 0, host]));
         let payload = Payload::labelled(Label::mpls(1001));

@@ -80,12 +80,12 @@ impl Announced {
 mod tests {
     use std::net::IpAddr;
 
-    use tieline_bgp::wire::{Payload, Rd};
+    use tieline_bgp::wire::{Payload, RouteDistinguisher};
 
     use super::*;
 
     fn routes(rd: u32) -> Vec<(Attributes, Route)> {
-        let nlri = Nlri::Vpnv4(Rd::as2(64512, rd), "10.0.0.0/24".parse().expect("a prefix"));
+        let nlri = Nlri::Vpnv4(RouteDistinguisher::as2(64512, rd), "10.0.0.0/24".parse().expect("a prefix"));
         let attributes = Attributes::new(IpAddr::from([198, 18, 0, 1]));
         vec![(attributes, Route { nlri, payload: Payload::default() })]
     }

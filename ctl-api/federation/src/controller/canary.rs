@@ -205,7 +205,7 @@ impl Canary {
 
 #[cfg(test)]
 mod tests {
-    use tieline_bgp::wire::Rd;
+    use tieline_bgp::wire::RouteDistinguisher;
 
     use super::*;
 
@@ -273,8 +273,8 @@ mod tests {
     #[test]
     fn r2_a_lost_session_is_another_fault_and_the_canary_comes_back_with_the_next() {
         let mut canaries = up(&[Family::Vpnv4]);
-        let one = Nlri::Vpnv4(Rd::as2(64513, 1), "1.0.0.2/32".parse().expect("a prefix"));
-        let other = Nlri::Vpnv4(Rd::as2(64513, 2), "1.0.0.2/32".parse().expect("a prefix"));
+        let one = Nlri::Vpnv4(RouteDistinguisher::as2(64513, 1), "1.0.0.2/32".parse().expect("a prefix"));
+        let other = Nlri::Vpnv4(RouteDistinguisher::as2(64513, 2), "1.0.0.2/32".parse().expect("a prefix"));
         canaries.path(PEER, &one);
         canaries.path(PEER, &other);
         canaries.gone(PEER, &one);

@@ -15,7 +15,6 @@ use crate::gateway::events::Event;
 use crate::gateway::key::{Change, Key};
 use crate::gateway::{Address, Gateway, Settings};
 use crate::intent::kinds::cluster;
-use crate::numbers::RouteDistinguisher;
 use crate::programs;
 use crate::routes::distribution;
 use crate::routes::inward::Shared;
@@ -263,14 +262,14 @@ fn in_words(changes: &[distribution::Change]) -> Vec<Change> {
                     prefixes.push(key.prefix);
                     continue;
                 }
-                let Some(rd) = distinguisher(key) else { continue };
+                let rd = key.rd;
                 last = Some(Arc::as_ptr(shared));
                 let attributes = Box::new(shared.message());
                 words.push(Change::Routes { rd, attributes, prefixes: vec![key.prefix] });
             }
             distribution::Change::NoRoute(key) => {
                 last = None;
-                let Some(rd) = distinguisher(key) else { continue };
+                let rd = key.rd;
                 match words.last_mut() {
                     Some(Change::NoRoutes { rd: of, prefixes }) if *of == rd => prefixes.push(key.prefix),
                     _ => words.push(Change::NoRoutes { rd, prefixes: vec![key.prefix] }),
@@ -281,17 +280,11 @@ fn in_words(changes: &[distribution::Change]) -> Vec<Change> {
     words
 }
 
-/// Route distinguishers of types above 2 have no text, and no gateway takes
-/// them.
-fn distinguisher(key: &crate::routes::inward::Key) -> Option<RouteDistinguisher> {
-    key.rd.to_string().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
-    use tieline_bgp::wire::{Attributes, Label, Nlri, Payload, Rd, RouteTarget};
+    use tieline_bgp::wire::{Attributes, Label, Nlri, Payload, RouteDistinguisher, RouteTarget};
 
     use super::*;
     use crate::exchange::Origin;
@@ -304,12 +297,12 @@ mod tests {
         let target = RouteTarget::as2(64512, 1);
         all.set_gateway("a", Member { imports: [target].into(), ..Default::default() });
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 9]));
-        attributes.extended.push(target.community());
+        attributes.extended.push(target.into());
         let payload = Payload::labelled(Label::mpls(1000));
         let said = Said { origin: Origin::Ours, attributes: &attributes, payload: &payload };
         let nlri = |n: u8| {
             let prefix = format!("10.0.{n}.0/24").parse().expect("a prefix");
-            Nlri::Vpnv4(Rd::as2(64513, 1), prefix)
+            Nlri::Vpnv4(RouteDistinguisher::as2(64513, 1), prefix)
         };
         for n in 0..3 {
             all.best(&nlri(n), Some(said)).expect("usable");

@@ -47,7 +47,7 @@ impl Lately {
 
 #[cfg(test)]
 mod tests {
-    use tieline_bgp::wire::Rd;
+    use tieline_bgp::wire::RouteDistinguisher;
 
     use super::*;
 
@@ -55,7 +55,8 @@ mod tests {
     fn the_last_ones_are_remembered() {
         let mut lately = Lately::default();
         for number in 0..250_u32 {
-            let nlri = Nlri::Vpnv4(Rd::as2(64512, number), "10.0.0.0/24".parse().expect("a prefix"));
+            let nlri =
+                Nlri::Vpnv4(RouteDistinguisher::as2(64512, number), "10.0.0.0/24".parse().expect("a prefix"));
             lately.note(Kept {
                 peer: PeerId(number % 2),
                 nlri,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tieline_bgp::wire::Rd;
+use tieline_bgp::wire::RouteDistinguisher;
 
 use crate::desired::{DesiredGateway, NotAllocated, desired};
 use crate::exchange::Facts;
@@ -61,10 +61,10 @@ impl Plan {
 /// What a gateway imports, and where it is.
 pub fn member(gateway: &Gateway, desired: &DesiredGateway) -> Member {
     let vrfs = desired.vrfs.iter().map(|(name, vrf)| {
-        let imports = vrf.imports.iter().map(|target| (*target).into()).collect();
-        (vrf.rd.into(), LocalVrf { name: name.clone(), imports })
+        let imports = vrf.imports.iter().copied().collect();
+        (vrf.rd, LocalVrf { name: name.clone(), imports })
     });
-    let vrfs: BTreeMap<Rd, LocalVrf> = vrfs.collect();
+    let vrfs: BTreeMap<RouteDistinguisher, LocalVrf> = vrfs.collect();
     Member {
         imports: vrfs.values().flat_map(|vrf| vrf.imports.iter().copied()).collect(),
         endpoints: gateway.tunnel_addresses.iter().copied().collect(),

@@ -7,7 +7,7 @@
 //! to who is to have transit.
 
 use tieline_bgp::wire::community::{View, security_group_communities, security_groups};
-use tieline_bgp::wire::{Attributes, Community, ExtendedCommunity, Nlri, RouteTarget};
+use tieline_bgp::wire::{Attributes, Community, ExtendedCommunity, Nlri};
 
 use super::{Facts, Origin, Party, Relation};
 
@@ -61,8 +61,7 @@ impl Facts {
     }
 
     fn strip(&self, attributes: &mut Attributes) {
-        let is_system =
-            |one: &ExtendedCommunity| RouteTarget::from_community(*one).is_some_and(|of| self.is_system(of));
+        let is_system = |one: &ExtendedCommunity| one.route_target().is_some_and(|of| self.is_system(of));
         attributes.extended.retain(|community| !is_system(community));
         let mut groups = security_groups(&attributes.extended);
         let all = groups.len();

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use tieline_bgp::rib::Objection;
 use tieline_bgp::wire::community::security_groups;
-use tieline_bgp::wire::{Attributes, Evpn, Nlri, Rd, RouteTarget};
+use tieline_bgp::wire::{Attributes, Evpn, Nlri, RouteDistinguisher, RouteTarget};
 
 use super::contracts::prefix_of;
 use super::facts::Described;
@@ -73,7 +73,7 @@ pub enum Claim {
     /// A route target by which the intent does not connect this cluster.
     NotConnected(RouteTarget, Name),
     /// A route distinguisher that this cluster has given.
-    Distinguisher(Rd, Foreign),
+    Distinguisher(RouteDistinguisher, Foreign),
     /// A next hop that is a gateway of this cluster.
     OwnGateway(IpAddr, Name),
     /// A next hop that is a gateway of another cluster than the one that says so.
@@ -264,7 +264,7 @@ impl Facts {
 }
 
 /// The route distinguisher of a route, if it has one.
-fn distinguisher(nlri: &Nlri) -> Option<Rd> {
+fn distinguisher(nlri: &Nlri) -> Option<RouteDistinguisher> {
     match nlri {
         Nlri::Vpnv4(rd, _) | Nlri::Vpnv6(rd, _) => Some(*rd),
         Nlri::Evpn(

@@ -85,7 +85,7 @@ impl Terms {
     /// Those of a contract.
     pub fn new(contract: &Contract) -> Self {
         Self {
-            targets: contract.route_targets.iter().map(|target| (*target).into()).collect(),
+            targets: contract.route_targets.iter().copied().collect(),
             groups: contract.security_groups.iter().copied().collect(),
             prefixes: contract.prefixes.iter().map(|prefix| prefix.net()).collect(),
             next_hops: contract.next_hops.iter().map(|prefix| prefix.net()).collect(),
@@ -152,7 +152,7 @@ mod tests {
     use std::sync::Arc;
 
     use tieline_bgp::wire::community::{SecurityGroup, security_group_communities};
-    use tieline_bgp::wire::{Attributes, Payload, Rd};
+    use tieline_bgp::wire::{Attributes, Payload, RouteDistinguisher};
 
     use super::*;
 
@@ -169,8 +169,8 @@ mod tests {
     fn refused(terms: &Terms, prefix: &str, target: u32, group: u32) -> Option<&'static str> {
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, 2]));
         attributes.extended = security_group_communities(&[SecurityGroup { asn: 64513, id: group }]);
-        attributes.extended.push(RouteTarget::as2(64513, target).community());
-        let nlri = Nlri::Vpnv4(Rd::as2(64513, 1), prefix.parse().expect("a prefix"));
+        attributes.extended.push(RouteTarget::as2(64513, target).into());
+        let nlri = Nlri::Vpnv4(RouteDistinguisher::as2(64513, 1), prefix.parse().expect("a prefix"));
         let route =
             Candidate { nlri: &nlri, payload: &Payload::default(), attributes: &Arc::new(attributes) };
         terms.check(route).err()

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use tieline_bgp::wire::{Rd, RouteTarget};
+use tieline_bgp::wire::{RouteDistinguisher, RouteTarget};
 
 use crate::allocation::Allocations;
 use crate::intent::addresses::{Pool, Prefix};
@@ -16,7 +16,7 @@ use crate::intent::kinds::{Cluster, Connection, Kind, VirtualNetwork};
 use crate::intent::names::Name;
 use crate::intent::topology::{Place, Target, Topology};
 use crate::intent::{Intent, ObjectKey};
-use crate::numbers::{self, Asn, FIRST_SYSTEM_NUMBER, RouteTargetRange};
+use crate::numbers::{Asn, FIRST_SYSTEM_NUMBER, RouteTargetRange};
 
 /// Stands for a [`Target`] in [`Facts`].
 type TargetId = u32;
@@ -31,7 +31,7 @@ pub struct Facts {
     /// Route targets of the cluster's sites.
     sites: HashSet<RouteTarget>,
     /// Route distinguishers that the cluster has given.
-    distinguishers: HashSet<Rd>,
+    distinguishers: HashSet<RouteDistinguisher>,
     /// Gateways of all clusters, by tunnel address; clusters may use the same
     /// (C16).
     gateways: HashMap<IpAddr, Vec<Gateway>>,
@@ -80,7 +80,7 @@ impl Described {
     }
 
     fn gives(&self, target: RouteTarget) -> bool {
-        numbers::RouteTarget::from(target).range(self.asn) == RouteTargetRange::System
+        self.asn.range_of(target) == RouteTargetRange::System
     }
 }
 
@@ -141,8 +141,8 @@ impl Facts {
             facts.controllers.insert(controller.router_id().address(), controller.name.clone());
             facts.addresses.insert(controller.address, controller.name.clone());
         }
-        facts.sites.extend(allocations.site_route_targets(own.asn).map(RouteTarget::from));
-        facts.distinguishers.extend(allocations.distinguishers(own.asn).map(Rd::from));
+        facts.sites.extend(allocations.site_route_targets(own.asn));
+        facts.distinguishers.extend(allocations.distinguishers(own.asn));
         for (key, described) in intent.all::<Cluster>() {
             facts.place(key, described, own.asn);
         }
@@ -186,8 +186,7 @@ impl Facts {
     /// Whether a route target is one that only this cluster gives: of its system
     /// range, or of one of its sites.
     pub fn is_system(&self, target: RouteTarget) -> bool {
-        numbers::RouteTarget::from(target).range(self.asn) == RouteTargetRange::System
-            || self.sites.contains(&target)
+        self.asn.range_of(target) == RouteTargetRange::System || self.sites.contains(&target)
     }
 
     /// Whether a security group is one that only this cluster gives.
@@ -196,7 +195,7 @@ impl Facts {
     }
 
     /// Whether this cluster has given a route distinguisher.
-    pub fn is_distinguisher(&self, rd: Rd) -> bool {
+    pub fn is_distinguisher(&self, rd: RouteDistinguisher) -> bool {
         self.distinguishers.contains(&rd)
     }
 
@@ -321,7 +320,7 @@ fn exports(place: &Place) -> impl Iterator<Item = &Target> {
 /// The route target of an operator, if it is one.
 fn user(target: &Target) -> Option<RouteTarget> {
     match target {
-        Target::User(target) => Some((*target).into()),
+        Target::User(target) => Some(*target),
         Target::Network(_) | Target::Router(..) => None,
     }
 }

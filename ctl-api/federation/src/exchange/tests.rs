@@ -11,7 +11,7 @@ use tieline_bgp::rib::{Path, PeerId, Staleness};
 use tieline_bgp::wire::as_path::{Segment, SegmentKind};
 use tieline_bgp::wire::community::{SecurityGroup, security_group_communities};
 use tieline_bgp::wire::{
-    AsPath, Attributes, Community, Evpn, Mac, Membership, Nlri, Payload, Rd, RouteTarget,
+    AsPath, Attributes, Community, Evpn, MacAddr, Membership, Nlri, Payload, RouteDistinguisher, RouteTarget,
 };
 
 use super::*;
@@ -199,7 +199,7 @@ fn target(text: &str) -> RouteTarget {
 /// What somebody says of a route: a VPN route that nothing is wrong with.
 #[derive(Debug, Clone)]
 struct Saying {
-    rd: Rd,
+    rd: RouteDistinguisher,
     prefix: String,
     next_hop: IpAddr,
     path: Vec<u32>,
@@ -212,7 +212,7 @@ impl Saying {
     fn of(who: Who) -> Self {
         let path = if who.asn() == 64512 { Vec::new() } else { vec![who.asn()] };
         Self {
-            rd: Rd::as2(64513, 1),
+            rd: RouteDistinguisher::as2(64513, 1),
             prefix: "10.77.0.0/24".to_owned(),
             next_hop: IpAddr::from([198, 18, 77, 1]),
             path,
@@ -237,7 +237,7 @@ impl Saying {
         let mut attributes = Attributes::new(self.next_hop);
         attributes.as_path = AsPath::sequence(self.path.iter().copied());
         attributes.originator_id = self.originator;
-        attributes.extended = self.targets.iter().map(|one| target(one).community()).collect();
+        attributes.extended = self.targets.iter().map(|one| target(one).into()).collect();
         let groups = self.groups.iter().map(|(asn, id)| SecurityGroup { asn: *asn, id: *id });
         attributes.extended.extend(security_group_communities(&groups.collect::<Vec<_>>()));
         attributes
@@ -388,7 +388,7 @@ fn x7_s3_a_contract_says_more_than_the_intent_does() {
 #[test]
 fn s3_the_clusters_own_distinguishers_are_believed_from_nobody_else() {
     let facts = facts();
-    let given = Rd::as2(64512, 1);
+    let given = RouteDistinguisher::as2(64512, 1);
     for who in Who::ALL {
         let saying = Saying { rd: given, ..Saying::with(&["64999:70"], who) };
         let expected = match who {
@@ -396,10 +396,10 @@ fn s3_the_clusters_own_distinguishers_are_believed_from_nobody_else() {
             _ => Some("a route distinguisher that this cluster has given"),
         };
         assert_eq!(doubt(&facts, who, &saying), expected, "{who:?}");
-        let free = Saying { rd: Rd::as2(64512, 2), ..Saying::with(&["64999:70"], who) };
+        let free = Saying { rd: RouteDistinguisher::as2(64512, 2), ..Saying::with(&["64999:70"], who) };
         assert_eq!(doubt(&facts, who, &free), None, "nobody has it: {who:?}");
     }
-    let mac = Nlri::Evpn(Evpn::MacIp { rd: given, tag: 0, mac: Mac([2, 0, 0, 0, 0, 1]), ip: None });
+    let mac = Nlri::Evpn(Evpn::MacIp { rd: given, tag: 0, mac: MacAddr([2, 0, 0, 0, 0, 1]), ip: None });
     let attributes = Saying::of(Who::West).attributes();
     assert!(facts.doubt(&Who::West.party(&facts), &mac, &attributes).is_some(), "whatever it is a route of");
 }
@@ -772,7 +772,7 @@ fn saying() -> impl Strategy<Value = Saying> {
         prop::collection::vec(groups, 0..3),
     )
         .prop_map(|((asn, number), prefix, next_hop, path, originator, targets, groups)| Saying {
-            rd: Rd::as2(asn, number),
+            rd: RouteDistinguisher::as2(asn, number),
             prefix,
             next_hop: next_hop.parse().expect("an address"),
             path,
@@ -815,7 +815,7 @@ proptest! {
         let has = |one: &str| saying.targets.iter().any(|of| of == one);
         let system = [OWN, SITE, "64512:8000001", "64512L:9000", "64512:4294967295"];
         prop_assert!(hidden || !system.iter().any(|one| has(one)), "a system target is believed");
-        prop_assert!(hidden || saying.rd != Rd::as2(64512, 1), "a distinguisher is believed");
+        prop_assert!(hidden || saying.rd != RouteDistinguisher::as2(64512, 1), "a distinguisher is believed");
         let seen = groups::visible(facts.asn(), origin, &attributes);
         prop_assert!(seen.iter().all(|id| (1..8_000_000).contains(id)), "a system group is seen: {:?}", seen);
         let claims_group = saying.groups.iter().any(|(asn, id)| *asn == 64512 && *id >= 8_000_000);

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tieline_names::MacAddr;
 
 use super::names::quoted;
 use crate::text::text_type;
@@ -98,12 +99,12 @@ text_type!(InterfaceAddress, "address-with-length", "Address with the length of 
 
 /// The MAC of one station: neither zero nor a group address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac([u8; 6]);
+pub struct Mac(MacAddr);
 
 impl Mac {
     /// Its bytes, as on the wire.
     pub fn octets(self) -> [u8; 6] {
-        self.0
+        self.0.0
     }
 }
 
@@ -111,32 +112,20 @@ impl FromStr for Mac {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{} is not a MAC: write 02:00:00:00:00:01", quoted(text));
-        let mut octets = [0; 6];
-        let mut parts = text.split(':');
-        for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
-            if !part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Err(wrong());
-            }
-            *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
-        }
-        if parts.next().is_some() {
-            return Err(wrong());
-        }
-        if octets[0] & 1 == 1 || octets == [0; 6] {
+        let mac: MacAddr =
+            text.parse().map_err(|_| format!("{} is not a MAC: write 02:00:00:00:00:01", quoted(text)))?;
+        if !mac.is_unicast() {
             return Err(format!(
                 "{text:?} is not the MAC of one station (IEEE 802: it is zero or a group's)"
             ));
         }
-        Ok(Self(octets))
+        Ok(Self(mac))
     }
 }
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        self.0.fmt(f)
     }
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tieline_bgp::wire::{Attributes, Nlri, Payload, Rd, RouteTarget};
+use tieline_bgp::wire::{Attributes, Nlri, Payload, RouteDistinguisher, RouteTarget};
 
 use super::check_prefix;
 use super::duplicates::{Duplicates, Finding};
@@ -53,7 +53,7 @@ pub struct Member {
     /// Its tunnel endpoints.
     pub endpoints: BTreeSet<IpAddr>,
     /// Its VRFs, by the route distinguisher of what they export.
-    pub vrfs: BTreeMap<Rd, LocalVrf>,
+    pub vrfs: BTreeMap<RouteDistinguisher, LocalVrf>,
 }
 
 /// A VRF of a gateway.
@@ -358,7 +358,7 @@ mod tests {
 
     fn nlri(host: u8, is_vpn: bool) -> Nlri {
         let prefix: ipnet::Ipv4Net = format!("10.0.0.{host}/32").parse().expect("a prefix");
-        let rd = Rd::as2(64513, 1);
+        let rd = RouteDistinguisher::as2(64513, 1);
         if is_vpn {
             Nlri::Vpnv4(rd, prefix)
         } else {
@@ -368,7 +368,7 @@ mod tests {
 
     fn path(remote: u8, targets: &[u32]) -> (Attributes, Payload) {
         let mut attributes = Attributes::new(IpAddr::from([198, 18, 0, remote]));
-        attributes.extended = targets.iter().map(|number| target(*number).community()).collect();
+        attributes.extended = targets.iter().map(|number| target(*number).into()).collect();
         attributes.extended.push(ExtendedCommunity::router_mac([2, 0, 0, 0, 0, remote]));
         (attributes, Payload::labelled(Label::mpls(1000 + u32::from(remote))))
     }
@@ -432,9 +432,9 @@ mod tests {
             name: name.to_owned(),
             imports: imports.iter().map(|number| target(*number)).collect(),
         };
-        let own = Rd::as2(64513, 1);
+        let own = RouteDistinguisher::as2(64513, 1);
         let one = |other: &[u32]| Member {
-            vrfs: [(own, vrf("red", &[1])), (Rd::as2(64513, 2), vrf("blue", other))].into(),
+            vrfs: [(own, vrf("red", &[1])), (RouteDistinguisher::as2(64513, 2), vrf("blue", other))].into(),
             ..member(&[1, 2], 9)
         };
         // Red exports 1 and imports it; blue does not.
@@ -495,7 +495,7 @@ mod tests {
         let mut all = distribution();
         all.set_gateway("a", member(&[1], 1));
         let (attributes, payload) = path(9, &[1]);
-        let default = Nlri::Vpnv4(Rd::as2(64513, 1), "0.0.0.0/0".parse().expect("a prefix"));
+        let default = Nlri::Vpnv4(RouteDistinguisher::as2(64513, 1), "0.0.0.0/0".parse().expect("a prefix"));
         let refused = all.best(&default, Some(said(&attributes, &payload))).expect_err("refused");
         assert!(refused.contains("default"));
         assert!(all.take_changes().is_empty() && all.is_empty());
@@ -508,7 +508,7 @@ mod tests {
         all.best(&nlri(1, true), Some(said(&one, &payload))).expect("usable");
         let prefix: ipnet::Ipv4Net = "10.0.0.1/32".parse().expect("a prefix");
         let (other, payload) = path(9, &[1, 2]);
-        let elsewhere = Nlri::Vpnv4(Rd::as2(64514, 1), prefix);
+        let elsewhere = Nlri::Vpnv4(RouteDistinguisher::as2(64514, 1), prefix);
         all.best(&elsewhere, Some(said(&other, &payload))).expect("usable");
         let found = all.look_for_duplicates();
         assert!(

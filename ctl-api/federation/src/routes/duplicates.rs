@@ -8,26 +8,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tieline_bgp::wire::Rd;
+use tieline_bgp::wire::RouteDistinguisher;
 
 use super::inward::{Key, Shared};
 
 /// Who claims an address: nearly always one.
 #[derive(Debug)]
 enum Claims {
-    One(Rd),
-    Several(Vec<Rd>),
+    One(RouteDistinguisher),
+    Several(Vec<RouteDistinguisher>),
 }
 
 impl Claims {
-    fn as_slice(&self) -> &[Rd] {
+    fn as_slice(&self) -> &[RouteDistinguisher] {
         match self {
             Self::One(rd) => std::slice::from_ref(rd),
             Self::Several(all) => all,
         }
     }
 
-    fn insert(&mut self, rd: Rd) {
+    fn insert(&mut self, rd: RouteDistinguisher) {
         match self {
             Self::One(one) if *one == rd => {}
             Self::One(one) => *self = Self::Several(vec![*one, rd]),
@@ -37,7 +37,7 @@ impl Claims {
     }
 
     /// Takes one out; returns whether any is left.
-    fn remove(&mut self, rd: Rd) -> bool {
+    fn remove(&mut self, rd: RouteDistinguisher) -> bool {
         match self {
             Self::One(one) => *one != rd,
             Self::Several(all) => {
@@ -131,7 +131,7 @@ mod tests {
 
     fn shared(remote: u8, targets: &[u32]) -> Arc<Shared> {
         Arc::new(Shared {
-            rd: Rd::as2(64512, 1),
+            rd: RouteDistinguisher::as2(64512, 1),
             targets: targets.iter().map(|number| RouteTarget::as2(64512, *number)).collect(),
             groups: Vec::new(),
             next_hop: NextHop::Tunnel(Tunnel {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn key(rd: u32, host: u8) -> Key {
-        Key { rd: Rd::as2(64512, rd), prefix: IpAddr::from([10, 0, 0, host]).into() }
+        Key { rd: RouteDistinguisher::as2(64512, rd), prefix: IpAddr::from([10, 0, 0, host]).into() }
     }
 
     /// All duplicates, by looking at every pair of routes.
@@ -206,7 +206,10 @@ mod tests {
     #[test]
     fn c7_subnets_may_have_several_gateways() {
         let mut duplicates = Duplicates::default();
-        let subnet = |rd| Key { rd: Rd::as2(64512, rd), prefix: "10.0.0.0/24".parse().expect("a prefix") };
+        let subnet = |rd| Key {
+            rd: RouteDistinguisher::as2(64512, rd),
+            prefix: "10.0.0.0/24".parse().expect("a prefix"),
+        };
         let routes: BTreeMap<Key, _> = [(subnet(1), shared(1, &[1])), (subnet(2), shared(2, &[1]))].into();
         for key in routes.keys() {
             duplicates.note(*key, true);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tieline_bgp::wire::community::View;
 use tieline_bgp::wire::nlri::is_host;
-use tieline_bgp::wire::{Attributes, Encapsulation, Evpn, Nlri, Payload, Rd, RouteTarget};
+use tieline_bgp::wire::{Attributes, Encapsulation, Evpn, Nlri, Payload, RouteDistinguisher, RouteTarget};
 use tieline_proto::v1;
 
 use super::groups;
@@ -24,7 +24,7 @@ const MOST_PREFERENCE: u32 = 99;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Route distinguisher.
-    pub rd: Rd,
+    pub rd: RouteDistinguisher,
     /// The prefix.
     pub prefix: IpNet,
 }
@@ -112,7 +112,7 @@ impl NextHop {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shared {
     /// Route distinguisher.
-    pub rd: Rd,
+    pub rd: RouteDistinguisher,
     /// Route targets.
     pub targets: BTreeSet<RouteTarget>,
     /// Security groups that may be seen here.
@@ -186,7 +186,7 @@ pub fn route(
             _ => None,
         })
         .collect();
-    let with_label = |rd: Rd, prefix: IpNet| {
+    let with_label = |rd: RouteDistinguisher, prefix: IpNet| {
         let label = payload.label.ok_or("it has no label")?.as_mpls();
         if label < FIRST_LABEL {
             return Err("its label is reserved");

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 use tieline_bgp::wire::{
-    Attributes, Encapsulation, Evpn, ExtendedCommunity, Label, Nlri, Payload, Rd, Route, RouteTarget,
+    Attributes, Encapsulation, Evpn, ExtendedCommunity, Label, Nlri, Payload, Route, RouteDistinguisher,
+    RouteTarget,
 };
 use tieline_proto::v1;
 
@@ -42,7 +43,7 @@ pub fn routes(
         |reason: String| NotAnnounced { vrf: export.vrf.clone(), prefix: export.prefix.clone(), reason };
     let prefix: IpNet = export.prefix.parse().map_err(|_| refused("it is not a prefix".to_owned()))?;
     check_prefix(prefix, false).map_err(|reason| refused(format!("it is {reason}")))?;
-    let rd: Rd =
+    let rd: RouteDistinguisher =
         export.rd.parse().map_err(|_| refused(format!("{:?} is not a route distinguisher", export.rd)))?;
     let targets: Result<Vec<RouteTarget>, _> = export.route_targets.iter().map(|text| text.parse()).collect();
     let targets = targets.map_err(|_| refused("one of its route targets cannot be read".to_owned()))?;
@@ -51,7 +52,7 @@ pub fn routes(
     }
     let endpoint =
         endpoint(export).ok_or_else(|| refused("its gateway has no tunnel endpoint yet".to_owned()))?;
-    let mut common: Vec<ExtendedCommunity> = targets.iter().map(|target| target.community()).collect();
+    let mut common: Vec<ExtendedCommunity> = targets.iter().copied().map(Into::into).collect();
     common.extend(groups::communities(local, &export.security_groups));
     common.extend(network.map(|number| ExtendedCommunity::origin_network(local.into(), number)));
 

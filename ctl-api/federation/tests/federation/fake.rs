@@ -142,12 +142,9 @@ fn name_of(key: &v1::ObjectKey) -> String {
 }
 
 fn unpack(prefixes: &v1::RoutePrefixes) -> Vec<IpNet> {
-    let v4 = prefixes.ipv4.chunks_exact(5).map(|bytes| {
-        let address: [u8; 4] = bytes[..4].try_into().expect("four bytes");
-        IpNet::new(address.into(), bytes[4]).expect("a length")
-    });
-    assert!(prefixes.texts.is_empty() && prefixes.ipv6.is_empty());
-    v4.collect()
+    assert!(prefixes.texts.is_empty(), "they are packed");
+    let packed = prefixes.packed().expect("nothing is left over");
+    packed.map(|one| IpNet::new(one.address, one.length).expect("a prefix")).collect()
 }
 
 /// A running gateway.

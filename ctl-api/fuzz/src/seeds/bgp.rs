@@ -6,8 +6,8 @@ use tieline_bgp::wire::attributes::ingress_replication;
 use tieline_bgp::wire::message::{HEADER, LIMIT};
 use tieline_bgp::wire::update::{EncodeContext, encode, encode_end_of_rib, encode_withdrawals};
 use tieline_bgp::wire::{
-    AsPath, Attributes, Community, Encapsulation, Evpn, ExtendedCommunity, Label, Mac, Membership, Nlri,
-    Payload, Rd, Route, RouteTarget,
+    AsPath, Attributes, Community, Encapsulation, Evpn, ExtendedCommunity, Label, MacAddr, Membership, Nlri,
+    Payload, Route, RouteDistinguisher, RouteTarget,
 };
 
 use super::Seed;
@@ -52,7 +52,7 @@ fn attributes() -> Attributes {
         med: Some(7),
         communities: vec![Community::NO_LLGR],
         extended: vec![
-            RouteTarget::as2(64512, 1).community(),
+            RouteTarget::as2(64512, 1).into(),
             ExtendedCommunity::encapsulation(Encapsulation::VXLAN),
             ExtendedCommunity::mac_mobility(false, 3),
         ],
@@ -63,8 +63,8 @@ fn attributes() -> Attributes {
 }
 
 fn routes() -> Vec<Route> {
-    let rd = Rd::as2(64512, 1);
-    let mac = Mac([2, 0, 0, 0, 1, 10]);
+    let rd = RouteDistinguisher::as2(64512, 1);
+    let mac = MacAddr([2, 0, 0, 0, 1, 10]);
     let v4 = ipnet::Ipv4Net::new_assert([10, 1, 0, 0].into(), 16);
     let v6 = ipnet::Ipv6Net::new_assert([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0].into(), 32);
     let ip = IpAddr::from([10, 1, 0, 10]);

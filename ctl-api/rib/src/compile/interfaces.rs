@@ -10,11 +10,11 @@ use tieline_engine::types::{InterfaceId, MacAddr, NeighbourId, PortId};
 
 use crate::compile::next_hops::NextHopKey;
 use crate::compile::routes::claim_key;
-use crate::name::Name;
 use crate::rib::Rib;
 use crate::spec::interface::ClaimKind;
 use crate::store::Compiled;
 use crate::waits::Target;
+use tieline_names::Name;
 
 impl Rib {
     /// Puts an interface into the tables if what it needs exists.

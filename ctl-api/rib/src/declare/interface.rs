@@ -12,12 +12,12 @@ use crate::declare::Declaration;
 use crate::declare::port::check_role;
 use crate::key::Key;
 use crate::limits;
-use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::interface::{ClaimKind, InterfaceSpec};
 use crate::store::{Claim, Interface};
 use crate::waits::{Dependent, Target};
+use tieline_names::Name;
 
 impl Rib {
     pub(crate) fn apply_interface(&mut self, message: v1::Interface, tables: &mut Tables) -> Declaration {

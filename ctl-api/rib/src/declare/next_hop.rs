@@ -11,12 +11,12 @@ use crate::compile::next_hops::NextHopKey;
 use crate::declare::Declaration;
 use crate::key::Key;
 use crate::limits;
-use crate::name::Name;
 use crate::nodes::{Declared, Node};
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::next_hop::{self, Definition, Target as NextHopTarget};
 use crate::waits::{Dependent, Target};
+use tieline_names::Name;
 
 impl Rib {
     pub(crate) fn apply_next_hop(&mut self, message: v1::NextHop, tables: &mut Tables) -> Declaration {

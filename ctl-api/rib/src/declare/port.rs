@@ -8,7 +8,6 @@ use tieline_proto::v1;
 use crate::declare::Declaration;
 use crate::key::Key;
 use crate::limits;
-use crate::name::Name;
 use crate::ports::DeviceState;
 use crate::refusal::Refusal;
 use crate::rib::Rib;
@@ -16,6 +15,7 @@ use crate::spec::interface::InterfaceSpec;
 use crate::spec::port::PortSpec;
 use crate::store::Port;
 use crate::waits::Target;
+use tieline_names::Name;
 
 impl Rib {
     /// A port that is declared otherwise than before gets its device anew.

@@ -10,12 +10,12 @@ use crate::controllers::{ControllerId, Mark};
 use crate::declare::Declaration;
 use crate::key::Key;
 use crate::limits;
-use crate::name::Name;
 use crate::paths::{Path, PathId};
-use crate::rd::RouteDistinguisher;
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::route::{PathSpec, RouteSetSpec, RouteSpec, StaticRouteSpec, VpnSpec};
+use tieline_names::Name;
+use tieline_names::RouteDistinguisher;
 
 impl Rib {
     pub(crate) fn apply_route(

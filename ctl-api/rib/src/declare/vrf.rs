@@ -11,12 +11,12 @@ use tieline_proto::v1;
 use crate::declare::Declaration;
 use crate::key::Key;
 use crate::limits;
-use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::rib::Rib;
 use crate::spec::vrf::VrfSpec;
 use crate::store::Vrf;
 use crate::waits::Target;
+use tieline_names::Name;
 
 impl Rib {
     pub(crate) fn apply_vrf(&mut self, message: v1::Vrf, tables: &mut Tables) -> Declaration {

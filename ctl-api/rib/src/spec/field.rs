@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use tieline_engine::types::{Label, MacAddr, SgId, Vni};
 use tieline_proto::v1;
 
-use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::spec::{Encapsulation, Encapsulations};
+use tieline_names::Name;
 
 /// Most security groups of one interface or route.
 pub const MAX_SECURITY_GROUPS: usize = 64;

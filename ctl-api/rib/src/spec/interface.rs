@@ -10,9 +10,9 @@ use tieline_engine::tables::port::VlanTags;
 use tieline_engine::types::{MacAddr, SgId};
 use tieline_proto::v1;
 
-use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::spec::{UNDERLAY, field};
+use tieline_names::Name;
 
 /// Largest VLAN ID (IEEE 802.1Q: 4095 is reserved).
 const MAX_VLAN: u32 = 4094;

@@ -19,8 +19,8 @@ use tieline_proto::v1::operation::Operation;
 
 use crate::key::Key;
 use crate::limits::RibOptions;
-use crate::rd::RouteDistinguisher;
 use crate::refusal::Refusal;
+use tieline_names::RouteDistinguisher;
 
 /// The name of the VRF that always exists.
 pub const UNDERLAY: &str = "underlay";

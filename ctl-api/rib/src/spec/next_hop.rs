@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use tieline_engine::types::{Label, MacAddr, Vni};
 use tieline_proto::v1;
 
-use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::spec::{Encapsulations, field};
+use tieline_names::Name;
 
 /// Most members of one group.
 const MAX_MEMBERS: usize = 64;

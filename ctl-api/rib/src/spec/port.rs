@@ -4,9 +4,9 @@ use tieline_engine::tables::port::PortRole;
 use tieline_proto::v1;
 
 use crate::limits::RibOptions;
-use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::spec::field;
+use tieline_names::Name;
 
 /// Longest device text, in bytes.
 const MAX_DEVICE: usize = 1024;

@@ -1,15 +1,14 @@
 //! VPN paths and static routes.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use tieline_engine::types::SgId;
+use tieline_proto::prefixes::Packed;
 use tieline_proto::v1;
 
-use crate::name::Name;
-use crate::rd::{RouteDistinguisher, RouteTarget};
 use crate::refusal::Refusal;
 use crate::spec::{Encapsulations, TunnelUse, field};
+use tieline_names::Name;
+use tieline_names::{RouteDistinguisher, RouteTarget};
 
 /// Most route targets of one path.
 const MAX_ROUTE_TARGETS: usize = 64;
@@ -134,17 +133,10 @@ impl RouteSetSpec {
 pub fn parse_prefixes(message: Option<&v1::RoutePrefixes>) -> Result<Vec<IpNet>, Refusal> {
     let empty = v1::RoutePrefixes::default();
     let message = message.unwrap_or(&empty);
-    let packed = |field: &str, bytes: usize, each: usize| match bytes % each {
-        0 => Ok(bytes / each),
-        left => {
-            let sentence =
-                format!("{bytes} bytes are not prefixes of {each} bytes each: {left} are left over");
-            Err(Refusal::invalid(field, sentence))
-        }
-    };
-    let ipv4 = packed("prefixes.ipv4", message.ipv4.len(), PACKED_IPV4)?;
-    let ipv6 = packed("prefixes.ipv6", message.ipv6.len(), PACKED_IPV6)?;
-    let count = message.texts.len() + ipv4 + ipv6;
+    let packed = message
+        .packed()
+        .map_err(|error| Refusal::invalid(format!("prefixes.{}", error.field), error.to_string()))?;
+    let count = message.count();
     if !(1..=MAX_PREFIXES).contains(&count) {
         let sentence = format!("{count} prefixes: state 1 to {MAX_PREFIXES}");
         return Err(Refusal::invalid("prefixes", sentence));
@@ -156,27 +148,19 @@ pub fn parse_prefixes(message: Option<&v1::RoutePrefixes>) -> Result<Vec<IpNet>,
             .map_err(|refusal| Refusal { field: format!("prefixes.texts[{at}]"), ..refusal })?;
         prefixes.push(prefix);
     }
-    for (at, bytes) in message.ipv4.as_chunks::<PACKED_IPV4>().0.iter().enumerate() {
-        let [a, b, c, d, length] = *bytes;
-        prefixes.push(unpacked(IpAddr::from([a, b, c, d]), length, || format!("prefixes.ipv4[{at}]"))?);
-    }
-    for (at, bytes) in message.ipv6.as_chunks::<PACKED_IPV6>().0.iter().enumerate() {
-        let [address @ .., length] = *bytes;
-        prefixes.push(unpacked(IpAddr::from(address), length, || format!("prefixes.ipv6[{at}]"))?);
+    for one in packed {
+        prefixes.push(unpacked(&one)?);
     }
     Ok(prefixes)
 }
 
-/// Bytes of a packed IPv4 prefix.
-const PACKED_IPV4: usize = 5;
-/// Bytes of a packed IPv6 prefix.
-const PACKED_IPV6: usize = 17;
-
 /// A packed prefix that packets may be routed to.
-fn unpacked(address: IpAddr, length: u8, field: impl Fn() -> String) -> Result<IpNet, Refusal> {
+fn unpacked(&Packed { field, at, address, length }: &Packed) -> Result<IpNet, Refusal> {
+    // The field's name is made only for a refusal.
+    let refused = |sentence: String| Refusal::invalid(format!("prefixes.{field}[{at}]"), sentence);
     let net = IpNet::new(address, length)
-        .map_err(|_| Refusal::invalid(field(), format!("{length} is no prefix length for {address}")))?;
-    field::check_routable_prefix(net).map_err(|sentence| Refusal::invalid(field(), sentence))?;
+        .map_err(|_| refused(format!("{length} is no prefix length for {address}")))?;
+    field::check_routable_prefix(net).map_err(refused)?;
     Ok(net)
 }
 

@@ -3,10 +3,10 @@
 use tieline_engine::types::{Label, MacAddr, Vni};
 use tieline_proto::v1;
 
-use crate::name::Name;
-use crate::rd::{RouteDistinguisher, RouteTarget};
 use crate::refusal::Refusal;
 use crate::spec::{UNDERLAY, field};
+use tieline_names::Name;
+use tieline_names::{RouteDistinguisher, RouteTarget};
 
 /// Most route targets in one of a VRF's lists.
 const MAX_ROUTE_TARGETS: usize = 1024;

@@ -1,19 +1,19 @@
 use super::*;
 use crate::attributes::{NodeId, UseId, Vpn};
 use crate::controllers::{ControllerId, Mark};
-use crate::name::Name;
 use crate::paths::Path;
-use crate::rd::RouteDistinguisher;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tieline_engine::types::{NextHopId, SgSetId};
+use tieline_names::Name;
+use tieline_names::RouteDistinguisher;
 
 fn target(n: u8) -> RouteTarget {
     RouteTarget::from_bytes([0, 2, 0, 1, 0, 0, 0, n]).expect("a route target")
 }
 
 fn rd(n: u8) -> RouteDistinguisher {
-    RouteDistinguisher::from_bytes([0, 0, 0, 1, 0, 0, 0, n]).expect("a route distinguisher")
+    RouteDistinguisher::from_bytes([0, 0, 0, 1, 0, 0, 0, n])
 }
 
 fn prefix(n: u8) -> IpNet {

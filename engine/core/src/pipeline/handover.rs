@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(rig.taker.arrived(TO), 1, "the full one");
         assert_eq!(rig.in_flight(), BURST as u64 + 3);
         assert_eq!(rig.take(), (0..BURST as u32).collect::<Vec<_>>());
-        assert_eq!(rig.take(), []);
+        assert!(rig.take().is_empty());
         rig.giver.flush();
         assert!(!rig.giver.is_waiting());
         assert_eq!(rig.take(), [64, 65, 66]);

@@ -18,7 +18,6 @@
 pub mod numbering;
 pub mod record;
 pub mod stream;
-mod varint;
 
 pub use numbering::{Names, Numbering};
 pub use record::{NeighbourRecord, SessionRecord};

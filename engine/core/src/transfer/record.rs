@@ -13,8 +13,9 @@
 
 use std::net::IpAddr;
 
+use tieline_names::varint;
+
 use super::stream::Broken;
-use super::varint;
 use crate::packet::flow_key::{Family, FlowKey, addr_bytes};
 use crate::session::state::State;
 use crate::session::tick::Tick;
@@ -92,16 +93,16 @@ impl SessionRecord {
         let state = state.ok_or(Broken::Value("state of a session"))?;
         let source = take_address(from, family)?;
         let destination = take_address(from, family)?;
-        let mut vrf = || match varint::take_u16(from)? {
+        let mut vrf = || match varint::take_as::<u16>(from)? {
             number if number == VrfId::NONE.0 => Err(Broken::Value("VRF of a session")),
             number => Ok(VrfId(number)),
         };
         let (vrf, reply_vrf) = (vrf()?, vrf()?);
         let (source_port, destination_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         let key = FlowKey { source, destination, source_port, destination_port, vrf, protocol, family };
-        let mut ingress = || varint::take_u32(from).map(|number| InterfaceId(number.wrapping_sub(1)));
+        let mut ingress = || varint::take_as::<u32>(from).map(|number| InterfaceId(number.wrapping_sub(1)));
         let ingress = [ingress()?, ingress()?];
-        let mut ticks = || match varint::take_u32(from)? {
+        let mut ticks = || match varint::take_as::<u32>(from)? {
             ticks if ticks > Tick::MAX_SPAN => Err(Broken::Value("time of a session")),
             ticks => Ok(ticks),
         };
@@ -133,7 +134,7 @@ impl NeighbourRecord {
         if !mac.is_unicast() {
             return Err(Broken::Value("MAC of a neighbour"));
         }
-        Ok(Self { interface: InterfaceId(varint::take_u32(from)?), address, mac })
+        Ok(Self { interface: InterfaceId(varint::take_as::<u32>(from)?), address, mac })
     }
 }
 

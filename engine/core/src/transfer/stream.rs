@@ -17,8 +17,10 @@
 
 use std::io::{self, Read};
 
+use tieline_names::varint::{self, NotANumber};
+
+use super::Names;
 use super::record::{LONGEST_NEIGHBOUR, LONGEST_SESSION, NeighbourRecord, SessionRecord, take_bytes};
-use super::{Names, varint};
 use crate::types::{InterfaceId, VrfId};
 
 /// The version of the format that is written, and the only one that is read.
@@ -45,6 +47,15 @@ pub enum Broken {
     /// A value that it cannot have.
     #[error("the {0} cannot be")]
     Value(&'static str),
+}
+
+impl From<NotANumber> for Broken {
+    fn from(reason: NotANumber) -> Self {
+        match reason {
+            NotANumber::Short => Self::Short,
+            NotANumber::TooLarge => Self::Number,
+        }
+    }
 }
 
 /// Why a stream cannot be read.
@@ -313,11 +324,12 @@ impl<R: Read> Reader<R> {
         let bytes = &self.chunk[..];
         Ok(match kind {
             Kind::Vrfs => {
-                let take = |from: &mut &[u8]| Ok((VrfId(varint::take_u16(from)?), take_name(from)?));
+                let take = |from: &mut &[u8]| Ok((VrfId(varint::take_as::<u16>(from)?), take_name(from)?));
                 Chunk::Vrfs(Records { left: records, bytes, kind, take }.collect::<Result<_, _>>()?)
             }
             Kind::Interfaces => {
-                let take = |from: &mut &[u8]| Ok((InterfaceId(varint::take_u32(from)?), take_name(from)?));
+                let take =
+                    |from: &mut &[u8]| Ok((InterfaceId(varint::take_as::<u32>(from)?), take_name(from)?));
                 Chunk::Interfaces(Records { left: records, bytes, kind, take }.collect::<Result<_, _>>()?)
             }
             Kind::Sessions => {

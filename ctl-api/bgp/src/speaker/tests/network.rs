@@ -8,7 +8,9 @@ use crate::rib::PeerId;
 use crate::rib::policy::{AcceptAll, Policy};
 use crate::session::{ConnectionId, Input, SessionConfig, State};
 use crate::speaker::{Action, Event, PeerConfig, Speaker, SpeakerConfig};
-use crate::wire::{Attributes, FamilySet, Nlri, Payload, Rd, Route, RouteTarget, nlri::Label};
+use crate::wire::{
+    Attributes, FamilySet, Nlri, Payload, Route, RouteDistinguisher, RouteTarget, nlri::Label,
+};
 
 /// A stream between two speakers.
 struct Stream {
@@ -305,7 +307,7 @@ impl<P: Policy> Network<P> {
 pub(super) fn vpn(origin: usize, number: u32) -> Route {
     let net = ipnet::Ipv4Net::new(Ipv4Addr::from(0x0a00_0000 + (number << 8)), 24).unwrap();
     Route {
-        nlri: Nlri::Vpnv4(Rd::as2(asn(origin) as u16, 1), net),
+        nlri: Nlri::Vpnv4(RouteDistinguisher::as2(asn(origin) as u16, 1), net),
         payload: Payload::labelled(Label::mpls(16 + number)),
     }
 }
@@ -316,6 +318,6 @@ pub(super) fn target(number: u32) -> RouteTarget {
 
 pub(super) fn attributes(origin: usize, targets: &[RouteTarget]) -> Attributes {
     let mut attributes = Attributes::new(IpAddr::from([198, 19, 0, origin as u8 + 1]));
-    attributes.extended = targets.iter().map(|target| target.community()).collect();
+    attributes.extended = targets.iter().copied().map(Into::into).collect();
     attributes
 }

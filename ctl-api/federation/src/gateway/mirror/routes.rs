@@ -98,7 +98,7 @@ impl Routes {
                         }
                         (_, last) => Operation::ApplyRoutes(v1::RouteSet {
                             attributes: Some(attributes),
-                            prefixes: Some(pack(prefixes.iter().copied().chain(last))),
+                            prefixes: Some(v1::RoutePrefixes::pack(prefixes.iter().copied().chain(last))),
                         }),
                     }
                 }
@@ -109,7 +109,7 @@ impl Routes {
                     }
                     (_, last) => Operation::DeleteRoutes(v1::RouteSetKey {
                         rd,
-                        prefixes: Some(pack(prefixes.iter().copied().chain(last))),
+                        prefixes: Some(v1::RoutePrefixes::pack(prefixes.iter().copied().chain(last))),
                     }),
                 },
             };
@@ -209,24 +209,6 @@ fn enqueue(key: (RouteDistinguisher, IpNet), entry: &mut Entry<Attributes>, queu
     }
 }
 
-/// Prefixes as route sets have them: five bytes for IPv4, seventeen for IPv6.
-fn pack(prefixes: impl Iterator<Item = IpNet>) -> v1::RoutePrefixes {
-    let mut packed = v1::RoutePrefixes::default();
-    for prefix in prefixes {
-        match prefix {
-            IpNet::V4(net) => {
-                packed.ipv4.extend(net.addr().octets());
-                packed.ipv4.push(net.prefix_len());
-            }
-            IpNet::V6(net) => {
-                packed.ipv6.extend(net.addr().octets());
-                packed.ipv6.push(net.prefix_len());
-            }
-        }
-    }
-    packed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,14 +220,5 @@ mod tests {
         let bytes =
             2 * size_of::<((RouteDistinguisher, IpNet), Entry<Attributes>)>() + 2 * size_of::<IpNet>();
         assert!(bytes < 200, "{bytes}");
-    }
-
-    #[test]
-    fn prefixes_are_packed() {
-        let prefixes = ["10.2.0.0/16", "2001:db8::/32"].map(|text| text.parse().expect(text));
-        let packed = pack(prefixes.into_iter());
-        assert_eq!(packed.ipv4, [10, 2, 0, 0, 16]);
-        assert_eq!(packed.ipv6, [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32]);
-        assert!(packed.texts.is_empty());
     }
 }

@@ -149,15 +149,9 @@ fn label(object: &v1::Object) -> Option<u32> {
 }
 
 fn unpack(prefixes: &v1::RoutePrefixes) -> Vec<IpNet> {
-    let v4 = prefixes.ipv4.chunks_exact(5).map(|bytes| {
-        let address: [u8; 4] = bytes[..4].try_into().expect("four bytes");
-        IpNet::new(address.into(), bytes[4]).expect("a length")
-    });
-    let v6 = prefixes.ipv6.chunks_exact(17).map(|bytes| {
-        let address: [u8; 16] = bytes[..16].try_into().expect("sixteen bytes");
-        IpNet::new(address.into(), bytes[16]).expect("a length")
-    });
-    v4.chain(v6).collect()
+    assert!(prefixes.texts.is_empty(), "they are packed");
+    let packed = prefixes.packed().expect("nothing is left over");
+    packed.map(|one| IpNet::new(one.address, one.length).expect("a prefix")).collect()
 }
 
 /// What is wanted, told simply.

@@ -206,7 +206,7 @@ fn route_targets(intent: &Intent, report: &mut Report) {
 }
 
 fn user_route_target(key: &ObjectKey, field: String, target: RouteTarget, local: Asn, report: &mut Report) {
-    match target.range(local) {
+    match local.range_of(target) {
         RouteTargetRange::User => {}
         RouteTargetRange::Evpn => {
             let reason = format!("{target} is reserved for EVPN's ES-import (RFC 7432 section 7.6)");
@@ -234,7 +234,7 @@ fn connections(intent: &Intent, report: &mut Report) {
             .collect();
         asns.sort_unstable();
         asns.dedup();
-        let reserved = asns.iter().find(|asn| target.range(**asn) != RouteTargetRange::User);
+        let reserved = asns.iter().find(|asn| asn.range_of(target) != RouteTargetRange::User);
         if let Some(asn) = reserved {
             user_route_target(key, "spec.userRouteTarget".to_owned(), target, *asn, report);
         }
@@ -319,7 +319,7 @@ fn sites(intent: &Intent, report: &mut Report) {
 /// A site's route target is a user route target, and nobody else's.
 fn site_target(intent: &Intent, key: &ObjectKey, asn: Asn, number: u32, remedy: &str, report: &mut Report) {
     let field = "spec.routeTargetNumber";
-    let target = asn.route_target(number).filter(|target| target.range(asn) == RouteTargetRange::User);
+    let target = asn.route_target(number).filter(|target| asn.range_of(*target) == RouteTargetRange::User);
     let Some(target) = target else {
         let reason = format!("{asn}:{number} is not a user route target of AS {asn}");
         report.add(key, field, Rule::SiteNumber, reason, remedy);

@@ -78,7 +78,7 @@ impl Peer {
         let mut payload = Payload::default();
         if !rd.is_empty() {
             let target: RouteTarget = target.parse().expect("a route target");
-            attributes.extended.push(target.community());
+            attributes.extended.push(target.into());
             payload = Payload::labelled(Label::mpls(1000));
         }
         change(&mut attributes);

@@ -52,6 +52,8 @@ mod rights;
 mod service;
 mod sessions;
 mod shares;
+#[cfg(test)]
+mod simulation;
 mod socket;
 mod start;
 mod stats;

@@ -174,7 +174,8 @@ pub struct Restored {
     pub routes: usize,
 }
 
-/// Brings everything back into an empty RIB, record by record.
+/// Brings everything back into an empty RIB, record by record. Objects are declared
+/// last: static routes take numbers of attributes, and those of VPN paths are kept.
 #[derive(Debug, Default)]
 pub struct Restoring {
     restored: Restored,
@@ -190,9 +191,6 @@ impl Restoring {
     /// A sentence that says why there can be no such record; the RIB is then good
     /// for nothing.
     pub fn take(&mut self, record: Record<'_>, rib: &mut Rib, tables: &mut Tables) -> Result<(), String> {
-        if matches!(record, Record::Attributes { .. }) && !self.declarations.is_empty() {
-            self.declare(rib, tables)?;
-        }
         match record {
             Record::Controller { number, value } => {
                 let stored = StoredController::decode(value).map_err(|error| error.to_string())?;
@@ -231,17 +229,13 @@ impl Restoring {
         Ok(())
     }
 
-    fn declare(&mut self, rib: &mut Rib, tables: &mut Tables) -> Result<(), String> {
-        declare(std::mem::take(&mut self.declarations), rib, tables, &mut self.restored)
-    }
-
     /// That was the last record.
     ///
     /// # Errors
     /// As [`take`](Self::take).
     pub fn finish(mut self, rib: &mut Rib, tables: &mut Tables) -> Result<Restored, String> {
-        self.declare(rib, tables)?;
         self.routes.finish(rib)?;
+        declare(std::mem::take(&mut self.declarations), rib, tables, &mut self.restored)?;
         rib.finish_restore(tables);
         for controller in &self.restored.controllers {
             if controller.terms.lasting {
@@ -316,6 +310,8 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
+    use tieline_rib::{Limits, RibOptions};
+
     use super::*;
 
     #[test]
@@ -335,5 +331,59 @@ mod tests {
         let value = controller_value("ctl-a", &terms);
         let again = v1::ControllerHello::decode(value.as_slice()).expect("they can read it, too");
         assert_eq!((again.controller, again.term, again.lasting), (hello.controller, 7, true));
+    }
+
+    /// Static routes took the numbers of VPN paths' attributes, and the whole state
+    /// was set aside as damaged.
+    #[test]
+    fn static_routes_and_vpn_paths_come_back_beside_each_other() {
+        let kinds = |vpn: u32, statics: u32| {
+            let vpn = (0..vpn).map(|med| {
+                Kind::Route(v1::Route {
+                    rd: "64512:1".into(),
+                    prefix: format!("10.{med}.0.0/16"),
+                    route_targets: vec!["64512:1".into()],
+                    next_hop: "n".into(),
+                    med,
+                    ..Default::default()
+                })
+            });
+            let statics = (0..statics).map(|number| {
+                Kind::StaticRoute(v1::StaticRoute {
+                    vrf: "red".into(),
+                    prefix: format!("10.{number}.1.0/24"),
+                    next_hop: format!("n{number}"),
+                    ..Default::default()
+                })
+            });
+            vpn.chain(statics).collect::<Vec<_>>()
+        };
+        let (mut rib, mut tables) = (Rib::new(Limits::default(), RibOptions::default()), Tables::default());
+        let by = rib.controller("a").expect("a name");
+        for kind in kinds(3, 3) {
+            rib.apply(by, v1::Object { kind: Some(kind) }, &mut tables).expect("valid");
+        }
+        let directory = std::env::temp_dir().join(format!("tieline-persist-{}", std::process::id()));
+        let (store, _) = Store::open(&directory, tieline_store::Options::default()).expect("a store");
+        let mut changes = ToStore::everything();
+        let terms = Terms {
+            term: 0,
+            grace: Duration::from_secs(60),
+            lasting: true,
+            operator: true,
+            owner: String::new(),
+        };
+        changes.controller(by, "a", &terms);
+        rib.write_all(&mut changes);
+        changes.write_to(&store).expect("it is written");
+
+        let (mut again, mut tables) = (Rib::new(Limits::default(), RibOptions::default()), Tables::default());
+        let mut restoring = Restoring::default();
+        store.load(&mut |record| restoring.take(record, &mut again, &mut tables)).expect("whole records");
+        let restored = restoring.finish(&mut again, &mut tables).expect("a whole state");
+        assert_eq!((restored.objects, restored.routes), (3, 3));
+        assert_eq!(again.held(by), 6);
+        drop(store);
+        std::fs::remove_dir_all(directory).expect("it is there");
     }
 }

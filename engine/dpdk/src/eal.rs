@@ -99,8 +99,8 @@ pub enum EalError {
     },
 }
 
-/// Proof that the EAL runs.
-#[derive(Debug)]
+/// Proof that the EAL runs, which it does until the process ends.
+#[derive(Debug, Clone)]
 pub struct Eal {
     hugepages: bool,
     pci: bool,

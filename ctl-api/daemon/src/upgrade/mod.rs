@@ -18,7 +18,7 @@
 //! hold (devices, the lock of the store, a port) is tried again until it is free.
 
 pub mod giver;
-mod records;
+pub mod records;
 pub mod site;
 pub mod socket;
 pub mod taker;

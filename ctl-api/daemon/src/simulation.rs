@@ -68,7 +68,7 @@ impl Dice {
         match self.below(5) {
             0 => Kind::Vrf(v1::Vrf {
                 name: (*self.pick(&VRFS)).to_owned(),
-                import_route_targets: texts(*self.pick(&[
+                import_route_targets: texts(self.pick(&[
                     &["64512:1"][..],
                     &["64512:2"],
                     &["64512:1", "64512:2"],

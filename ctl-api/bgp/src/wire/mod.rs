@@ -3,7 +3,7 @@
 //! - [`message`]: framing, KEEPALIVE and ROUTE-REFRESH; [`open`], [`update`],
 //!   [`notification`]: the other messages
 //! - [`attributes`], [`as_path`], [`community`]: what is said about routes
-//! - [`nlri`]: what routes are about; [`rd`], [`family`]: its parts
+//! - [`nlri`]: what routes are about; [`family`]: which kind of routes
 //!
 //! Reading and writing are our own: a relay has to give bytes back as they came,
 //! and RFC 7606 asks which routes a damaged attribute concerned, neither of

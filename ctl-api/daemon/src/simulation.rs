@@ -42,6 +42,7 @@ const STEPS: usize = 70;
 
 const NAMES: [&str; 3] = ["central", "site-a", "zeta"];
 const VRFS: [&str; 2] = ["red", "blue"];
+const TARGETS: [&[&str]; 3] = [&["64512:1"], &["64512:2"], &["64512:1", "64512:2"]];
 
 /// Numbers that a seed brings about (SplitMix64).
 struct Dice(u64);
@@ -66,15 +67,14 @@ impl Dice {
     fn object(&mut self) -> Kind {
         let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         match self.below(5) {
-            0 => Kind::Vrf(v1::Vrf {
-                name: (*self.pick(&VRFS)).to_owned(),
-                import_route_targets: texts(self.pick(&[
-                    &["64512:1"][..],
-                    &["64512:2"],
-                    &["64512:1", "64512:2"],
-                ])),
-                ..Default::default()
-            }),
+            0 => {
+                let targets = *self.pick(&TARGETS);
+                Kind::Vrf(v1::Vrf {
+                    name: (*self.pick(&VRFS)).to_owned(),
+                    import_route_targets: texts(targets),
+                    ..Default::default()
+                })
+            }
             1 => Kind::NextHop(v1::NextHop {
                 name: (*self.pick(&["n1", "n2"])).to_owned(),
                 target: Some(v1::next_hop::Target::Discard(v1::DiscardNextHop {})),

@@ -15,6 +15,7 @@ use crate::doors::Doors;
 use crate::frame::StoreWord;
 use crate::gateway::Gateway;
 use crate::keeper::Contents;
+use crate::process;
 use crate::socket::ControlSocket;
 use crate::upgrade;
 use crate::upgrade::site::Site as _;
@@ -99,7 +100,7 @@ impl Begin<'_> {
                 let _ = writeln!(std::io::stderr(), "tieline: nothing was taken over: {error:#}");
                 // Nothing is closed in order: the other daemon uses some of these
                 // devices.
-                std::process::exit(1);
+                process::leave(1);
             }
         };
         // From here on nothing is a reason to end.

@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match end(&control, thread, &doors, &engine) {
         // Nothing is closed in order: the other daemon uses some of these
         // devices. With the process they go without a trace.
-        End::GivenAway => std::process::exit(0),
+        End::GivenAway => process::leave(0),
         End::Stopped => served,
     }
 }

@@ -75,10 +75,11 @@ fn fill(at: &Path) -> PathBuf {
     ballast
 }
 
-/// The next event of the store.
+/// The next event of the store. It writes everything again every 5 s, which takes
+/// its time where many tests run.
 async fn store_event(replies: &mut Streaming<v1::WatchReply>) -> v1::EventKind {
     loop {
-        let reply = tokio::time::timeout(PATIENCE, replies.message()).await.expect("an event in time");
+        let reply = tokio::time::timeout(3 * PATIENCE, replies.message()).await.expect("an event in time");
         if let Some(What::Event(event)) = reply.expect("a good stream").expect("it goes on").what
             && matches!(event.kind(), v1::EventKind::StoreIncomplete | v1::EventKind::StoreComplete)
         {

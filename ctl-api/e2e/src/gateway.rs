@@ -115,6 +115,19 @@ impl Gateway {
         Ok(said)
     }
 
+    /// As [`take_over`](Self::take_over), where this daemon has a port of DPDK's
+    /// virtio-user: its handler of a peer that has gone runs beside the closing of
+    /// the device, and now and then ends the process, when another has taken over.
+    /// What becomes of it is said.
+    pub fn take_over_from_virtio_user(&mut self) -> Result<String> {
+        let (said, mut old) = self.replace()?;
+        if let Err(error) = old.wait_end() {
+            ensure!(!old.process.is_alive(), "{error:#}");
+            eprintln!("          {error:#}");
+        }
+        Ok(said)
+    }
+
     /// Starts another daemon that takes over from this one, whose process may take
     /// its time to end. Returns what the new one says of how long nobody forwarded.
     pub fn replace(&mut self) -> Result<(String, Replaced)> {

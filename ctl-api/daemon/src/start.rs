@@ -116,10 +116,9 @@ fn engine_config(config: &Config, filter: WorkerFilter) -> EngineConfig {
                     Box::new(())
                 }
             };
-            // The process has a filter already, so the kernel takes this one.
-            if let Err(error) = filter.put_on() {
-                tracing::error!("a worker may make all system calls that the process may: {error}");
-            }
+            // The process has a filter already, so the kernel takes this one. A worker that
+            // had none ends the process: it does not move packets unprotected.
+            filter.put_on().expect("a process with a filter takes another");
             registration
         }),
         ..EngineConfig::default()

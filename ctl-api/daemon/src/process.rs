@@ -75,10 +75,10 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
     for place in [Some(store.path.as_path()), parent].into_iter().flatten() {
         ensure!(
             !place.is_dir() || may_write(place),
-            "user {} may not write to {}: give it to that user with chown -R {0}: {}, or set process.user to its owner",
+            "user {} may not write to {}, where the last state is kept: make a directory of that user's for it alone and \
+             move the store there (store.path), or set process.user to the owner",
             User::own().uid,
-            place.display(),
-            parent.unwrap_or(place).display()
+            place.display()
         );
     }
     Ok(())

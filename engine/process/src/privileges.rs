@@ -27,7 +27,8 @@ pub struct User {
 }
 
 impl User {
-    /// A user by name or number; `None` if there is no such name.
+    /// A user by name, with its group, or by number, with the group of that number;
+    /// `None` if there is no such name.
     ///
     /// # Errors
     /// When the system cannot tell.
@@ -118,7 +119,8 @@ fn capabilities(step: &'static str) -> impl Fn(caps::errors::CapsError) -> Privi
 /// # Errors
 /// When a step fails; some may have been taken.
 pub fn give_up(keep: &Keep) -> Result<Vec<Capability>, PrivilegeError> {
-    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1);
+    let tasks = std::fs::read_dir("/proc/self/task").map_err(refused("count the threads in /proc"))?;
+    let threads = tasks.count();
     if threads > 1 {
         return Err(PrivilegeError::Threads(threads));
     }
